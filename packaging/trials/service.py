@@ -53,6 +53,10 @@ def expect_active(machine):
     expect(state == "active", f"the service is {state}:\n{machine.journal()}")
 
 
+def wait_active(machine):
+    wait("it is active", lambda: machine.run("systemctl", "is-active", "sternpost.service", check=False).strip() == "active")
+
+
 def expect_answer(machine):
     expect_active(machine)
     answer = machine.python(ASK, DOMAIN)
@@ -86,11 +90,12 @@ def expect_usable(machine):
     owners = set(machine.run("find", "/var/lib/sternpost", "-printf", "%u:%g\n").split())
     expect(owners == {"sternpost:sternpost"}, f"owners: {owners}")
     machine.run("systemctl", "reload", "sternpost.service")
-    expect_active(machine)
+    # `reload` returns when the signal has been sent.
+    wait_active(machine)
     machine.run("systemctl", "kill", "--signal=KILL", "sternpost.service")
     restarted = ["systemctl", "show", "--property=NRestarts", "--value", "sternpost.service"]
     wait("the service comes back", lambda: machine.run(*restarted).strip() != "0")
-    wait("it is active", lambda: machine.run("systemctl", "is-active", "sternpost.service", check=False).strip() == "active")
+    wait_active(machine)
 
 
 def expect_no_refusal_with_socket_units(machine, config):

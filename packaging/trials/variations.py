@@ -1,8 +1,9 @@
 """What is unusual, and happens: an upgrade and a removal under load, a machine without IPv6, a store on a file system of its own, an
-umask that closes files, another language, a package that comes back after it was purged.
+umask that closes files, another language, a package that comes back after it was purged, a system without systemd.
 """
 
 import contextlib
+import shutil
 import subprocess
 import sys
 import tempfile
@@ -167,7 +168,38 @@ def without_ipv6(machine, lab):
     expect_answer(machine)
 
 
+# Installs in a folder where no systemd runs, as the build of a container does, and prints what is there.
+CHROOT = """
+set -e
+mount -t overlay overlay -o "lowerdir=$1,upperdir=$2/up,workdir=$2/work" "$2/root"
+cp "$3" "$2/root/root/new.deb"
+mount -t proc proc "$2/root/proc"
+chroot "$2/root" sh -ec '
+  export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
+  apt-get install --yes /root/new.deb
+  stat -c "%n %U:%G %a" /etc/sternpost /var/lib/sternpost
+  sternpost config check
+  apt-get purge --yes sternpost
+  echo "left: $(find /etc /usr /var -xdev -name "*sternpost*")"'
+"""
+
+
+def without_systemd():
+    place = Path(tempfile.mkdtemp(prefix="package-chroot-", dir=ROOTS))
+    try:
+        for folder in ("up", "work", "root"):
+            (place / folder).mkdir()
+        command = ["unshare", "--mount", "sh", "-c", CHROOT, "sh", ROOTS / "package-trixie", place, only(PACKAGES, "*.deb")]
+        done = subprocess.run(list(map(str, command)), stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True)
+        expect(done.returncode == 0, f"it failed:\n{done.stdout}")
+        for line in ["/etc/sternpost root:sternpost 750", "/var/lib/sternpost sternpost:sternpost 700", "left: "]:
+            expect(line in done.stdout.split("\n"), f"no line {line!r}:\n{done.stdout}")
+    finally:
+        shutil.rmtree(place)
+
+
 TRIALS = [
     ("an upgrade and a removal in use, with sockets of systemd", upgrade_and_removal_in_use),
     ("no IPv6, /var/lib/sternpost on another file system, umask 077, another language, installed again", unusual_machine),
+    ("installed and purged where systemd does not run", without_systemd),
 ]

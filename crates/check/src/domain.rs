@@ -151,7 +151,7 @@ fn addresses(seen: &ObservedDomain, host: &ObservedMxHost, findings: &mut Findin
                 Check::MxPrivate,
                 format!("{name} has the address {address}, which is {what}"),
                 "Senders on the internet can't reach it: the connection times out, or reaches a host in their own network.",
-                [format!("{name}.  A  192.0.2.1   ; replace with public addresses only")],
+                [format!("{name}.  A  PUBLIC-ADDRESS   ; the address at which other networks reach this host")],
             );
         }
     }

@@ -91,7 +91,7 @@ fn missing(seen: &ObservedDomain, findings: &mut Findings) {
     }
     let mx = seen.hosts.iter().map(|host| format!("mx: {}", host.name));
     let head = [
-        format!("https://mta-sts.{}/.well-known/mta-sts.txt", seen.domain),
+        format!("# 1. Serve this file at https://mta-sts.{}/.well-known/mta-sts.txt", seen.domain),
         "version: STSv1".to_owned(),
         "mode: testing".to_owned(),
     ];
@@ -105,8 +105,10 @@ fn missing(seen: &ObservedDomain, findings: &mut Findings) {
      plan` do this in the safe order.";
     let begin = [
         "max_age: 86400".to_owned(),
+        "# 2. Then publish this record".to_owned(),
         example(seen),
-        format!("sternpost init {0} >> sternpost.toml   # or let Sternpost publish both", seen.domain),
+        "# Or let Sternpost do both, beginning with".to_owned(),
+        format!("sternpost init {}", seen.domain),
     ];
     findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, head.into_iter().chain(mx).chain(begin));
 }

@@ -20,6 +20,7 @@ use std::collections::BTreeMap;
 use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
+use store::Location;
 
 /// The effective configuration: the values of the file, and defaults for all other keys.
 #[derive(Debug, Clone)]
@@ -40,8 +41,15 @@ pub struct Config {
     pub https_port: u16,
     /// `lab.smtp_port`.
     pub smtp_port: u16,
-    /// `store`: the path of the SQLite database.
-    pub store: PathBuf,
+    /// `store`: the SQLite file or the PostgreSQL database.
+    pub store: Location,
+    /// `store_password_file`: the password of the PostgreSQL user; `None` if none is needed.
+    pub store_password: Option<PathBuf>,
+    /// `store_migrate`: whether a PostgreSQL database is migrated without a command.
+    pub store_migrate: bool,
+    /// `state_folder`: where the control socket and the link of the first sign-in are. The default is the folder of the
+    /// SQLite file.
+    pub state_folder: PathBuf,
     /// `[answers]`; `None` if the role is off.
     pub answers: Option<AnswersConfig>,
     /// `[host]`; `None` if the role is off.
@@ -110,7 +118,7 @@ impl Config {
     /// The path of the control socket of the running server (`answers.control`).
     pub fn control(&self) -> PathBuf {
         let named = self.read.text("answers.control").map(|text| self.folder().join(text));
-        named.unwrap_or_else(|| self.store.with_file_name("sternpost.sock"))
+        named.unwrap_or_else(|| self.state_folder.join("sternpost.sock"))
     }
 
     /// True if the two configurations differ only in keys that a reload can apply.

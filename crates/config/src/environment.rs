@@ -5,8 +5,8 @@
 
 use crate::credentials::{UNIT_FOLDER, expanded};
 use crate::failure::Failure;
-use crate::fault::nearest;
 use crate::keys::{KEYS, Key, Kind};
+use crate::members::misspelled;
 use crate::read::{Origin, Read, validate};
 use std::io::Read as _;
 use std::path::{Path, PathBuf};
@@ -131,7 +131,11 @@ fn is_foreign(name: &str, value: &str) -> bool {
 
 fn unknown(name: &str) -> String {
     let known: Vec<String> = KEYS.iter().map(|key| variable(key.path)).collect();
-    let near = nearest(name, known.iter().map(String::as_str));
+    // Only what follows the prefix can resemble.
+    let rest = |name: &'_ str| name.strip_prefix(PREFIX).unwrap_or(name).to_ascii_lowercase();
+    let rests: Vec<String> = known.iter().map(|name| rest(name)).collect();
+    let near = misspelled(&rest(name), rests.iter().map(String::as_str))
+        .map(|near| format!("{PREFIX}{}", near.to_ascii_uppercase()));
     let near = near.map(|near| format!("; did you mean {near}?")).unwrap_or_default();
     format!("the environment variable {name} belongs to no key of this release and is ignored{near}")
 }
@@ -313,6 +317,8 @@ mod tests {
             found.len() == 1 && found[0].ends_with("did you mean STERNPOST_ANSWERS_LISTEN?"),
             "{found:?}"
         );
+        let found = warnings(&[("STERNPOST_X", "x")]);
+        assert!(found.len() == 1 && found[0].ends_with("is ignored"), "{found:?}");
         let foreign = [
             ("STERNPOST_TEST_ROOTS", "/x"),
             ("STERNPOST_CONFIG", "/x"),

@@ -26,6 +26,18 @@ impl From<Exit> for ExitCode {
     }
 }
 
+impl Exit {
+    /// The exit code of a command that went on after these failures: theirs if all have the same, else [`Exit::Unknown`].
+    /// `otherwise` if there are none.
+    pub fn of_failures(failures: &[Failure], otherwise: Self) -> Self {
+        match failures.first() {
+            Some(first) if failures.iter().all(|failure| failure.exit == first.exit) => first.exit,
+            Some(_) => Self::Unknown,
+            None => otherwise,
+        }
+    }
+}
+
 /// Why an operation failed.
 #[derive(Debug)]
 pub struct Failure {
@@ -98,4 +110,17 @@ pub fn empty_folder(dir: &Path) -> Result<PathBuf, Failure> {
         ));
     }
     dir.canonicalize().map_err(|error| Failure::usage(format!("can't use the directory {shown}"), error, ""))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failures_decide_the_exit_code_whatever_else_was_found() {
+        let (usage, network) = (|| Failure::usage("a", "b", ""), || Failure::new("a", "b", ""));
+        assert_eq!(Exit::of_failures(&[], Exit::Findings), Exit::Findings);
+        assert_eq!(Exit::of_failures(&[usage(), usage()], Exit::Fine), Exit::Usage);
+        assert_eq!(Exit::of_failures(&[usage(), network()], Exit::Fine), Exit::Unknown);
+    }
 }

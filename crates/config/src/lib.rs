@@ -57,6 +57,7 @@ pub use hosting::{AdminConfig, HostConfig};
 pub use inbox::{DashboardConfig, InboxConfig, ReportWebhook};
 pub use keys::{KEYS, Key, Kind, manual, reference};
 pub use listening::Listening;
+pub use owner::user_name;
 pub use reporting::{CollectorConfig, ReporterConfig};
 pub use secrets::Secret;
 pub use specs::{CertificateFiles, Deliver, KeyAlgorithm, KeySpec, LoginSpec, ProviderSpec, UpdateServer};

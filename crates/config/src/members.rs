@@ -1,7 +1,7 @@
 //! Members of tables: what the errors of the TOML library about them mean, in one line each, and which unknown names are
 //! misspelled and which a newer release may know.
 
-use crate::fault::{Fault, fault, line_and_column, nearest};
+use crate::fault::{Fault, fault, line_and_column, nearest, type_fault};
 use serde::Deserialize;
 use serde::de::DeserializeOwned;
 use std::borrow::Cow;
@@ -75,14 +75,29 @@ fn one<T: DeserializeOwned>(
                 let span = error.span().unwrap_or(item.span());
                 let unknown = unknown_member(error.message())
                     .filter(|(name, known)| misspelled(name, known.iter().map(String::as_str)).is_none());
-                let Some((name, _)) = unknown else { return Err(wrong(&error, span)) };
+                let Some((name, known)) = unknown else { return Err(wrong(&error, span)) };
                 if !remove(item.get_mut(), &name, &span) {
                     return Err(wrong(&error, span));
                 }
-                warnings.push(ignored(text, &span, &format!("{name} in [[{path}]]")));
+                let hint = longer_form(&name, &known);
+                warnings.push(ignored(text, &span, &format!("{name} in [[{path}]]")) + &hint);
             }
         }
     }
+}
+
+/// The known member that a longer name such as `mx_hosts` begins with, as a question; empty without one.
+fn longer_form(name: &str, known: &[String]) -> String {
+    let head = name.split(['_', '-']).next().unwrap_or_default();
+    let meant = known.iter().find(|known| head.len() < name.len() && *known == head);
+    meant.map(|meant| format!("; did you mean {meant}?")).unwrap_or_default()
+}
+
+/// The names of the members of a table's type, from the library's error about one that can't exist.
+pub fn known_members<T: DeserializeOwned>() -> Vec<String> {
+    let table = toml::Table::from_iter([("?".to_owned(), Value::Boolean(true))]);
+    let message = Value::Table(table).try_into::<T>().err().map(|error| error.message().to_owned());
+    message.and_then(|message| unknown_member(&message)).map(|(_, known)| known).unwrap_or_default()
 }
 
 /// Removes the member whose name is at `span` from a table or from a table in it. Returns whether it was there. The position
@@ -134,6 +149,15 @@ fn explained(text: &str, path: &str, error: &toml::de::Error, span: Range<usize>
     }
     if let Some(name) = message.strip_prefix("missing field ").and_then(|rest| quoted(rest).next()) {
         return fault(text, span, format!("{section} has no {name:?}, which is required"), &see);
+    }
+    if let Some((given, expected)) = type_fault(&message) {
+        let member = member_at(text, span.start);
+        return fault(
+            text,
+            span,
+            format!("{member} is {given}"),
+            &format!("{member} takes {expected}. {see}"),
+        );
     }
     fault(text, span, message, &see)
 }

@@ -3,11 +3,11 @@
 //! built from.
 
 use crate::credentials::{expanded, misunderstanding};
-use crate::fault::{Fault, fault, kind_of, line_and_column, nearest};
+use crate::fault::{Fault, fault, kind_of, line_and_column, nearest, syntax_fault};
 use crate::keys::{KEYS, Key, Kind};
 #[cfg(feature = "imap")]
 use crate::mailbox::MailboxSpec;
-use crate::members::{ignored, line_of, misspelled, tables};
+use crate::members::{ignored, known_members, line_of, misspelled, tables};
 use crate::specs::{AuthoritySpec, CertificateFiles, Deliver, KeySpec, ProviderSpec, UpdateServer};
 use crate::targets::TargetSpec;
 use crate::week_time::WeekTime;
@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
+use store::{Location, LocationError};
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
@@ -46,9 +47,8 @@ pub struct Read {
 impl Read {
     /// Reads the text of a file. `credentials` is the folder that `$CREDENTIALS_DIRECTORY` stands for.
     pub fn new(text: &str, credentials: &Path) -> Result<Self, Fault> {
-        let table = DeTable::parse(text).map_err(|error| {
-            fault(text, error.span().unwrap_or_default(), error.message().replace('\n', ", "), "")
-        })?;
+        let table = DeTable::parse(text)
+            .map_err(|error| syntax_fault(text, error.span().unwrap_or_default(), error.message()))?;
         let mut read = Self { values: BTreeMap::new(), sections: BTreeSet::new(), warnings: Vec::new() };
         walk(text, table.get_ref(), "", &mut read)?;
         for (value, _) in read.values.values_mut() {
@@ -170,7 +170,10 @@ fn walk(text: &str, table: &DeTable<'_>, prefix: &str, read: &mut Read) -> Resul
             if is_misspelled(&path) {
                 return Err(unknown(text, name.span(), &path));
             }
-            read.warnings.push(ignored(text, &name.span(), &path));
+            if KEYS.iter().any(|key| key.path == name.get_ref().as_ref()) {
+                return Err(misplaced(text, name.span(), name.get_ref(), prefix));
+            }
+            read.warnings.push(ignored(text, &name.span(), &path) + &elsewhere(name.get_ref()));
         }
     }
     Ok(())
@@ -189,6 +192,30 @@ fn is_misspelled(path: &str) -> bool {
             let below = |key: &Key| key.path.strip_prefix(section)?.strip_prefix('.')?.split('.').next();
             misspelled(name, KEYS.iter().filter_map(below)).is_some()
         }
+    }
+}
+
+/// The error for a key of the top level that stands below a section.
+fn misplaced(text: &str, span: Range<usize>, name: &str, section: &str) -> Fault {
+    let what = format!("{name} stands below [{section}], and belongs to no section");
+    fault(
+        text,
+        span,
+        what,
+        "Move it above the first section of the file: a key belongs to the section above it",
+    )
+}
+
+/// Where a key of this name belongs, for the warning about one in a section that does not have it; empty if nowhere.
+fn elsewhere(name: &str) -> String {
+    let of_keys = KEYS.iter().filter_map(|key| key.path.rsplit_once('.')).filter(|(_, last)| *last == name);
+    let mut places: Vec<String> = of_keys.map(|(section, _)| format!("[{section}]")).collect();
+    if known_members::<DomainSpec>().iter().any(|member| member == name) {
+        places.push("[[domain]]".to_owned());
+    }
+    match places.is_empty() {
+        true => String::new(),
+        false => format!("; it belongs to {}", places.join(" or ")),
     }
 }
 
@@ -247,9 +274,16 @@ pub fn validate(
                 _ => Err(wrong(format!("{} is out of range", number.as_str()))),
             }
         }
-        (Kind::Store, DeValue::String(place)) => match place.strip_prefix("sqlite:") {
-            Some(file) if !file.is_empty() => Ok(Value::String(place.to_string())),
-            _ => Err(wrong(format!("{place:?} is not a valid store"))),
+        (Kind::Store, DeValue::String(place)) => match Location::parse(place, Path::new("")) {
+            Ok(_) => Ok(Value::String(place.to_string())),
+            // The text may contain a password.
+            Err(LocationError::Password) => Err(fault(
+                text,
+                value.span(),
+                format!("the URL in {} is not valid: {}", key.path, LocationError::Password),
+                "Write the password to a file that only the user of Sternpost can read, and name it with\n  store_password_file = \"/etc/sternpost/store-password\"",
+            )),
+            Err(error) => Err(wrong(format!("the value of {} is not valid: {error}", key.path))),
         },
         (Kind::FileMode, DeValue::String(mode)) => match u32::from_str_radix(mode, 8) {
             Ok(0..=0o777) => Ok(Value::String(mode.to_string())),
@@ -265,8 +299,18 @@ pub fn validate(
             Some(Address::Tcp(_)) => Err(fault(
                 text,
                 value.span(),
-                format!("{address:?} is reachable from other hosts, and the protocol has no authentication"),
-                "Listen on 127.0.0.1, and put a reverse proxy with authentication in front",
+                match key.path {
+                    "admin.listen" => format!(
+                        "{address:?} is reachable from other hosts, and the interface has no TLS, which would protect its token"
+                    ),
+                    _ => format!(
+                        "{address:?} is reachable from other hosts, and the protocol has no authentication"
+                    ),
+                },
+                match key.path {
+                    "admin.listen" => "Listen on 127.0.0.1, and put a reverse proxy with TLS in front",
+                    _ => "Listen on 127.0.0.1, and put a reverse proxy with authentication in front",
+                },
             )),
             _ => Err(wrong(format!("{address:?} is not a valid address and port"))),
         },

@@ -22,8 +22,8 @@ pub struct Secret {
 const OTHERS: u32 = 0o007;
 
 impl Config {
-    /// Every existing file with a secret whose permissions let all users of the machine read or change it.
-    pub fn exposed_secrets(&self) -> Vec<Secret> {
+    /// Every file with a secret that the configuration names, and the store, each with the key that names it.
+    pub fn secret_files(&self) -> Vec<(String, PathBuf)> {
         let mut named = Vec::new();
         for key in KEYS {
             if let Some(value) = self.read.value(key.path) {
@@ -34,8 +34,13 @@ impl Config {
             self.file.as_deref().and_then(std::path::Path::parent).map(PathBuf::from).unwrap_or_default();
         let mut files: Vec<(String, PathBuf)> =
             named.into_iter().map(|(key, file)| (key, folder.join(file))).collect();
-        files.push(("store".to_owned(), self.store.clone()));
-        let exposed = files.into_iter().filter_map(|(key, file)| {
+        files.extend(self.store.file().map(|file| ("store".to_owned(), file.to_owned())));
+        files
+    }
+
+    /// Every existing file with a secret whose permissions let all users of the machine read or change it.
+    pub fn exposed_secrets(&self) -> Vec<Secret> {
+        let exposed = self.secret_files().into_iter().filter_map(|(key, file)| {
             let mode = std::fs::metadata(&file).ok()?.permissions().mode() & 0o777;
             (mode & OTHERS != 0).then_some(Secret { key, file, mode })
         });
@@ -134,6 +139,7 @@ mod tests {
             "inbox.certificate",
             "collector.certificate",
             "answers.control",
+            "state_folder",
         ];
         for key in KEYS.iter().filter(|key| key.kind == Kind::File) {
             let name = key.path.rsplit('.').next().unwrap();

@@ -133,3 +133,42 @@ proptest! {
         let _ = Config::parse(&text, None);
     }
 }
+
+#[test]
+fn errors_of_the_syntax_say_which_key_it_is_and_how_to_write_it() {
+    let twice = error_of("[inbox]\nsmtp = []\n\n[log]\n[inbox]\nlmtp = []\n");
+    assert!(twice.contains("line 5, column 2: the section [inbox] is there already, in line 1"), "{twice}");
+    assert!(twice.contains("Move the keys below this one into [inbox] in line 1"), "{twice}");
+    let twice = error_of("[dns]\ndnssec = \"off\"\ndnssec = \"off\"\n");
+    assert!(twice.contains("dnssec is set already, in line 2"), "{twice}");
+    for bare in ["info", "mx1.example.org", "/var/lib/x", "192.0.2.1:53 # resolver", "1.2.3.4"] {
+        let error = error_of(&format!("[log]\nlevel = {bare}\n"));
+        let value = bare.split(' ').next().unwrap();
+        assert!(error.contains(&format!("level = \"{value}\"")), "{error}");
+    }
+    let other = error_of("# Postfix\ncompatibility_level = 3.6\nmyhostname mx\n");
+    assert!(other.contains("The file is TOML") && other.contains("another program"), "{other}");
+    let list = error_of("[[domain]]\nname = \"a.example\"\nmx = \"mx1.example.org\"\n");
+    assert!(
+        list.contains("mx is the text \"mx1.example.org\"") && list.contains("mx takes a list"),
+        "{list}"
+    );
+    let flag = error_of("[[domain]]\nname = \"a.example\"\nrepair = \"yes\"\n");
+    assert!(flag.contains("repair takes true or false"), "{flag}");
+}
+
+#[test]
+fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
+    let below = error_of("[lab]\nsmtp_port = 25\nstore = \"sqlite:/var/lib/x.db\"\n");
+    assert!(
+        below.contains("line 3, column 1: store stands below [lab], and belongs to no section"),
+        "{below}"
+    );
+    assert!(below.contains("above the first section"), "{below}");
+    let warnings = |text: &str| Config::parse(text, None).unwrap().warnings;
+    assert!(warnings("[answers]\nmode = \"enforce\"\n")[0].ends_with("it belongs to [[domain]]"));
+    assert!(warnings("[[domain]]\nname = \"a.example\"\nmx_hosts = []\n")[0].ends_with("did you mean mx?"));
+    let admin = error_of("[admin]\nlisten = \"0.0.0.0:8464\"\ntoken_file = \"t\"\n");
+    assert!(admin.contains("has no TLS") && !admin.contains("no authentication"), "{admin}");
+    assert!(error_of("[answers]\nhttp = \"0.0.0.0:8464\"\n").contains("no authentication"));
+}

@@ -166,6 +166,10 @@ limits! {
     POLICY_SLACK: Duration = Duration::from_secs(120);
     /// One TCP connection attempt to one address.
     CONNECT_TIME: Duration = Duration::from_secs(10);
+    /// One request to an ACME CA, with its response; then the next CA is asked, and this one not for 15 minutes.
+    CA_REQUEST_TIME: Duration = Duration::from_secs(30);
+    /// The response of an ACME CA; with a longer one the order fails, and the next CA is asked.
+    CA_RESPONSE_BYTES: usize = 1 << 20;
     /// The delay before a connection attempt to the next address starts in parallel (RFC 8305 §5).
     HAPPY_EYEBALLS_DELAY: Duration = Duration::from_millis(250);
     /// Addresses of one host that are tried, with IPv6 and IPv4 in turn (RFC 8305 §4); further ones are ignored.
@@ -342,7 +346,8 @@ limits! {
     ZIP_MEMBERS: usize = 10_000;
     /// The nesting depth of imported folders.
     IMPORT_DEPTH: usize = 16;
-    /// Concurrent SMTP connections to the report inbox; further ones are closed with 421.
+    /// Concurrent SMTP connections to the report inbox; further ones are closed with 421. One network, an IPv4 /24 or an IPv6
+    /// /48, has an eighth, but at least twice what one address has.
     INBOX_CONNECTIONS: usize = 512;
     /// Concurrent SMTP connections to the report inbox from one IPv4 address or one IPv6 /64, unless configured
     /// (`inbox.connections_per_client`); further ones are closed with 421.
@@ -364,10 +369,11 @@ limits! {
     INBOX_POST_TIME: Duration = Duration::from_secs(120);
     /// A pause within the body of a report by HTTPS POST. The request is then answered with 408.
     INBOX_POST_PAUSE: Duration = Duration::from_secs(15);
-    /// Concurrent reports by HTTPS POST; further ones are answered with 503.
+    /// Concurrent reports by HTTPS POST; further ones are answered with 503. One network, an IPv4 /24 or an IPv6 /48, has
+    /// twice what one address has.
     INBOX_POSTS: usize = 32;
     /// Concurrent reports by HTTPS POST from one IPv4 address or one IPv6 /64; further ones are answered with 429.
-    INBOX_POSTS_PER_CLIENT: usize = 8;
+    INBOX_POSTS_PER_CLIENT: usize = 4;
     /// One session of the report inbox.
     INBOX_SESSION_TIME: Duration = Duration::from_secs(3600);
     /// Public checks per minute in total, if public checks are enabled.
@@ -378,8 +384,15 @@ limits! {
     PUBLIC_CHECKS_AT_ONCE: usize = 4;
     /// Results of public checks that are kept for sharing; older ones are deleted.
     PUBLIC_RESULTS: u32 = 500;
-    /// The body of a submitted form.
+    /// The body of a submitted form. A larger one is answered with 413.
     FORM_BYTES: usize = 16_384;
+    /// Receiving the body of a submitted form. The request is then answered with 408, and the connection is closed.
+    FORM_TIME: Duration = Duration::from_secs(30);
+    /// Submitted forms that are being received; further ones are answered with 503. One network, an IPv4 /24 or an IPv6
+    /// /48, has an eighth.
+    FORMS: usize = 2048;
+    /// Submitted forms that are being received from one IPv4 address or one IPv6 /64; further ones are answered with 429.
+    FORMS_PER_CLIENT: usize = 16;
     /// The pause after a failed fetch of a policy with the same `id` (RFC 8461 §3.3).
     FETCH_BACK_OFF: Duration = Duration::from_secs(300);
     /// The longest time between refreshes of a cached policy (RFC 8461 §3.3).
@@ -402,8 +415,16 @@ limits! {
     FETCHES_PER_ADDRESS: usize = 8;
     /// Concurrent connections to one socket for mail servers; further ones wait until they are accepted.
     ANSWER_CONNECTIONS: usize = 4096;
-    /// Concurrent connections from one IPv4 address or one IPv6 /64 to a public socket; further ones are closed.
+    /// Concurrent connections from one IPv4 address or one IPv6 /64 to a socket that strangers may reach; further ones are
+    /// closed. One network, an IPv4 /24 or an IPv6 /48, has an eighth of `ANSWER_CONNECTIONS`. Both do not apply to the
+    /// connections of a reverse proxy.
     PUBLIC_CONNECTIONS_PER_ADDRESS: usize = 256;
+    /// One HTTP request, from its head to the end of its response. The connection is closed then, also if one side only
+    /// waits. It does not apply to Unix sockets for the operator's own programs.
+    HTTP_EXCHANGE_TIME: Duration = Duration::from_secs(300);
+    /// An HTTP/2 connection to the policy host without a new request. It is closed then, at the latest after twice the
+    /// time.
+    HTTP_IDLE_TIME: Duration = Duration::from_secs(30);
     /// Reading the rest of a request after its start, or writing a reply.
     SOCKETMAP_TIME: Duration = Duration::from_secs(30);
     /// A request line of a look-up protocol.

@@ -19,6 +19,21 @@ pub trait Clock: Debug + Send + Sync {
     /// The time since a fixed but arbitrary moment, including time in which the machine was suspended. It never
     /// decreases (monotonic).
     fn elapsed(&self) -> Duration;
+    /// The boot since which the kernel of this machine runs; `None` if it is not known. All processes of a machine agree on
+    /// it, so that they can tell a step of the wall clock from time that has passed.
+    fn boot(&self) -> Option<Boot> {
+        None
+    }
+}
+
+/// A boot of a machine.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Boot {
+    /// Identifies the boot; random, and the same for all processes of the machine.
+    pub id: String,
+    /// When it was by the wall clock of now: the wall-clock time less the time since the boot, which includes time in which
+    /// the machine was suspended. It changes when the wall clock is stepped, and at no other time.
+    pub at: Timestamp,
 }
 
 /// The system's wall clock and monotonic clock.
@@ -34,6 +49,17 @@ impl Clock for SystemClock {
         static BEGIN: OnceLock<Duration> = OnceLock::new();
         let now = since_boot();
         now.saturating_sub(*BEGIN.get_or_init(|| now))
+    }
+
+    #[cfg(target_os = "linux")]
+    fn boot(&self) -> Option<Boot> {
+        static ID: OnceLock<Option<String>> = OnceLock::new();
+        let read = || {
+            let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+            Some(text.trim().to_owned()).filter(|id| !id.is_empty())
+        };
+        let id = ID.get_or_init(read).clone()?;
+        Some(Boot { id, at: self.now().checked_sub(since_boot()).ok()? })
     }
 }
 

@@ -183,6 +183,8 @@ pub enum DnsError {
         name: DomainName,
         /// Two servers with what each returns.
         shown: String,
+        /// The data that any of the servers returns; a CNAME by its target alone.
+        all: Vec<Data>,
     },
     /// No answer arrived within the time limit.
     #[error("the DNS query timed out")]

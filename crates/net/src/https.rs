@@ -125,6 +125,17 @@ pub enum FetchError {
 }
 
 impl FetchError {
+    /// True if the policy host ended the handshake with the alert `access_denied`, as a server does that has no certificate for
+    /// the name, such as Sternpost's own until the CA has issued it.
+    pub fn is_access_denied(&self) -> bool {
+        matches!(self, Self::Tls(text) if text.contains("AccessDenied"))
+    }
+
+    /// True if DNS says that the policy host's name, or its address, does not exist.
+    pub fn is_unresolved(&self) -> bool {
+        matches!(self, Self::Dns(error) if error.is_absence())
+    }
+
     /// The result type of RFC 8460 §4.3 that reports this error (POL-24).
     pub fn result_type(&self) -> ResultType {
         match self {
@@ -137,6 +148,16 @@ impl FetchError {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_server_without_a_certificate_is_recognized_by_its_alert() {
+        let alert = |alert| {
+            let error = std::io::Error::other(rustls::Error::AlertReceived(alert));
+            fetch::tls_error(error).is_access_denied()
+        };
+        assert!(alert(rustls::AlertDescription::AccessDenied));
+        assert!(!alert(rustls::AlertDescription::UnrecognisedName));
+    }
 
     #[test]
     fn pol_01_the_policy_host_and_path_are_exactly_these() {

@@ -44,18 +44,28 @@ impl<K: Eq + Hash> ConcurrencyLimit<K> {
     }
 }
 
-/// Limits concurrent connections or requests, in total and for each client. Nothing waits: a client beyond the limit is
-/// told to come back later, so that it does not hold a connection meanwhile.
+/// Limits concurrent connections or requests, in total, for each client, and for each network: one owner often has all
+/// addresses of a network, so that a limit for each client alone would leave the whole total to one owner. Nothing waits: a
+/// client beyond the limit is told to come back later, so that it does not hold a connection meanwhile.
 pub struct ClientLimit {
     total: Arc<Semaphore>,
-    clients: Option<ConcurrencyLimit>,
+    shares: Option<Shares>,
 }
+
+/// What a client and a network may have at once.
+struct Shares {
+    clients: ConcurrencyLimit,
+    networks: ConcurrencyLimit,
+}
+
+/// The part of the total that one network may have: one of so many.
+const NETWORKS_IN_TOTAL: usize = 8;
 
 /// A connection or request that counts until it is dropped.
 #[derive(Debug)]
 pub struct Admission {
     _total: OwnedSemaphorePermit,
-    _client: Option<OwnedSemaphorePermit>,
+    _share: Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)>,
 }
 
 /// Which limit is reached.
@@ -63,14 +73,20 @@ pub struct Admission {
 pub enum LimitReached {
     /// That of all clients.
     Total,
-    /// That of this client.
+    /// That of this client, or of its network.
     Client,
 }
 
 impl ClientLimit {
-    /// Allows `total` at once, and `per_client` for each client, grouped by [`client`]; `None` does not limit it.
+    /// Allows `total` at once, and `per_client` for each client, grouped by [`client`]; `None` does not limit it. A network,
+    /// grouped by [`network`], then has an eighth of the total, but at least twice what a client has, so that no client keeps
+    /// out its neighbors.
     pub fn new(total: usize, per_client: Option<usize>) -> Self {
-        Self { total: Arc::new(Semaphore::new(total)), clients: per_client.map(ConcurrencyLimit::new) }
+        let shares = |each: usize| Shares {
+            clients: ConcurrencyLimit::new(each),
+            networks: ConcurrencyLimit::new((2 * each).max(total / NETWORKS_IN_TOTAL)),
+        };
+        Self { total: Arc::new(Semaphore::new(total)), shares: per_client.map(shares) }
     }
 
     /// Counts a connection or request. `from` is `None` for a local one, which only counts in total.
@@ -79,12 +95,18 @@ impl ClientLimit {
     ///
     /// If a limit is reached. A client beyond its own limit takes nothing from the others.
     pub fn try_take(&self, from: Option<IpAddr>) -> Result<Admission, LimitReached> {
-        let of_client = match (&self.clients, from) {
-            (Some(clients), Some(from)) => Some(clients.try_take(client(from)).ok_or(LimitReached::Client)?),
+        let share = match (&self.shares, from) {
+            (Some(shares), Some(from)) => Some(shares.try_take(from).ok_or(LimitReached::Client)?),
             _ => None,
         };
         let of_total = self.total.clone().try_acquire_owned().map_err(|_| LimitReached::Total)?;
-        Ok(Admission { _total: of_total, _client: of_client })
+        Ok(Admission { _total: of_total, _share: share })
+    }
+}
+
+impl Shares {
+    fn try_take(&self, from: IpAddr) -> Option<(OwnedSemaphorePermit, OwnedSemaphorePermit)> {
+        Some((self.clients.try_take(client(from))?, self.networks.try_take(network(from))?))
     }
 }
 
@@ -151,7 +173,7 @@ pub fn client(address: IpAddr) -> IpAddr {
 
 /// The network of an address, which usually has a single owner: the /24 of an IPv4 address, the /48 of an IPv6 address.
 pub fn network(address: IpAddr) -> IpAddr {
-    match address {
+    match address.to_canonical() {
         IpAddr::V4(v4) => {
             let [a, b, c, _] = v4.octets();
             IpAddr::from([a, b, c, 0])
@@ -215,6 +237,24 @@ mod tests {
     }
 
     #[test]
+    fn a_network_has_an_eighth_of_the_total_however_many_clients_it_has() {
+        let limit = ClientLimit::new(64, Some(2));
+        let of = |network: u16, client: u16| Some(IpAddr::from([0x2001, 0xdb8, network, client, 0, 0, 0, 1]));
+        let taken: Vec<_> = (0..100).filter_map(|client| limit.try_take(of(1, client)).ok()).collect();
+        assert_eq!(taken.len(), 8);
+        assert_eq!(limit.try_take(of(1, 200)).unwrap_err(), LimitReached::Client);
+        assert!(limit.try_take(of(2, 0)).is_ok());
+        let v4 = |last: u8| limit.try_take(Some(IpAddr::from([192, 0, 2, last]))).ok();
+        assert_eq!((0..100).filter_map(v4).collect::<Vec<_>>().len(), 8);
+        // One client leaves as much to its neighbors as it has itself.
+        let small = ClientLimit::new(8, Some(3));
+        let of_two = |client| (0..9).filter_map(|_| small.try_take(of(1, client)).ok()).collect::<Vec<_>>();
+        let (one, other) = (of_two(0), of_two(1));
+        assert_eq!((one.len(), other.len()), (3, 3));
+        assert!(small.try_take(of(1, 2)).is_err() && small.try_take(of(2, 0)).is_ok());
+    }
+
+    #[test]
     fn the_rate_is_limited_for_each_client_separately() {
         let rates = RateLimiter::new(3, Duration::from_secs(60));
         let (one, other) = ("2001:db8::1".parse().unwrap(), "2001:db8:0:1::1".parse().unwrap());
@@ -243,7 +283,10 @@ mod tests {
     #[test]
     fn networks_are_24_bits_of_ipv4_and_48_bits_of_ipv6() {
         let network = |text: &str| network(text.parse().unwrap()).to_string();
-        assert_eq!(network("192.0.2.77"), "192.0.2.0");
+        assert_eq!(
+            (network("192.0.2.77"), network("::ffff:192.0.2.77")),
+            ("192.0.2.0".into(), "192.0.2.0".into())
+        );
         assert_eq!(network("2001:db8:1:2::3"), "2001:db8:1::");
     }
 }

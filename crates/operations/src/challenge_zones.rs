@@ -68,7 +68,8 @@ impl ChallengeZones for DomainZones {
     }
 }
 
-/// Checks that a record is in the zone that a domain's settings change.
+/// Checks that a record is in the zone that a domain's settings change. For a delegated domain it has to be the one name for
+/// its challenges: its owner chooses by CNAME where the record is published, and could write to any name in our zone.
 fn check_zone(config: &Config, spec: &DomainSpec, name: &DomainName) -> Result<(), String> {
     let of_update = |name: &String| config.updates.iter().find(|one| one.name == *name)?.zone.clone();
     let named = match &spec.dns {
@@ -81,13 +82,26 @@ fn check_zone(config: &Config, spec: &DomainSpec, name: &DomainName) -> Result<(
     };
     let own = config.delegation.as_ref().filter(|_| spec.delegated).unwrap_or(&spec.name);
     let zone = named.unwrap_or_else(|| own.clone());
+    let (label, host) = name.as_str().split_once('.').unwrap_or_default();
+    let is_of_challenge = ChallengeType::ALL.iter().any(|challenge| challenge.label() == Some(label));
+    let delegation = config.delegation.as_ref().filter(|_| spec.delegated);
+    let of_customer = format!("mta-sts.{}", spec.name);
+    let is_theirs = |zone| {
+        is_of_challenge && [format!("{of_customer}.{zone}"), of_customer.clone()].contains(&host.to_owned())
+    };
+    if !delegation.is_none_or(is_theirs) {
+        return Err(format!(
+            "the aliases of {}'s challenge record lead to {name}, where no challenge of that domain is published",
+            spec.name
+        ));
+    }
     let is_within =
         *name == zone || name.as_str().strip_suffix(zone.as_str()).is_some_and(|head| head.ends_with('.'));
     if is_within {
         return Ok(());
     }
-    let alias = match name.as_str().split_once('.') {
-        Some((label, host)) if spec.delegated && host == format!("mta-sts.{}", spec.name) => {
+    let alias = match delegation {
+        Some(zone) if host == of_customer => {
             format!("; its owner has to publish\n  {name}. CNAME {label}.{host}.{zone}.")
         }
         _ => String::new(),
@@ -130,5 +144,16 @@ mod tests {
         let alias =
             "_acme-challenge.mta-sts.a.example. CNAME _acme-challenge.mta-sts.a.example.sts.example.net.";
         assert!(refused.contains(alias), "{refused}");
+        // The owner of the domain leads the record to another name of our zone.
+        for other in [
+            "sel._domainkey.sts.example.net",
+            "_mta-sts.b.example.sts.example.net",
+            "_acme-challenge.mta-sts.b.example.sts.example.net",
+            "_acme-challenge.sts.example.net",
+            "mta-sts.a.example.sts.example.net",
+        ] {
+            let refused = verdict(delegated, other).unwrap_err();
+            assert!(refused.contains("no challenge of that domain"), "{refused}");
+        }
     }
 }

@@ -4,6 +4,7 @@
 //! - [`world`]: network clients (DNS, policy hosts, mail servers), built from the configuration.
 //! - [`RolloutContext`]: the known domains with their desired state, decisions and evidence; it builds the publishers
 //!   (own policy host, DNS UPDATE, provider API) that carry out steps.
+//! - [`open_store`]: the configured store, in an SQLite file or a PostgreSQL database.
 //! - [`challenge_zones`]: changes the DNS records of certificate orders.
 //! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
 //! - [`promotion`]: the operator's decisions about a roll-out.
@@ -11,25 +12,29 @@
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.
 //!
+//! - [`orders`]: what a plan is carried out for, read from the store again before each step.
+//!
 //! Begin reading at [`RolloutContext`]. This crate neither prints nor serves HTTP; its callers do.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod challenge_zones;
+mod database;
 pub mod inbox;
 mod leases;
 pub mod mx_losses;
 pub mod opened_report;
+pub mod orders;
 pub mod promotion;
 mod publishers;
 pub mod report_removal;
 mod rollout_context;
 pub mod seen_certificates;
 pub mod summary;
+pub mod unconfigured;
 pub mod world;
 
+pub use database::{access, open_failure, open_store};
 pub use leases::APPLY_LEASE;
 pub use publishers::dns_changes;
-pub use rollout_context::{
-    Removal, RolloutContext, apply_failure, holder, open_failure, resolvers, store_failure,
-};
+pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

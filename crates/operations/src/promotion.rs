@@ -3,7 +3,7 @@
 //! dashboard's forms call these functions.
 //! Each decision is stored, and recorded in the domain's journal with its author and reason.
 
-use crate::rollout_context::{RolloutContext, store_failure};
+use crate::rollout_context::{Hold, RolloutContext, store_failure};
 use config::failure::Failure;
 use formats::{DomainName, Mode};
 use receiver::domain::DomainSpec;
@@ -54,8 +54,14 @@ pub async fn allow(
         (_, None) => {
             return Ok(Err(Refusal {
                 why: match evidence.left_out() {
-                    none if none.is_empty() => format!("the evidence is {gate}"),
-                    some => format!("the evidence is {gate}. Not counted: {}", some.join("; ")),
+                    none if none.is_empty() => {
+                        format!("the evidence is not sufficient: {}", gate.reasons().join("; "))
+                    }
+                    some => format!(
+                        "the evidence is not sufficient: {}. Not counted: {}",
+                        gate.reasons().join("; "),
+                        some.join("; ")
+                    ),
                 },
                 remedy: format!(
                     "Wait for reports (with [guard], probes of the MX hosts are evidence too), or accept the risk that senders which can't verify your MX hosts don't deliver:\n  sternpost promote {name} --force --reason \"…\""
@@ -67,7 +73,7 @@ pub async fn allow(
     if decisions.held.take().is_some() {
         context.decide(name, decisions, who, "no longer held").await?;
     }
-    context.approve(name, who, &what).await?;
+    context.approve(name, who, &what, Hold::End).await?;
     Ok(Ok(format!("Enforcement of {name} is allowed. Carry it out:\n  sternpost apply {name}")))
 }
 
@@ -96,14 +102,12 @@ pub async fn hold_back(
 ) -> Result<String, Failure> {
     let name = &spec.name;
     let rollout = context.rollout(name).await?;
+    // First of all: from now on, no process begins a step that enforces.
+    context.store.change_rollout(name, RolloutState::hold).await.map_err(|error| store_failure(&error))?;
     let mut decisions = context.decisions(name);
     let at = context.world.clock.now();
     decisions.held = Some(Decision { reason: reason.to_owned(), who: who.to_owned(), at });
     context.decide(name, decisions, who, &format!("held in testing. Reason: {reason}")).await?;
-    if rollout.approved.is_some() {
-        let withdraw_approval = |rollout: &mut RolloutState| rollout.approved = None;
-        context.store.change_rollout(name, withdraw_approval).await.map_err(|error| store_failure(&error))?;
-    }
     Ok(match rollout.mode.map(|known| known.mode) {
         Some(Mode::Enforce) => format!(
             "{name} returns to testing. Carry it out:\n  sternpost apply {name}\nSenders that cached the enforced policy fetch the new one when they see its id. Until then they keep the old one:\n`sternpost status {name}` shows for how long at most."

@@ -137,9 +137,15 @@ impl DnsPublisher for Updates {
             count("update", put.is_ok());
             put.map(drop).map_err(|error| {
                 let is_conflict = matches!(error, UpdateError::Changed(_));
-                PublishError { is_conflict, ..PublishError::new(&change.name, error.to_string()) }
+                let is_unmade = error.is_unmade();
+                PublishError { is_conflict, is_unmade, ..PublishError::new(&change.name, error.to_string()) }
             })
         })
+    }
+
+    /// A server applies an update completely or not at all (RFC 2136 §3.4).
+    fn is_whole(&self) -> bool {
+        true
     }
 }
 
@@ -177,7 +183,8 @@ impl DnsPublisher for ProviderZone {
             count("provider", put.is_ok());
             put.map(drop).map_err(|error| {
                 let is_conflict = matches!(error, ProviderError::Changed(..));
-                PublishError { is_conflict, ..PublishError::new(&change.name, error.to_string()) }
+                let is_unmade = error.is_unmade();
+                PublishError { is_conflict, is_unmade, ..PublishError::new(&change.name, error.to_string()) }
             })
         })
     }

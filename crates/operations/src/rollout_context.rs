@@ -1,6 +1,8 @@
 //! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
+use crate::database::open_store;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
+use crate::unconfigured::Unconfigured;
 use crate::world::{World, domain};
 use config::failure::Failure;
 use config::{Config, ProviderSpec, fits};
@@ -15,6 +17,7 @@ use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::gate::{Evidence, Facts, Gate, judge, may_promote_alone};
 use receiver::rollout::plan::Permit;
+use receiver::rollout::timeline::Reading;
 use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
@@ -34,6 +37,8 @@ pub struct RolloutContext {
     pub known: Vec<DomainSpec>,
     /// Domains of the store whose settings can't be read, each with the reason.
     pub damaged: Vec<(String, String)>,
+    /// Domains that are no longer configured, although senders may hold a policy of them.
+    pub unconfigured: Vec<Unconfigured>,
     /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
     /// This context's name for leases.
@@ -46,7 +51,14 @@ impl RolloutContext {
     /// Loads the configuration and opens the store. `named` is the configuration file given on the command line.
     pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        let store = Store::open(&config.store).await.map_err(|error| open_failure(&config.store, &error))?;
+        // An operator who names the file knows which store it has.
+        let is_missing = |file: &Path| std::fs::exists(file).is_ok_and(|exists| !exists);
+        let is_new = named.is_none() && config.store.file().is_some_and(is_missing);
+        let store = open_store(&config).await?;
+        if is_new {
+            // In the wrong folder, or with the wrong file, this is the first sign.
+            eprintln!("note: a new, empty store was created, by {}", config.origins());
+        }
         let world = Arc::new(World::new(&config)?);
         Self::at(config, store, world).await
     }
@@ -55,13 +67,13 @@ impl RolloutContext {
     /// empty one in a temporary folder.
     pub async fn open_to_show(named: Option<&Path>) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        if std::fs::exists(&config.store).unwrap_or(true) {
+        if config.store.file().is_none_or(|file| std::fs::exists(file).unwrap_or(true)) {
             return Self::open(named).await;
         }
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store = Store::open(&path).await.map_err(|error| open_failure(&path, &error))?;
+        let store = Store::open(&path).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
@@ -71,6 +83,7 @@ impl RolloutContext {
         let mut context = Self {
             known: Vec::new(),
             damaged: Vec::new(),
+            unconfigured: Vec::new(),
             decided: BTreeMap::new(),
             holder: holder(),
             _scratch: None,
@@ -114,7 +127,21 @@ impl RolloutContext {
             }
         }
         self.damaged = damaged;
+        self.unconfigured = self.find_unconfigured().await?;
         Ok(())
+    }
+
+    /// All domains that the guard watches: the known ones, and those that are no longer configured, by their last mode.
+    pub fn watched(&self) -> Vec<DomainSpec> {
+        let unconfigured = self.unconfigured.iter().map(Unconfigured::spec);
+        self.known.iter().cloned().chain(unconfigured).collect()
+    }
+
+    /// The settings and decisions of a domain as they are stored now; `None` if it was removed.
+    pub async fn current(&self, name: &DomainName) -> Result<Option<(DomainSpec, Decisions)>, Failure> {
+        let Some(spec) = self.known_domain(name).await? else { return Ok(None) };
+        let decisions = self.store.decisions(name).await.map_err(|error| store_failure(&error))?;
+        Ok(Some((spec, decisions)))
     }
 
     /// True when the configuration file contains the domain.
@@ -170,6 +197,12 @@ impl RolloutContext {
         }
         let fail = |error| store_failure(&error);
         self.store.remove_domain(name).await.map_err(fail)?;
+        if bound {
+            self.store
+                .change_rollout(name, |kept: &mut RolloutState| kept.is_given_up = true)
+                .await
+                .map_err(fail)?;
+        }
         let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
         self.store.journal(name, now, who, what).await.map_err(fail)
     }
@@ -193,9 +226,12 @@ impl RolloutContext {
                 let remedy = format!("A newer release may have written them. To set the domain up again:\n  sternpost domains remove --although-bound {name}\n  sternpost domains add {name}");
                 return Failure::usage(format!("the settings of {name} can't be read"), why, remedy);
             }
+            if let Some(missed) = self.unconfigured.iter().find(|missed| missed.name == *name) {
+                return Failure::finding(missed.what(), missed.consequence(), missed.remedy());
+            }
             let names = || self.known.iter().take(10).map(|spec| spec.name.as_str()).collect::<Vec<_>>().join(", ");
             let remedy = match self.known.is_empty() {
-                true => format!("Add it with `sternpost init {name} >> sternpost.toml`, or `sternpost domains add {name}`."),
+                true => format!("Read: {}.\nAdd it with `{}`, or `sternpost domains add {name}`.", self.config.origins(), self.config.init_command(name.as_str())),
                 false => format!("Known domains: {}.\n`sternpost init {name}` proposes settings for a new one.", names()),
             };
             Failure::usage(format!("{name} is not a known domain"), "neither the configuration nor the store has it", remedy)
@@ -207,14 +243,29 @@ impl RolloutContext {
         if typed.is_empty() && self.known.is_empty() {
             return Err(Failure::usage(
                 "no domains",
-                "neither the configuration nor the store has one",
-                "Generate settings from the current DNS records:\n  sternpost init example.org >> sternpost.toml",
+                format!("there is none in {}", self.config.origins()),
+                format!(
+                    "Another configuration is named with --config. Generate settings from the current DNS records:\n  {}",
+                    self.config.init_command("example.org")
+                ),
             ));
         }
         match typed.is_empty() {
             true => Ok(self.known.clone()),
             false => typed.iter().map(|text| self.find(&domain(text)?)).collect(),
         }
+    }
+
+    /// The domains whose settings can't be read, as failures: a command for all domains reports them and goes on.
+    pub fn unreadable(&self) -> Vec<Failure> {
+        let named = |(name, why): &(String, String)| {
+            Failure::new(
+                format!("the settings of {name} can't be read"),
+                why,
+                format!("sternpost domains show {name}"),
+            )
+        };
+        self.damaged.iter().map(named).collect()
     }
 
     /// The decisions in force for a domain.
@@ -240,11 +291,16 @@ impl RolloutContext {
 
     /// The planner's input for a domain: its settings, limited by the decisions in force.
     pub fn wanted(&self, spec: &DomainSpec) -> DesiredState {
+        self.wanted_under(spec, &self.decisions(&spec.name))
+    }
+
+    /// The planner's input for a domain under these decisions.
+    pub fn wanted_under(&self, spec: &DomainSpec, decisions: &Decisions) -> DesiredState {
         let wanted = spec.wanted(
             self.config.host.as_ref().and_then(|host| host.place.clone()),
             self.config.delegation.clone(),
         );
-        DesiredState { mode: self.decisions(&spec.name).allowed(wanted.mode), ..wanted }
+        DesiredState { mode: decisions.allowed(wanted.mode), ..wanted }
     }
 
     /// Builds the applier that carries out a domain's plan.
@@ -281,12 +337,15 @@ impl RolloutContext {
 
     /// Whether enforcement was approved, by the operator or by evidence.
     pub fn permit(rollout: &RolloutState) -> Permit {
-        if rollout.approved.is_some() { Permit::Enforce } else { Permit::Testing }
+        if rollout.approved.is_some() && !rollout.is_held { Permit::Enforce } else { Permit::Testing }
     }
 
-    /// The stored planner state of a domain; the default if none is stored.
+    /// The stored planner state of a domain, on the time line of now; the default if none is stored.
     pub async fn rollout(&self, name: &DomainName) -> Result<RolloutState, Failure> {
-        Ok(self.store.rollout(name).await.map_err(|error| store_failure(&error))?.unwrap_or_default())
+        let stored = self.store.rollout(name).await.map_err(|error| store_failure(&error))?;
+        let mut rollout: RolloutState = stored.unwrap_or_default();
+        rollout.keep_time(&Reading::of(self.world.clock.as_ref()));
+        Ok(rollout)
     }
 
     /// The evidence about a domain since its current mode began, and the gate's result.
@@ -323,9 +382,12 @@ impl RolloutContext {
     /// Approves enforcement if the domain has `auto_promote`, the evidence is sufficient, and the guard's own probes of
     /// every MX host passed on the same days; true when it did.
     pub async fn promote_by_evidence(&self, spec: &DomainSpec) -> Result<bool, Failure> {
+        // The operator may have decided something else since this context was created.
+        let Some((spec, decisions)) = self.current(&spec.name).await? else { return Ok(false) };
         let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
-            && self.wanted(spec).mode == Mode::Enforce
+            && self.wanted_under(&spec, &decisions).mode == Mode::Enforce
+            && !rollout.is_held
             && rollout.approved.is_none()
             && rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
         if !is_open {
@@ -343,18 +405,46 @@ impl RolloutContext {
             evidence.failure_rate_bound * 100.0,
             evidence.probes.clean_days
         );
-        self.approve(&spec.name, "auto_promote", &what).await?;
-        Ok(true)
+        self.approve(&spec.name, "auto_promote", &what, Hold::Keep).await
     }
 
-    /// Approves enforcement for the next `apply`, and records it in the journal.
-    pub async fn approve(&self, name: &DomainName, who: &str, what: &str) -> Result<(), Failure> {
+    /// Whether the guard of `sternpost serve` carries out the domain's plan by itself (`guard.apply`).
+    pub fn is_applied_by_guard(&self, spec: &DomainSpec) -> bool {
+        let is_on = self.config.guard.as_ref().is_some_and(|guard| guard.apply);
+        is_on && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand
+    }
+
+    /// Approves enforcement for the next `apply` with the MX hosts that are in testing now, and records it in the journal.
+    /// False if the operator holds the domain and the approval does not end that.
+    pub async fn approve(
+        &self,
+        name: &DomainName,
+        who: &str,
+        what: &str,
+        hold: Hold,
+    ) -> Result<bool, Failure> {
         let fail = |error| store_failure(&error);
         let now = self.world.clock.now();
-        let allow = |rollout: &mut RolloutState| rollout.approved = Some(now);
+        let mut is_approved = false;
+        let allow = |rollout: &mut RolloutState| {
+            rollout.is_held &= hold == Hold::Keep;
+            is_approved = rollout.approve(now);
+        };
         self.store.change_rollout(name, allow).await.map_err(fail)?;
-        self.store.journal(name, now, who, what).await.map_err(fail)
+        if is_approved {
+            self.store.journal(name, now, who, what).await.map_err(fail)?;
+        }
+        Ok(is_approved)
     }
+}
+
+/// Whether an approval ends a hold.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Hold {
+    /// It does: the operator gives it.
+    End,
+    /// It does not: it follows from evidence.
+    Keep,
 }
 
 /// What changes a domain's records; `None` if the operator does. Fails if the key of the name server or provider can't be
@@ -398,8 +488,8 @@ pub fn holder() -> String {
     LeaseHolder::new().to_string()
 }
 
-/// Describes to the operator why the store can't be opened.
-pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
+/// Describes to the operator why an SQLite file can't be opened.
+pub(crate) fn file_failure(path: &Path, error: &StoreError) -> Failure {
     let why = match error {
         // The path is in the first part of the failure.
         StoreError::Open { why, .. } | StoreError::Broken { why, .. } => why.clone(),
@@ -426,14 +516,18 @@ pub fn open_failure(path: &Path, error: &StoreError) -> Failure {
 
 /// Describes a failure of the store to the operator.
 pub fn store_failure(error: &StoreError) -> Failure {
-    Failure::new("the store fails", error, "The disk may be full, or the file locked by another program.")
+    let remedy = match error {
+        StoreError::Unreachable { .. } => "Try again when the database answers.",
+        _ => "The disk may be full, or the file locked by another program.",
+    };
+    Failure::new("the store fails", error, remedy)
 }
 
 /// Describes a failure to plan or apply to the operator. A failed lookup is described with the resolvers that were asked.
 pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -> Failure {
     let remedy = match error {
         ApplyError::Dns(_) => format!(
-            "Nothing was changed, since a plan requires complete DNS data. The resolver is {}; the zone's own name servers are asked too.\nSee what a name server answers with `dig +dnssec`, then run it again.",
+            "Nothing of this domain was changed, since a plan requires complete DNS data. The resolver is {}; the zone's own name servers are asked too.\nSee what a name server answers with `dig +dnssec`, then run it again.",
             resolvers(config)
         ),
         ApplyError::Publish(error) if error.is_conflict => {
@@ -446,9 +540,11 @@ pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -
         ApplyError::Publish(_) => {
             "Fix the cause, then run `sternpost apply` again: it resumes where it stopped.".to_owned()
         }
-        ApplyError::Hosting(..) | ApplyError::Store(_) | ApplyError::NotSeen { .. } => {
-            "Run `sternpost apply` again: it resumes where it stopped.".to_owned()
-        }
+        ApplyError::Hosting(..)
+        | ApplyError::Store(_)
+        | ApplyError::NotSeen { .. }
+        | ApplyError::Stopped(_)
+        | ApplyError::Deadline(_) => "Run `sternpost apply` again: it resumes where it stopped.".to_owned(),
     };
     Failure::new(domain.to_string(), error, remedy)
 }

@@ -193,6 +193,14 @@ async fn failures(
     Ok(said.take(MAX_CAUSES).collect())
 }
 
+/// What a domain without a policy waits for, whose plan the guard carries out.
+fn first_round(spec: &DomainSpec) -> String {
+    match spec.delegated {
+        true => "the three aliases of the owner; then the guard applies the plan".to_owned(),
+        false => "the next round of the guard, which applies the plan".to_owned(),
+    }
+}
+
 async fn next_step(context: &RolloutContext, spec: &DomainSpec, known: &Known) -> Result<NextStep, Failure> {
     let name = &spec.name;
     let nothing = RolloutState::default();
@@ -209,6 +217,7 @@ async fn next_step(context: &RolloutContext, spec: &DomainSpec, known: &Known) -
     }
     Ok(match rollout.mode.map(|known| known.mode) {
         None if wanted == Mode::None => NextStep::Nothing,
+        None if context.is_applied_by_guard(spec) => NextStep::Wait(first_round(spec)),
         Some(mode) if mode == wanted && rollout.announce_due => apply(),
         Some(mode) if mode == wanted => NextStep::Nothing,
         Some(Mode::Testing) if wanted == Mode::Enforce && rollout.approved.is_none() => {

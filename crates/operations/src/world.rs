@@ -181,6 +181,15 @@ impl World {
         }
     }
 
+    /// Fails if the resolver's answers can't be validated, as behind a resolver that strips DNSSEC records. Called when a
+    /// look-up has failed as bogus, to tell a broken resolver from a broken domain.
+    pub async fn check_dnssec(&self) -> Result<(), Failure> {
+        match self.resolver.probe().await {
+            Err(DnsError::Bogus) => Err(no_dnssec("so no domain can be looked up")),
+            _ => Ok(()),
+        }
+    }
+
     /// Builds a checker for domains. `share` lets domains with the same MX host share one session. The root zone is
     /// probed first: behind a resolver that strips DNSSEC records, every domain would seem bogus.
     pub async fn checker(
@@ -197,8 +206,8 @@ impl World {
                 return Err(Failure::new(
                     "the DNS resolver does not answer",
                     error,
-                    "Absence can be said about any domain. Look at this machine's network and /etc/resolv.conf, or name \
-                     another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
+                    "Without it, nothing can be looked up. Check this machine's network and the resolver in /etc/resolv.conf, \
+                     or name another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
                 ));
             }
             // The fault then appears in the look-ups themselves.
@@ -216,6 +225,15 @@ impl World {
             options: check::Options { sees_signatures, ..options },
         })
     }
+}
+
+/// The failure for a resolver behind which nothing validates, not even the root zone. `consequence` ends the reason.
+pub fn no_dnssec(consequence: &str) -> Failure {
+    Failure::usage(
+        "the resolver's answers fail DNSSEC validation",
+        format!("even the root zone does not validate, {consequence}"),
+        "Use a resolver that supports DNSSEC, preferably on this machine (Debian: apt install unbound), in\n/etc/resolv.conf or as [dns] servers. Without one, DANE can't work; disable DNSSEC with\n  [dns]\n  dnssec = \"off\"",
+    )
 }
 
 fn no_resolver(config: &Config, error: ResolverError) -> Failure {
@@ -281,9 +299,28 @@ fn qualified(name: &str, hosts: &str) -> Option<DomainName> {
     of_host.find_map(|names| names.into_iter().find_map(parse))
 }
 
+/// The labels that the names of policy hosts and of records for mail begin with.
+const RECORD_LABELS: [&str; 6] = ["_mta-sts.", "mta-sts.", "_smtp._tls.", "_tls.", "_dmarc.", "_25._tcp."];
+
+/// The mail domain that such a name belongs to; `None` for any other name.
+fn owner_of_record(name: &DomainName) -> Option<DomainName> {
+    let rest = RECORD_LABELS.iter().find_map(|label| name.as_str().strip_prefix(label))?;
+    let domain = DomainName::parse(rest).ok().filter(|domain| domain.as_str().contains('.'))?;
+    Some(owner_of_record(&domain).unwrap_or(domain))
+}
+
 /// Parses a domain typed by a user. The error suggests a domain if the input is a URL or an address.
 pub fn domain(typed: &str) -> Result<DomainName, Failure> {
     let text = typed.trim();
+    if let Ok(name) = DomainName::parse(text)
+        && let Some(domain) = owner_of_record(&name)
+    {
+        return Err(Failure::usage(
+            format!("{name} is not a mail domain"),
+            "it is a name that belongs to a mail domain, for its policy or its records",
+            format!("Did you mean {domain}?"),
+        ));
+    }
     DomainName::parse(text).map_err(|error| {
         let host = text.split_once("://").map_or(text, |(_, rest)| rest);
         let host = host.split(['/', '?', '#']).next().unwrap_or_default();
@@ -324,6 +361,16 @@ mod tests {
             let message = domain(typed).unwrap_err().to_string();
             assert!(message.contains("Give the domain alone: example.org"), "{message}");
         }
+        for typed in [
+            "mta-sts.example.org",
+            "_mta-sts.example.org",
+            "_smtp._tls.example.org",
+            "_mta-sts.mta-sts.example.org",
+        ] {
+            let message = domain(typed).unwrap_err().to_string();
+            assert!(message.ends_with("Did you mean example.org?"), "{message}");
+        }
+        assert!(domain("mta-sts-mail.example.org").is_ok() && domain("mta-sts.org").is_ok());
         assert!(domain("192.0.2.1").unwrap_err().to_string().contains("such as example.org"));
     }
 }

@@ -8,12 +8,13 @@
 //! | [`SiteCache`] | bounded in-memory cache of policies and certificates, in front of the store |
 //! | [`challenge`] | plain HTTP: answers ACME challenges |
 //! | [`order`] | selects the certificates that are due, and orders them |
-//! | [`authority`] | ACME accounts, and the order budget of each CA |
+//! | [`authority`] | ACME accounts, and the order budget of each CA; `ca_http` reads their responses |
 //! | [`counts`] | counters for metrics |
 //! | [`vault`] | encrypts private keys in the store |
 
 mod alpn;
 pub mod authority;
+mod ca_http;
 mod certificate_state;
 pub mod challenge;
 pub mod counts;
@@ -28,6 +29,7 @@ pub use site_cache::{Site, SiteCache};
 
 use counts::HostCounts;
 use fixed_certificate::FixedCertificate;
+use formats::limits::HTTP_IDLE_TIME;
 use http_body_util::Full;
 use hyper::body::{Bytes, Incoming};
 use hyper::header::{ALLOW, CACHE_CONTROL, CONTENT_TYPE, HOST, HeaderValue};
@@ -42,6 +44,7 @@ use rustls::ServerConfig;
 use rustls::server::Acceptor;
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
@@ -156,13 +159,20 @@ fn asked_host(request: &Request<Incoming>) -> Option<String> {
     Some(host.rsplit_once(':').map_or(host, |(name, _)| name).to_owned())
 }
 
-/// Serves HTTP/1.1 or HTTP/2 on a connection. When `stop` completes, the requests in progress are finished.
+/// Serves HTTP/1.1 or HTTP/2 on a connection. When `stop` completes, or no request has begun for a while, the requests in
+/// progress are finished. The pings of HTTP/2 show only that the peer is there, not that it wants something.
 async fn converse<S, V>(service: V, stream: S, stop: BoxFuture<'_, ()>)
 where
     S: AsyncRead + AsyncWrite + Unpin + Send + 'static,
     V: Service<Request<Incoming>, Response = Response<Full<Bytes>>, Error = Infallible>,
     V::Future: Send + 'static,
 {
+    let requests = Arc::new(AtomicU64::new(0));
+    let counted = requests.clone();
+    let service = service_fn(move |request: Request<Incoming>| {
+        counted.fetch_add(1, Ordering::Relaxed);
+        service.call(request)
+    });
     let mut http = auto::Builder::new(TokioExecutor::new());
     http.http1()
         .timer(TokioTimer::new())
@@ -181,9 +191,27 @@ where
             connection.as_mut().graceful_shutdown();
             connection.await
         }
+        () = is_idle(&requests) => {
+            connection.as_mut().graceful_shutdown();
+            // A peer that does not read its responses would prolong it.
+            tokio::time::timeout(REQUEST_TIMEOUT, connection).await.unwrap_or(Ok(()))
+        }
     };
     if let Err(error) = ended {
         tracing::debug!(%error, "a connection to the policy host ended with an error");
+    }
+}
+
+/// Waits until the number of requests has not changed for [`HTTP_IDLE_TIME`].
+async fn is_idle(requests: &AtomicU64) {
+    let mut before = 0;
+    loop {
+        tokio::time::sleep(HTTP_IDLE_TIME).await;
+        let now = requests.load(Ordering::Relaxed);
+        if now == before {
+            return;
+        }
+        before = now;
     }
 }
 
@@ -219,9 +247,49 @@ fn respond(method: &Method, path: &str, body: Option<Bytes>) -> Response<Full<By
 #[cfg(test)]
 mod tests {
     use super::*;
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
 
     fn body() -> Option<Bytes> {
         Some(Bytes::from_static(b"version: STSv1\r\n"))
+    }
+
+    /// What a client reads that sends `sent`, acknowledges each ping and asks for nothing else, and when the connection ends.
+    async fn conversation(sent: &[u8]) -> (Vec<u8>, Duration) {
+        let (mut client, server) = tokio::io::duplex(65_536);
+        let service = service_fn(|request: Request<Incoming>| {
+            let response = respond(request.method(), request.uri().path(), body());
+            async move { Ok::<_, Infallible>(response) }
+        });
+        let begun = tokio::time::Instant::now();
+        let served = tokio::spawn(converse(service, server, Box::pin(std::future::pending())));
+        client.write_all(sent).await.unwrap();
+        let mut read = Vec::new();
+        loop {
+            let mut head = [0; 9];
+            if client.read_exact(&mut head).await.is_err() {
+                break;
+            }
+            let mut frame = vec![0; usize::from(u16::from_be_bytes([head[1], head[2]]))];
+            client.read_exact(&mut frame).await.unwrap();
+            read.push(head[3]);
+            // A ping without the flag ACK (RFC 9113 §6.7).
+            if (head[3], head[4]) == (6, 0) {
+                head[4] = 1;
+                let _ = client.write_all(&[&head[..], &frame].concat()).await;
+            }
+        }
+        served.await.unwrap();
+        (read, begun.elapsed())
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_connection_that_answers_pings_and_asks_for_nothing_is_closed() {
+        let settings = [0, 0, 0, 4, 0, 0, 0, 0, 0];
+        let (read, took) = conversation(&[b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n", &settings[..]].concat()).await;
+        assert!(read.contains(&6) && read.contains(&7), "pings and GOAWAY: {read:?}");
+        assert!(took >= HTTP_IDLE_TIME && took <= 2 * HTTP_IDLE_TIME, "{took:?}");
+        // Neither HTTP/1.1 nor HTTP/2 so far.
+        assert!(conversation(b"PRI").await.1 <= 2 * HTTP_IDLE_TIME);
     }
 
     #[test]

@@ -15,12 +15,18 @@ pub trait DnsPublisher: Send + Sync {
     fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>>;
 
     /// Replaces the records of this kind at this name, if they are still those that [`Self::read`] returned. If it fails, the
-    /// change may have been made, completely or in part, unless the error is a conflict.
+    /// change may have been made, completely or in part, unless the error is a conflict or says that it is unmade.
     fn put<'a>(
         &'a self,
         change: &'a Change,
         expected: &'a Previous,
     ) -> BoxFuture<'a, Result<(), PublishError>>;
+
+    /// True if a change is made completely or not at all. Then records that are neither the old nor the new ones are those of
+    /// others.
+    fn is_whole(&self) -> bool {
+        false
+    }
 
     /// How long to wait until the zone's name servers show a change.
     fn patience(&self) -> Duration {
@@ -93,12 +99,14 @@ pub struct PublishError {
     pub why: String,
     /// True if another program has changed the records since they were read. Then nothing was changed.
     pub is_conflict: bool,
+    /// True if it is certain that nothing was changed, as after an answer that refuses the change.
+    pub is_unmade: bool,
 }
 
 impl PublishError {
-    /// An error that is no conflict.
+    /// An error that is not a conflict, after which the change may have been made in part.
     pub fn new(name: &DomainName, why: impl Into<String>) -> Self {
-        Self { name: name.clone(), why: why.into(), is_conflict: false }
+        Self { name: name.clone(), why: why.into(), is_conflict: false, is_unmade: false }
     }
 }
 

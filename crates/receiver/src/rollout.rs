@@ -9,6 +9,8 @@
 //! | [`desired`], [`observed`] | the state that the operator wants, and the state that senders see |
 //! | [`state`] | pure: the policies that senders may still cache |
 //! | [`plan`] | pure: computes the next step, and all remaining stages, from these three states |
+//! | [`timeline`] | pure: what time has passed, whatever the wall clock was set to |
+//! | [`orders`] | what a plan is carried out for, asked for again before each step |
 //! | [`outside`] | what each name server and each address of the policy host shows |
 //! | [`undo`] | whether the last change of a record can be undone |
 //! | [`Applier`] | carries out steps and verifies each of them from outside |
@@ -22,18 +24,21 @@ pub mod desired;
 pub mod gate;
 pub mod guard;
 pub mod observed;
+pub mod orders;
 pub mod outside;
 pub mod plan;
 pub mod reported;
 pub mod state;
+pub mod timeline;
 pub mod undo;
 
 mod apply;
 mod look;
+mod recover;
 mod visible;
 
 pub use apply::{
     Actor, Applied, Applier, ApplyError, Hosting, NewHosts, RecordedChange, StepOutcome, Verification,
 };
-pub use look::{LookupError, look};
+pub use look::{LookupError, MailHosts, look, mail_hosts};
 pub use state::RolloutState;

@@ -29,11 +29,11 @@ pub struct Shutdown {
 }
 
 impl Shutdown {
-    /// Begins the shutdown and waits up to `timeout` for the connections. Returns true if all ended.
-    pub async fn finish(&self, timeout: std::time::Duration) -> bool {
+    /// Begins the shutdown and waits up to `limit` for the connections. Returns true if all ended.
+    pub async fn finish(&self, limit: Duration) -> bool {
         self.token.cancel();
         self.tasks.close();
-        tokio::time::timeout(timeout, self.tasks.wait()).await.is_ok()
+        timeout(limit, self.tasks.wait()).await.is_ok()
     }
 
     /// Waits for `request`, which reads the next request of a connection; `is_first` for its first one. Returns `None` if the

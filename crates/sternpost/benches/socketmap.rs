@@ -203,14 +203,14 @@ async fn client(mut stream: AnyStream, number: usize, map: &str, end: Instant) -
 }
 
 /// Prints the rows of one kind of socket: for each number of connections, each server of `all`: its name, and the map that it
-/// is asked for.
-async fn rows(socket: &str, all: &[(&str, &Server, &'static str)], seconds: f64) {
+/// is asked for. Each server is measured for `seconds` in all, in as many turns as `turns`.
+async fn rows(socket: &str, all: &[(&str, &Server, &'static str)], turns: usize, seconds: f64) {
     for connections in [1, 8, 64] {
         let mut rounds = Vec::new();
-        for _ in 0..ROUNDS {
+        for _ in 0..turns {
             let mut round = Vec::new();
             for (_, server, map) in all {
-                round.push(load(server, connections, map, seconds / ROUNDS as f64).await);
+                round.push(load(server, connections, map, seconds / turns as f64).await);
             }
             rounds.push(round);
         }
@@ -245,7 +245,7 @@ async fn compare_programs(programs: &[String]) {
     for (socket, servers) in [("TCP", &tcp), ("Unix", &unix)] {
         let all: Vec<_> =
             programs.iter().zip(servers).map(|(name, server)| (name.as_str(), server, "postfix")).collect();
-        rows(socket, &all, 5.0).await;
+        rows(socket, &all, 3 * ROUNDS, 5.0).await;
     }
     for (program, server) in programs.iter().zip(&tcp) {
         println!("\nresident: {program} {} MiB", server.process.resident() >> 10);
@@ -270,7 +270,7 @@ async fn compare(seconds: f64) {
             ("sternpost", &own, "postfix"),
             ("sternpost, TLSRPT", &own, "QUERYwithTLSRPT"),
         ];
-        rows(socket, &all, seconds).await;
+        rows(socket, &all, ROUNDS, seconds).await;
         println!(
             "\nresident: floor {} MiB, sternpost {} MiB\n",
             floor.process.resident() >> 10,

@@ -75,10 +75,17 @@ async fn exchange(
 ) -> Result<(StatusCode, Bytes), Failure> {
     let shown = socket.display();
     let stream = tokio::net::UnixStream::connect(socket).await.map_err(|error| {
+        if error.kind() == std::io::ErrorKind::PermissionDenied {
+            return Failure::new(
+                format!("this user may not connect to the server at {shown}"),
+                error,
+                "Run the command as root, or as the user that the server runs as:\n  sudo -u sternpost sternpost …",
+            );
+        }
         Failure::new(
             format!("no server is running at {shown}"),
             error,
-            "Start it with `sternpost serve`, or name its configuration with --config.\nOnly the user that the server runs as can open the socket.",
+            "Start it with `sternpost serve`, or name its configuration with --config.",
         )
     })?;
     let fail =

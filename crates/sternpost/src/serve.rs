@@ -2,7 +2,7 @@
 //! builds each role, opens the sockets (`listeners`) and waits; SIGHUP reloads the configuration. Each role has a
 //! module: `api`, `hosting`, `reporting`, `inbox` (with `report_hook`), `guard` (with `messages` and `weekly`), `pages` and
 //! `metrics` (with `received_metrics`, `stored_metrics`, `process_metrics` and `readiness`). `webhook` makes the requests of
-//! `messages` and `report_hook`; `store_watch` and `resolver_watch` probe what all roles need.
+//! `messages` and `report_hook`; `rehearsal` finds for `config check` what keeps a role from starting; `store_watch` and `resolver_watch` probe what all roles need.
 
 mod alert_book;
 pub mod allocator;
@@ -20,6 +20,7 @@ mod pages;
 mod process_metrics;
 mod readiness;
 mod received_metrics;
+pub mod rehearsal;
 mod report_hook;
 pub mod reporting;
 mod resolv_conf;
@@ -45,7 +46,7 @@ use listeners::{Listeners, Role};
 use messages::Messenger;
 use net::metrics::{self as table, Gauge, Gauges, Registry};
 use operations::world::World;
-use operations::{RolloutContext, open_failure};
+use operations::{RolloutContext, access, open_failure, open_store};
 use process_metrics::ProcessMetrics;
 use readiness::Readiness;
 use received_metrics::ReceivedMetrics;
@@ -91,7 +92,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     report_doubts(&config);
     fail_on_collision(&config)?;
-    let store = open(&config.store, options).await?;
+    let store = open(&config, options).await?;
     let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
     let mut tasks = Tasks::new(world.clock.clone());
@@ -197,7 +198,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     service_manager::ready();
     tasks.spawn("watchdog", service_manager::keep_alive);
     let overrides = config.answers.as_ref().map_or(0, |role| role.settings.overrides.len());
-    tracing::info!(store = %config.store.display(), overrides, "ready");
+    tracing::info!(store = %config.store, overrides, "ready");
     let stopped = tokio::select! {
         stopped = until_stopped(&mut signals, &config, named, &roles, &mut listeners) => stopped,
         failure = resolver_watch::watch(world.resolver.clone(), config.answers.is_some(), roles.readiness.resolver.clone()) => Err(failure),
@@ -213,7 +214,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     roles.reporting.finish().await;
     store.close().await;
-    tracing::info!("stopped");
+    match &stopped {
+        Ok(()) => tracing::info!("stopped"),
+        // The error is printed last.
+        Err(_) => tracing::error!("stopped by the following error"),
+    }
     stopped.map(|()| Exit::Fine)
 }
 
@@ -263,7 +268,7 @@ fn register_shared(config: &Config, counted: &mut Registry) {
     let info = Gauges::new(&table::BUILD_INFO);
     info.set(&[env!("CARGO_PKG_VERSION")], 1);
     info.register(counted);
-    counted.register_collector(Box::new(ProcessMetrics { store: config.store.clone() }));
+    counted.register_collector(Box::new(ProcessMetrics { store: config.store.file().map(Path::to_owned) }));
     let counts = web::WebCounts::shared();
     if config.dashboard.is_some() {
         counts.register_dashboard(counted);
@@ -357,9 +362,10 @@ fn start_log(config: &Config) {
     log::start(&format!("error,sternpost={}", config.log_level), form);
 }
 
-async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
+async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
+    let Some(path) = config.store.file() else { return open_store(config).await };
     let shown = path.display();
-    match Store::open(path).await {
+    match Store::connect(&config.store, &access(config)).await {
         Ok(store) => Ok(store),
         Err(StoreError::Broken { .. }) if options.replace_broken_store => {
             let fail = |error: &dyn std::fmt::Display| {
@@ -377,7 +383,7 @@ async fn open(path: &Path, options: &Options) -> Result<Store, Failure> {
             why,
             "Restore a backup; or start once with\n  sternpost serve --replace-broken-store\nwhich renames the damaged file and starts with an empty store: until the policies are fetched again,\nan attacker on the path can strip TLS from mail to their domains.",
         )),
-        Err(error) => Err(open_failure(path, &error)),
+        Err(error) => Err(open_failure(&config.store, &error)),
     }
 }
 

@@ -144,8 +144,10 @@ pub struct Explained {
     pub postfix_alone: Option<PostfixAlone>,
     /// Further findings.
     pub notes: Vec<Note>,
-    /// The socketmap reply with the TLSRPT attributes of Postfix 3.10.
+    /// The socketmap reply to Postfix, without TLSRPT attributes.
     pub postfix: String,
+    /// The socketmap reply with the TLSRPT attributes of Postfix 3.10.
+    pub postfix_tlsrpt: String,
     /// Each step of the look-up and its result.
     pub steps: Vec<String>,
     /// True when the `_mta-sts` record or the MX records could not be looked up.
@@ -198,7 +200,8 @@ impl Explained {
             dane,
             postfix_alone: PostfixAlone::of_route(looked, sees_dnssec),
             notes: notes(&domain, looked, found),
-            postfix: reply(&entry, true),
+            postfix: reply(&entry, false),
+            postfix_tlsrpt: reply(&entry, true),
             steps,
             is_unknown: record_unknown
                 || matches!(&looked.route, Route::Unknown(error) if *error != DnsError::Bogus),

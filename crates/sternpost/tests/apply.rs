@@ -30,15 +30,20 @@ impl Scene {
 
     /// This domain in the lab, with a report address.
     fn of(case: Case, rua: &str) -> Self {
+        Self::with(&[case], rua, "")
+    }
+
+    /// As [`Self::of`], with several cases in the lab, and with more configuration.
+    fn with(cases: &[Case], rua: &str, more: &str) -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
-        let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &[case])).unwrap();
+        let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), cases)).unwrap();
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
         std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
         let text = format!(
             "[dns]\nservers = [\"{}\"]\ntrust_anchor = \"root.key\"\n[trust]\nca_file = \"ca.pem\"\nallow_private_addresses = true\n\
              [lab]\ndns_port = {}\nhttps_port = {}\nsmtp_port = {}\n\
-             [[domain]]\nname = \"example.org\"\nrua = [\"{rua}\"]\n",
+             [[domain]]\nname = \"example.org\"\nrua = [\"{rua}\"]\n{more}",
             lab.names.address,
             lab.names.address.port(),
             lab.https_port,
@@ -163,6 +168,58 @@ fn a_killed_apply_does_not_keep_the_domain_and_a_live_one_does_until_it_is_taken
     assert!(printed.contains(&format!("the lease was taken from process {} on ", child.id())), "{printed}");
     child.kill().unwrap();
     child.wait().unwrap();
+}
+
+#[test]
+fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_never_called_done() {
+    let all = lab::cases::all();
+    let named = |name: &str| all.iter().find(|case| case.name == name).unwrap().clone();
+    // In this order, the domain that fails comes before the last one.
+    let names = ["txt-servfail.test", "gone.test", "mx-null.test", "good-enforce.test"];
+    let more: String = names.iter().map(|name| format!("[[domain]]\nname = \"{name}\"\n")).collect();
+    let cases = [domain("example.org"), named("txt-servfail"), named("mx-null"), named("good-enforce")];
+    let scene = Scene::with(&cases, "mailto:new@example.org", &more);
+
+    let output = scene.command(&["plan"]).output().unwrap();
+    let text = |bytes: &[u8]| String::from_utf8(bytes.to_vec()).unwrap();
+    let (shown, failed) = (text(&output.stdout), text(&output.stderr));
+    assert_eq!(output.status.code(), Some(3), "{shown}{failed}");
+    assert!(failed.contains("error: txt-servfail.test"), "{failed}");
+    for part in ["example.org: ", "good-enforce.test: ", "gone.test does not exist in DNS", "null MX record"]
+    {
+        assert!(shown.contains(part), "{part}: {shown}");
+    }
+    for name in ["gone.test", "mx-null.test"] {
+        for command in ["plan", "apply"] {
+            let (code, printed) = scene.run(&[command, name]);
+            assert_eq!(code, 1, "{command} {name}: {printed}");
+            assert!(
+                !printed.contains("desired state") && printed.contains("No policy is published"),
+                "{printed}"
+            );
+        }
+        let (_, printed) = scene.run(&["status", name]);
+        assert!(!printed.contains("sternpost apply") && printed.contains("no policy"), "{printed}");
+    }
+
+    let (code, printed) = scene.run(&["apply", "--patience", "0"]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(printed.contains("5 domains: "), "{printed}");
+    assert!(printed.contains("publish _smtp._tls") && printed.contains("1 failed"), "{printed}");
+    let (code, printed) = scene.run(&["apply", "--patience", "3", "--json"]);
+    assert_eq!(code, 3, "{printed}");
+    let (json, _) = printed.split_once('\n').unwrap();
+    let told: serde_json::Value = serde_json::from_str(json).unwrap();
+    assert_eq!(told["outcomes"].as_array().unwrap().len(), 4, "{told}");
+    assert!(told["failed"][0]["what"].as_str().unwrap().contains("txt-servfail.test"), "{told}");
+
+    let (code, printed) = scene.run(&["export", "--for", "nginx", "policies"]);
+    assert_eq!(code, 3, "{printed}");
+    assert!(scene.dir.path().join("policies").exists() && printed.contains("example.org"), "{printed}");
+    let (_, brief) = scene.run(&["status", "--brief"]);
+    assert!(brief.contains("5 domains: ") && brief.lines().count() == 7, "{brief}");
+    let (_, enforced) = scene.run(&["status", "--brief", "--mode", "off"]);
+    assert!(enforced.contains("gone.test") && !enforced.contains("good-enforce.test"), "{enforced}");
 }
 
 #[test]

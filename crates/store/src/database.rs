@@ -2,9 +2,12 @@
 //! defines [`StoreError`]. The other modules of this crate add methods to [`Store`].
 
 mod copies;
+mod location;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
+mod schema;
 pub(crate) mod sqlite;
+mod transfer;
 
 use crate::query::sql;
 use crate::reports::UnverifiedSpace;
@@ -12,7 +15,15 @@ use crate::writing::Counter;
 use sqlite::SqliteFile;
 use sqlx::migrate::MigrateError;
 use std::path::{Path, PathBuf};
+use std::pin::Pin;
 use std::sync::Arc;
+use tokio::io::{AsyncRead, AsyncWrite};
+use tokio::net::TcpStream;
+
+pub use copies::{CopyInfo, RestoredPolicies};
+pub use location::{Location, LocationError, PostgresLocation};
+pub use schema::SchemaState;
+pub use transfer::{CopiedTable, CopyOptions, TransferError};
 
 /// An open database. Clones share its connections.
 #[derive(Clone)]
@@ -28,37 +39,37 @@ pub(crate) enum Database {
     Postgres(postgres::PostgresPool),
 }
 
-pub use copies::CopyInfo;
-
-/// Where a database is.
-#[derive(Debug, Clone)]
-pub enum Location {
-    /// The path of an SQLite file.
-    Sqlite(PathBuf),
-    /// A PostgreSQL database.
-    #[cfg(feature = "postgres")]
-    Postgres(PostgresLocation),
+/// What opening a store needs besides its location. Only a PostgreSQL database needs it.
+#[derive(Clone)]
+pub struct Access {
+    /// Connects to servers.
+    pub network: Arc<dyn Network>,
+    /// The file with the password. It is read for each new connection.
+    pub password: Option<PathBuf>,
+    /// Whether a PostgreSQL database is migrated when it is opened. An SQLite file always is.
+    pub may_migrate: bool,
 }
 
-#[cfg(feature = "postgres")]
-pub use postgres::PostgresLocation;
+/// A byte stream to a server.
+pub trait Stream: AsyncRead + AsyncWrite + Send + Unpin {}
+impl<S: AsyncRead + AsyncWrite + Send + Unpin> Stream for S {}
 
-impl Location {
-    /// Parses `postgres://user@host:port/database`, or the path of an SQLite file. Fails for the URL of a PostgreSQL
-    /// database if it is invalid, or in a build without the feature `postgres`.
-    pub fn parse(text: &str) -> Result<Self, StoreError> {
-        if !text.starts_with("postgres://") && !text.starts_with("postgresql://") {
-            return Ok(Self::Sqlite(text.into()));
-        }
-        #[cfg(feature = "postgres")]
-        return PostgresLocation::parse(text).map(Self::Postgres);
-        #[cfg(not(feature = "postgres"))]
-        Err(StoreError::Open {
-            // The URL may contain a password.
-            path: "postgres://…".to_owned(),
-            why: "this build does not include PostgreSQL (the feature `postgres`)".to_owned(),
-        })
-    }
+/// The outcome of a network operation; the error is for people.
+pub type Connecting<'a, T> = Pin<Box<dyn Future<Output = Result<T, String>> + Send + 'a>>;
+
+/// Connects to the servers of a PostgreSQL database.
+pub trait Network: Send + Sync {
+    /// Connects to a host name or IP address by TCP.
+    fn connect<'a>(&'a self, host: &'a str, port: u16) -> Connecting<'a, TcpStream>;
+
+    /// Begins TLS on a connection. The certificate of the server has to be valid for `host`, and verified by the
+    /// certificates in the PEM file `roots`, or by those that the configuration trusts.
+    fn begin_tls<'a>(
+        &'a self,
+        stream: TcpStream,
+        host: &'a str,
+        roots: Option<&'a Path>,
+    ) -> Connecting<'a, Box<dyn Stream>>;
 }
 
 /// Why a database operation failed.
@@ -109,6 +120,34 @@ pub enum StoreError {
         /// The path of the database file.
         path: String,
     },
+    /// The PostgreSQL database does not have the newest schema, and was not migrated.
+    #[error("the schema of the database {path} is {}, and this release needs number {known}", old_schema(.schema))]
+    Outdated {
+        /// The URL of the database.
+        path: String,
+        /// The number of its last migration; `None` for a database without tables of Sternpost.
+        schema: Option<i64>,
+        /// The number of the last migration that this release knows.
+        known: i64,
+    },
+    /// The PostgreSQL user may not create tables. Holds the message of the server.
+    #[error("the schema can't be created or migrated: {0}")]
+    Forbidden(String),
+    /// `sternpost store copy` into this database has not ended, so that it has a part of the data only.
+    #[error("a copy into the database {path} has not ended, so it is not complete")]
+    Unfinished {
+        /// The path of the database file, or the URL of the database.
+        path: String,
+    },
+    /// The PostgreSQL database can't be reached, does not answer, or does not accept writes. Whether a write took place
+    /// is not known, as the answer to a commit may be what was lost.
+    #[error("the database {database} can't be used: {why}")]
+    Unreachable {
+        /// The URL of the database.
+        database: String,
+        /// Why, in one line.
+        why: String,
+    },
     /// A query failed.
     #[error("a database query failed: {0}")]
     Query(#[from] sqlx::Error),
@@ -134,6 +173,10 @@ pub enum StoreError {
     },
 }
 
+fn old_schema(schema: &Option<i64>) -> String {
+    schema.map_or("missing".to_owned(), |number| format!("number {number}"))
+}
+
 impl StoreError {
     pub(crate) fn is_conflict(&self) -> bool {
         matches!(self, Self::Conflict(_))
@@ -149,14 +192,44 @@ impl Store {
         Ok(Self::of(Database::Sqlite(SqliteFile::open(path).await?)))
     }
 
-    /// Opens the database at `location`, and migrates its schema to the current version. An SQLite file is created if
-    /// it does not exist; a PostgreSQL database has to exist.
-    pub async fn connect(location: &Location) -> Result<Self, StoreError> {
+    /// Opens the database at `location`. An SQLite file is created if it does not exist, and migrated; a PostgreSQL
+    /// database has to exist and to have the current schema, unless `access` allows to migrate it.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Outdated`], [`StoreError::Newer`] or [`StoreError::Unfinished`] if the database has another schema or
+    /// a part of the data; [`StoreError::Unreachable`] if it can't be used.
+    pub async fn connect(location: &Location, access: &Access) -> Result<Self, StoreError> {
+        let store = Self::attach(location, access).await?;
+        #[cfg(feature = "postgres")]
+        if let Database::Postgres(_) = &store.database {
+            let state = match access.may_migrate {
+                true => postgres::schema::migrate(&store).await?,
+                false => postgres::schema::state(&store).await?,
+            };
+            state.check(location, access.may_migrate)?;
+        }
+        match store.is_unfinished_copy().await? {
+            true => Err(StoreError::Unfinished { path: location.to_string() }),
+            false => Ok(store),
+        }
+    }
+
+    /// Opens the database; a PostgreSQL database whatever its schema is.
+    pub(crate) async fn attach(location: &Location, access: &Access) -> Result<Self, StoreError> {
         match location {
             Location::Sqlite(path) => Self::open(path).await,
             #[cfg(feature = "postgres")]
             Location::Postgres(location) => {
-                Ok(Self::of(Database::Postgres(postgres::PostgresPool::open(location).await?)))
+                Ok(Self::of(Database::Postgres(postgres::PostgresPool::open(location, access).await?)))
+            }
+            #[cfg(not(feature = "postgres"))]
+            Location::Postgres(location) => {
+                let _ = access;
+                Err(StoreError::Open {
+                    path: location.to_string(),
+                    why: "this build does not include PostgreSQL (the feature `postgres`)".to_owned(),
+                })
             }
         }
     }
@@ -223,14 +296,24 @@ impl Store {
 
 /// Renames a database file with its `-wal` and `-shm` files, to a name that ends in a point, `word`, `-` and the Unix time.
 fn set_aside(path: &Path, word: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
-    let suffix = format!(".{word}-{}", now.as_second());
+    let first = with_suffix(path, &format!(".{word}-{}", now.as_second()));
+    let further = (2..1000).map(|number| with_suffix(&first, &format!("-{number}")));
+    let is_free = |name: &PathBuf| std::fs::symlink_metadata(name).is_err();
+    let name = std::iter::once(first.clone()).chain(further).find(is_free);
+    let name = name.ok_or_else(|| std::io::Error::other("too many files were set aside"))?;
+    rename_database(path, &name)?;
+    Ok(name)
+}
+
+/// Renames a database file with its `-wal` and `-shm` files. SQLite looks for those beside it, by its name.
+fn rename_database(from: &Path, to: &Path) -> std::io::Result<()> {
     for part in ["-wal", "-shm", ""] {
-        let from = with_suffix(path, part);
-        if from.exists() {
-            std::fs::rename(&from, with_suffix(&from, &suffix))?;
+        let file = with_suffix(from, part);
+        if file.exists() {
+            std::fs::rename(&file, with_suffix(to, part))?;
         }
     }
-    Ok(with_suffix(path, &suffix))
+    Ok(())
 }
 
 /// The error of a failed migration of the database at `path`.
@@ -270,21 +353,4 @@ pub(crate) fn count(stored: i64) -> u64 {
 /// Converts a Unix time from a column of `table`.
 pub(crate) fn time(table: &'static str, second: i64) -> Result<jiff::Timestamp, StoreError> {
     jiff::Timestamp::from_second(second).map_err(damaged(table))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn a_location_is_a_path_or_the_url_of_a_postgresql_database() {
-        assert!(
-            matches!(Location::parse("/var/lib/s.db"), Ok(Location::Sqlite(path)) if path == Path::new("/var/lib/s.db"))
-        );
-        let url = Location::parse("postgres://ann:secret@db.example:5433/mail");
-        #[cfg(feature = "postgres")]
-        assert_eq!(format!("{:?}", url.unwrap()), "Postgres(postgres://ann@db.example:5433/mail)");
-        #[cfg(not(feature = "postgres"))]
-        assert!(url.unwrap_err().to_string().contains("feature `postgres`"));
-    }
 }

@@ -5,9 +5,14 @@
 
 use crate::query::sql;
 use crate::writing::Counter;
-use crate::{Store, StoreError, count, damaged, time};
+use crate::{Store, StoreError, TENANT, count, damaged, time};
 use formats::DomainName;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// The longest time until a failed order is repeated.
+pub const LONGEST_RETRY: SignedDuration = SignedDuration::from_hours(12);
+/// The longest time until a CA is asked again about a renewal (RFC 9773 §4.3).
+pub const LONGEST_ASK: SignedDuration = SignedDuration::from_hours(24);
 
 /// The certificate of a policy host, or the state of its order while there is none.
 #[derive(Clone, PartialEq, Eq)]
@@ -209,6 +214,28 @@ impl Store {
         rows.into_iter().map(certificate).collect()
     }
 
+    /// Makes certificates due at `now` whose next order was planned by a clock that was ahead: a first order or a retry more
+    /// than [`LONGEST_RETRY`] away, or a renewal after the end of the certificate. The same for questions about renewals that
+    /// are more than [`LONGEST_ASK`] away. Returns how many certificates became due.
+    pub async fn correct_certificate_plans(&self, now: Timestamp) -> Result<u64, StoreError> {
+        let after = |duration: SignedDuration| now.as_second().saturating_add(duration.as_secs());
+        let mut transaction = self.writing().await?;
+        let corrected = sql("UPDATE certificate SET next_at = $1 \
+             WHERE next_at > $2 AND (chain = '' OR failures > 0 OR next_at > expires_at)")
+        .bind(now.as_second())
+        .bind(after(LONGEST_RETRY))
+        .execute(&mut transaction)
+        .await?;
+        sql("UPDATE certificate_renewal SET ask_at = $1 WHERE tenant = $2 AND ask_at > $3")
+            .bind(now.as_second())
+            .bind(TENANT)
+            .bind(after(LONGEST_ASK))
+            .execute(&mut transaction)
+            .await?;
+        transaction.commit().await?;
+        Ok(corrected)
+    }
+
     /// Returns when issued certificates expire, with their hosts, the earliest first: up to `most` of all hosts, or that of one
     /// host. Those that never expire are left out.
     pub async fn certificate_ends(
@@ -398,6 +425,37 @@ mod tests {
         assert_eq!(store.hosted(&domain("b.example")).await.unwrap().as_deref(), Some("B"));
         assert_eq!(store.hosted(&domain("a.example")).await.unwrap(), None);
         assert_eq!(store.hosted_after(3, 10).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn plans_of_a_clock_that_was_ahead_are_corrected_and_no_others() {
+        let (_dir, store) = crate::scratch().await;
+        let (now, hour, year) = (1_000_000, 3600, 31_536_000);
+        let put = async |name: &str, chain: &str, failures: u32, next_at: i64, expires_at: i64| {
+            let host = domain(&format!("mta-sts.{name}.example"));
+            let first = StoredCertificate::to_order(host, at(next_at));
+            let (chain, expires_at) = (chain.to_owned(), at(expires_at));
+            store.put_certificate(&StoredCertificate { chain, failures, expires_at, ..first }).await.unwrap();
+        };
+        put("first-ahead", "", 3, now + year, 0).await;
+        put("never-tried-ahead", "", 0, now + year, 0).await;
+        put("retry-ahead", "C", 2, now + 13 * hour, now + 90 * 24 * hour).await;
+        put("renewal-ahead", "C", 0, now + year, now + 90 * 24 * hour).await;
+        put("retry", "C", 9, now + 12 * hour, now + hour).await;
+        put("first", "", 9, now + 12 * hour, 0).await;
+        put("renewal", "C", 0, now + 60 * 24 * hour, now + 90 * 24 * hour).await;
+        let given = StoredCertificate::given(domain("mta-sts.given.example"), "C".into(), "K".into());
+        store.put_certificate(&given).await.unwrap();
+        assert_eq!(store.correct_certificate_plans(at(now)).await.unwrap(), 4);
+        let mut due = Vec::new();
+        for kind in [Due::First, Due::Renewal, Due::FirstRetry, Due::RenewalRetry] {
+            due.extend(store.certificates_due(kind, at(now), 9).await.unwrap());
+        }
+        let mut due: Vec<_> = due.iter().map(|one| one.host.to_string()).collect();
+        due.sort();
+        let hosts = ["first-ahead", "never-tried-ahead", "renewal-ahead", "retry-ahead"];
+        assert_eq!(due, hosts.map(|name| format!("mta-sts.{name}.example")));
+        assert_eq!(store.correct_certificate_plans(at(now)).await.unwrap(), 0);
     }
 
     #[tokio::test]

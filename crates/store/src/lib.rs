@@ -70,9 +70,10 @@ mod tenant;
 pub mod testing_probes;
 mod writing;
 
-#[cfg(feature = "postgres")]
-pub use database::PostgresLocation;
-pub use database::{CopyInfo, Location, Store, StoreError};
+pub use database::{
+    Access, Connecting, CopiedTable, CopyInfo, CopyOptions, Location, LocationError, Network,
+    PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream, TransferError,
+};
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
 

@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 16] = [
+const SQLITE: [File; 18] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -28,11 +28,13 @@ const SQLITE: [File; 16] = [
     (15, "record changes", include_str!("../migrations/sqlite/0015_record_changes.sql")),
     (16, "certificate orders", include_str!("../migrations/sqlite/0016_certificate_orders.sql")),
     (17, "accounts", include_str!("../migrations/sqlite/0017_accounts.sql")),
+    (19, "report lists", include_str!("../migrations/sqlite/0019_report_lists.sql")),
+    (25, "second factor proposals", include_str!("../migrations/sqlite/0025_second_factor_proposals.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 8] = [
+const POSTGRES: [File; 10] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -41,6 +43,8 @@ const POSTGRES: [File; 8] = [
     (15, "record changes", include_str!("../migrations/postgres/0015_record_changes.sql")),
     (16, "certificate orders", include_str!("../migrations/postgres/0016_certificate_orders.sql")),
     (17, "accounts", include_str!("../migrations/postgres/0017_accounts.sql")),
+    (19, "report lists", include_str!("../migrations/postgres/0019_report_lists.sql")),
+    (25, "second factor proposals", include_str!("../migrations/postgres/0025_second_factor_proposals.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -149,7 +153,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 16] = [
+    const DIGESTS: [&str; 18] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -166,5 +170,7 @@ mod tests {
         "833fa8b0137a",
         "d268ff0bbce0",
         "fddb7b0459b2",
+        "c667620480f4",
+        "c512d69c98a3",
     ];
 }

@@ -1,7 +1,7 @@
 //! The users of the dashboard, their invitations, and secrets of the program. The token of an invitation is stored only
 //! as its digest, so that reading the database file is not enough to use it. A name has at most one invitation.
 
-use crate::query::sql;
+use crate::query::{built, sql};
 use crate::writing::Writing;
 use crate::{Store, StoreError, Tenant, time};
 use jiff::Timestamp;
@@ -239,6 +239,23 @@ async fn delete_of(
         _ => "DELETE FROM sign_in WHERE tenant = $1 AND name = $2",
     };
     Ok(sql(text).bind(tenant.0).bind(name).execute(transaction).await? > 0)
+}
+
+/// The password hash of a user, who is not changed until the end of the transaction; `None` without such a user. What begins
+/// a session and what ends all of them lock the user first, so that none begins between.
+pub(crate) async fn lock_person(
+    transaction: &mut Writing,
+    tenant: Tenant,
+    name: &str,
+) -> Result<Option<String>, StoreError> {
+    let ending = transaction.for_update();
+    let found: Option<(String,)> =
+        built(format!("SELECT password FROM person WHERE tenant = $1 AND name = $2{ending}"))
+            .bind(tenant.0)
+            .bind(name)
+            .fetch_optional(transaction)
+            .await?;
+    Ok(found.map(|(password,)| password))
 }
 
 #[cfg(test)]

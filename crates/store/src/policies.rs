@@ -7,6 +7,7 @@ use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, Mode, PolicyId};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
+use std::time::Duration;
 
 /// A cached policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -101,6 +102,10 @@ impl StoredPolicy {
 
 /// The maximum number of policies in one statement.
 const BATCH_ROWS: usize = 64;
+/// How long a look-up waits for a database that does not answer, before it goes on as if the store had failed.
+const LOOKUP_TIME: Duration = Duration::from_secs(2);
+/// The same for each statement that writes the policy of a look-up.
+const WRITE_TIME: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";
 
@@ -149,7 +154,7 @@ impl Store {
         is_newer: &str,
     ) -> Result<Vec<DomainName>, StoreError> {
         let mut stored = Vec::new();
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.writing_within(WRITE_TIME).await?;
         for (domain, fetched_at) in replaced {
             sql("UPDATE policy SET fetched_at = $1 WHERE domain = $2 AND fetched_at = $3")
                 .bind(Timestamp::MIN.as_second())
@@ -177,7 +182,7 @@ impl Store {
             let names = parameters(batch.len());
             let text = format!("SELECT {COLUMNS} FROM policy WHERE domain IN ({names})");
             let query = unnumbered(text, batch.iter().map(|domain| domain.as_str().into()));
-            all.extend(query.kept(false).fetch_all::<StoredPolicy>(self).await?);
+            all.extend(query.kept(false).within(LOOKUP_TIME).fetch_all::<StoredPolicy>(self).await?);
         }
         Ok(all)
     }
@@ -185,7 +190,7 @@ impl Store {
     /// Returns the stored policy of a domain, expired or not.
     pub async fn policy(&self, domain: &DomainName) -> Result<Option<StoredPolicy>, StoreError> {
         let sql = format!("SELECT {COLUMNS} FROM policy WHERE domain = $1");
-        built(sql).bind(domain.as_str()).fetch_optional(self).await
+        built(sql).bind(domain.as_str()).within(LOOKUP_TIME).fetch_optional(self).await
     }
 
     /// Returns up to `most` policies whose domains sort after `after`, in that order.

@@ -18,6 +18,7 @@ use crate::writing::{Connection, Writing};
 use crate::{Store, StoreError};
 use sqlx::{AssertSqlSafe, SqlSafeStr, SqlStr};
 use std::borrow::Cow;
+use std::time::Duration;
 
 /// Which SQL a database understands.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -120,11 +121,14 @@ pub(crate) struct Query<'v> {
     /// numbered parameter in a list of all others, which takes most of the time of a batch with thousands.
     #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
     pub(crate) is_unnumbered: bool,
+    /// How long the caller waits for a PostgreSQL database, if it can go on without the answer.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
+    pub(crate) limit: Option<Duration>,
 }
 
 /// A statement. Its parameters are `$1`, `$2` and so on.
 pub(crate) fn sql<'v>(text: &'static str) -> Query<'v> {
-    Query { text: text.into_sql_str(), values: Vec::new(), is_kept: true, is_unnumbered: false }
+    Query { text: text.into_sql_str(), values: Vec::new(), is_kept: true, is_unnumbered: false, limit: None }
 }
 
 /// A statement whose text is put together from texts of this crate. Values are never part of the text.
@@ -134,6 +138,7 @@ pub(crate) fn built<'v>(text: String) -> Query<'v> {
         values: Vec::new(),
         is_kept: true,
         is_unnumbered: false,
+        limit: None,
     }
 }
 
@@ -238,6 +243,12 @@ impl<'v> Query<'v> {
         Self { is_kept, ..self }
     }
 
+    /// Sets how long the caller waits for a PostgreSQL database, for callers that can go on without the answer. SQLite has
+    /// a time limit of its own.
+    pub fn within(self, limit: Duration) -> Self {
+        Self { limit: Some(limit), ..self }
+    }
+
     /// Runs a statement that changes rows. Returns their number.
     pub async fn execute(self, on: impl Into<On<'_>>) -> Result<u64, StoreError> {
         match on.into() {
@@ -265,6 +276,15 @@ impl<'v> Query<'v> {
         Ok(read)
     }
 
+    /// Calls `read` for each row, which may have any columns.
+    pub async fn each(
+        self,
+        on: impl Into<On<'_>>,
+        read: impl FnMut(&mut Row<'_>) -> Result<(), StoreError>,
+    ) -> Result<(), StoreError> {
+        self.rows(on.into()).await?.each(read)
+    }
+
     /// Returns the first row, or `None` if there is none.
     pub async fn fetch_optional<T: FromRow>(self, on: impl Into<On<'_>>) -> Result<Option<T>, StoreError> {
         Ok(self.fetch_all(on).await?.into_iter().next())
@@ -285,7 +305,7 @@ impl<'v> Query<'v> {
             On::Writing(writing) => match &mut writing.connection {
                 Connection::Sqlite(connection) => Rows::Sqlite(sqlite::rows(connection, self).await?),
                 #[cfg(feature = "postgres")]
-                Connection::Postgres(connection) => Rows::Postgres(postgres::rows(connection, self).await?),
+                Connection::Postgres(connection) => Rows::Postgres(postgres::rows(connection, &self).await?),
             },
         })
     }

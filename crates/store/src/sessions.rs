@@ -1,8 +1,9 @@
 //! Sessions of signed-in users. A session's token is stored only as its digest, so that reading the database file is not
 //! enough to use it. Where a session began is stored for its user, who may end it.
 
-use crate::people::Person;
+use crate::people::{Person, lock_person};
 use crate::query::sql;
+use crate::writing::Writing;
 use crate::{Store, StoreError, Tenant, time};
 use jiff::Timestamp;
 
@@ -15,6 +16,10 @@ pub struct NewSession<'s> {
     pub tenant: Tenant,
     /// The user name.
     pub name: &'s str,
+    /// The hash of the password that was verified.
+    pub password: &'s str,
+    /// The secret of the second factor whose code was verified; `None` if no code was asked for.
+    pub second_factor: Option<&'s str>,
     /// When the user signed in.
     pub begun_at: Timestamp,
     /// When the session ends.
@@ -44,9 +49,14 @@ pub struct Session {
 const MAX_SESSIONS: i64 = 50;
 
 impl Store {
-    /// Stores a session, and deletes the expired ones and the oldest of the same user beyond the maximum.
-    pub async fn put_session(&self, new: &NewSession<'_>) -> Result<(), StoreError> {
+    /// Stores a session, and deletes the expired ones and the oldest of the same user beyond the maximum. False if what was
+    /// verified no longer lets the user in: the user was removed, or has another password or second factor by now.
+    pub async fn put_session(&self, new: &NewSession<'_>) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
+        if !is_still_verified(&mut transaction, new).await? {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
         sql("DELETE FROM sign_in WHERE expires_at <= $1")
             .bind(new.begun_at.as_second())
             .execute(&mut transaction)
@@ -70,7 +80,8 @@ impl Store {
         .bind(new.browser)
         .execute(&mut transaction)
         .await?;
-        transaction.commit().await
+        transaction.commit().await?;
+        Ok(true)
     }
 
     /// Returns the user of a session. `None` if the session is unknown or expired, or the user was deleted.
@@ -135,10 +146,56 @@ impl Store {
     }
 }
 
+/// True if the user has the verified password, and the second factor that was verified or none. Until the end of the
+/// transaction, neither is changed.
+async fn is_still_verified(transaction: &mut Writing, new: &NewSession<'_>) -> Result<bool, StoreError> {
+    let password = lock_person(transaction, new.tenant, new.name).await?;
+    let active: Option<(String,)> =
+        sql("SELECT secret FROM second_factor WHERE tenant = $1 AND name = $2 AND is_active = 1")
+            .bind(new.tenant.0)
+            .bind(new.name)
+            .fetch_optional(&mut *transaction)
+            .await?;
+    let active = active.as_ref().map(|(secret,)| secret.as_str());
+    Ok(password.as_deref() == Some(new.password) && active == new.second_factor)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use crate::people::tests::{at, session, with_ann};
+    use crate::second_factors::Proposal;
+
+    #[tokio::test]
+    async fn no_session_begins_from_a_password_or_a_second_factor_that_is_no_longer_the_users() {
+        let (_dir, store, ann) = with_ann().await;
+        let tenant = Tenant::FIRST;
+        let begins = async |digest: &str, password: &str, second_factor: Option<&str>| {
+            let new = NewSession { password, second_factor, ..session(digest, "ann") };
+            let is_stored = store.put_session(&new).await.unwrap();
+            assert_eq!(store.session_user(digest, at(1)).await.unwrap().is_some(), is_stored);
+            is_stored
+        };
+        assert!(begins("a", "p", None).await && !begins("b", "wrong", None).await);
+        assert!(store.change_password(tenant, "ann", "p", "q", "a").await.unwrap());
+        assert!(!begins("c", "p", None).await && begins("d", "q", None).await);
+        // A link that sets a new password.
+        let invitation = crate::people::tests::invite("ann", "operator", 100);
+        store.put_invitation("d2", &invitation, at(0)).await.unwrap();
+        let again = Person { password: "r".into(), ..ann };
+        assert!(store.accept("d2", tenant, &again, at(0)).await.unwrap());
+        assert!(!begins("e", "q", None).await && begins("f", "r", None).await);
+        // A second factor that was set up meanwhile, and one that was removed.
+        let proposal = Proposal { secret: "s", session: "f" };
+        store.propose_second_factor(tenant, "ann", proposal, at(100)).await.unwrap();
+        assert!(begins("g", "r", None).await, "it is only proposed");
+        assert!(store.activate_second_factor(tenant, "ann", proposal, at(1), 7, &[]).await.unwrap());
+        assert!(!begins("h", "r", None).await && begins("i", "r", Some("s")).await);
+        store.remove_second_factor(tenant, "ann").await.unwrap();
+        assert!(!begins("j", "r", Some("s")).await);
+        store.remove_person(tenant, "ann").await.unwrap();
+        assert!(!begins("k", "r", None).await);
+    }
 
     #[tokio::test]
     async fn sessions_end_by_expiry_sign_out_and_deletion_of_the_user() {
@@ -162,7 +219,10 @@ mod tests {
             let begun_at = at(i64::try_from(second).unwrap());
             store.put_session(&NewSession { begun_at, ..session(digest, "ann") }).await.unwrap();
         }
-        store.put_session(&session("of bob", "bob")).await.unwrap();
+        let bob = Person { name: "bob".into(), role: "reader".into(), password: "p".into() };
+        store.put_invitation("d2", &crate::people::tests::invite("bob", "reader", 100), at(0)).await.unwrap();
+        assert!(store.accept("d2", Tenant::FIRST, &bob, at(0)).await.unwrap());
+        assert!(store.put_session(&session("of bob", "bob")).await.unwrap());
         let listed = store.sessions_of(Tenant::FIRST, "ann", at(5)).await.unwrap();
         assert_eq!(listed.iter().map(|one| one.digest.as_str()).collect::<Vec<_>>(), ["c", "b", "a"]);
         assert_eq!((listed[0].address.as_str(), listed[0].browser.as_str()), ("192.0.2.1", "Lynx"));

@@ -12,6 +12,7 @@ use crate::database::postgres;
 use crate::database::{Database, sqlite};
 use crate::query::{Dialect, built, sql};
 use crate::{Store, StoreError};
+use std::time::Duration;
 
 /// A write transaction. It is rolled back when it is dropped without a commit.
 pub(crate) struct Writing {
@@ -89,15 +90,22 @@ pub(crate) enum Lock {
 impl Store {
     /// Begins a transaction. On SQLite it waits for the end of those that were begun before.
     pub(crate) async fn writing(&self) -> Result<Writing, StoreError> {
-        self.begin(false).await
+        self.begin(false, None).await
     }
 
     /// The same; SQLite does not check references between tables in it.
     pub(crate) async fn writing_without_foreign_keys(&self) -> Result<Writing, StoreError> {
-        self.begin(true).await
+        self.begin(true, None).await
     }
 
-    async fn begin(&self, is_unchecked: bool) -> Result<Writing, StoreError> {
+    /// The same as [`Self::writing`], for a caller that can go on without the change: on PostgreSQL each statement ends after
+    /// `limit`. SQLite has a time limit of its own.
+    pub(crate) async fn writing_within(&self, limit: Duration) -> Result<Writing, StoreError> {
+        self.begin(false, Some(limit)).await
+    }
+
+    #[cfg_attr(not(feature = "postgres"), expect(unused_variables))]
+    async fn begin(&self, is_unchecked: bool, limit: Option<Duration>) -> Result<Writing, StoreError> {
         // From here on an error or a cancelled call closes the connection.
         let mut writing = match &self.database {
             Database::Sqlite(database) => {
@@ -106,7 +114,9 @@ impl Store {
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(database) => {
-                let connection = Connection::Postgres(database.connection().await?);
+                let mut connection = database.connection().await?;
+                connection.limit = limit.unwrap_or(connection.limit);
+                let connection = Connection::Postgres(connection);
                 Writing { connection, is_ended: false, is_unchecked: false }
             }
         };

@@ -4,10 +4,12 @@
 
 use crate::auth::{Auth, verify_csrf};
 use crate::client_addr::ClientAddr;
+use crate::known_browser::Credentials;
 use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html, redirect_with_notice};
 use crate::one_time_codes::{grouped, new_recovery_codes, new_secret, recovery_digest, time_step, uri};
-use crate::passwords::{Busy, MIN_PASSWORD_CHARS, problem_with};
-use crate::sign_in::{CodeCheck, PasswordCheck, active_secret, check_code, check_password, not_checked};
+use crate::passwords::{Busy, MIN_PASSWORD_CHARS, Requester, problem_with};
+use crate::sign_in::{CodeCheck, PasswordCheck, check_code, check_password, not_checked};
+use crate::sign_in_limits::Account;
 use crate::state::Dashboard;
 use crate::text;
 use crate::visitor::{CurrentSession, Visitor};
@@ -15,10 +17,13 @@ use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Query, State};
 use axum::http::{HeaderMap, StatusCode};
-use axum::response::Response;
+use axum::response::{AppendHeaders, IntoResponse, Response};
+use jiff::SignedDuration;
+use net::clock::later;
 use serde::Deserialize;
 use std::sync::Arc;
 use store::people::Person;
+use store::second_factors::Proposal;
 use store::sessions::Session;
 
 /// A session as the page shows it.
@@ -62,6 +67,8 @@ struct AccountPage {
     sessions: Vec<SessionRow>,
 }
 
+/// How long a proposed second factor can be confirmed.
+const PROPOSAL_LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 /// The number of characters of a digest that identify a session among those of its user.
 const SESSION_ID_CHARS: usize = 16;
 
@@ -85,15 +92,14 @@ async fn show(
 ) -> Answer {
     let auth = &dashboard.auth;
     let (tenant, name) = (session.tenant, visitor.name.as_str());
-    let second = match auth.store.second_factor(tenant, name).await? {
-        None => SecondFactorView::Off,
-        Some(factor) if factor.is_active => {
-            SecondFactorView::On { left: auth.store.recovery_codes_left(tenant, name).await? }
+    let is_on = auth.store.second_factor(tenant, name).await?.is_some();
+    let proposed = proposed(auth, session, name).await?;
+    let second = match (is_on, proposed) {
+        (true, _) => SecondFactorView::On { left: auth.store.recovery_codes_left(tenant, name).await? },
+        (false, Some(secret)) => {
+            SecondFactorView::Proposed { uri: uri(auth.host(), name, &secret), secret: grouped(&secret, " ") }
         }
-        Some(factor) => SecondFactorView::Proposed {
-            uri: uri(auth.hosts.first().map_or("", String::as_str), name, &factor.secret),
-            secret: grouped(&factor.secret, " "),
-        },
+        (false, None) => SecondFactorView::Off,
     };
     let sessions = auth.store.sessions_of(tenant, name, auth.clock.now()).await?;
     let mut frame = Frame::new("Your account", Section::Account, visitor);
@@ -107,6 +113,25 @@ async fn show(
         codes,
         sessions: sessions.into_iter().map(|one| row(one, session)).collect(),
     })
+}
+
+/// The secret that this session has proposed as the second factor of its user.
+async fn proposed(auth: &Auth, session: &CurrentSession, name: &str) -> Result<Option<String>, ErrorPage> {
+    let now = auth.clock.now();
+    Ok(auth.store.proposed_second_factor(session.tenant, name, &session.digest, now).await?)
+}
+
+/// The response, which marks the browser of the user as known under the new password or second factor.
+async fn still_known(
+    auth: &Auth,
+    session: &CurrentSession,
+    person: &Person,
+    second_factor: Option<&str>,
+    response: Response,
+) -> Answer {
+    let (tenant, name, password) = (session.tenant, person.name.as_str(), person.password.as_str());
+    let cookie = auth.known_browser(&Credentials { tenant, name, password, second_factor }).await?;
+    Ok((AppendHeaders([cookie]), response).into_response())
 }
 
 fn row(one: Session, current: &CurrentSession) -> SessionRow {
@@ -207,7 +232,8 @@ pub async fn change_password(
         Ok(person) => person,
         Err(response) => return Ok(response),
     };
-    let new = match auth.passwords.hash(form.password).await {
+    let by = Requester::Known(Account::new(session.tenant, &person.name), client.0);
+    let new = match auth.passwords.hash(by, form.password).await {
         Ok(hash) => hash?,
         Err(Busy) => return Ok(not_checked(None)),
     };
@@ -216,7 +242,10 @@ pub async fn change_password(
         return Err(ErrorPage::new(StatusCode::CONFLICT, "The password was changed meanwhile."));
     }
     tracing::info!(name = person.name, "password changed");
-    Ok(redirect_with_notice("/account", "The password is changed. All other sessions have ended."))
+    let second_factor = auth.store.second_factor(session.tenant, &person.name).await?;
+    let done = redirect_with_notice("/account", "The password is changed. All other sessions have ended.");
+    let person = Person { password: new, ..person };
+    still_known(auth, &session, &person, second_factor.as_deref(), done).await
 }
 
 #[derive(Deserialize)]
@@ -257,7 +286,7 @@ pub struct BeginForm {
     current: String,
 }
 
-/// Proposes a new secret, which the page then shows until it is confirmed.
+/// Proposes a new secret, which the page then shows to this session until it is confirmed or has ended.
 pub async fn begin_second_factor(
     State(dashboard): State<Arc<Dashboard>>,
     (Extension(visitor), Extension(session)): Who,
@@ -271,45 +300,63 @@ pub async fn begin_second_factor(
         Ok(person) => person,
         Err(response) => return Ok(response),
     };
-    if !auth.store.propose_second_factor(session.tenant, &person.name, &new_secret()?).await? {
+    let secret = new_secret()?;
+    let proposal = Proposal { secret: &secret, session: &session.digest };
+    let end = later(auth.clock.now(), PROPOSAL_LIFETIME);
+    if !auth.store.propose_second_factor(session.tenant, &person.name, proposal, end).await? {
         return Err(ErrorPage::new(StatusCode::CONFLICT, "A second factor is set up already."));
     }
     Ok(redirect_with_notice("/account", "Add the key to your app, then enter a code."))
 }
 
 #[derive(Deserialize)]
-pub struct CodeForm {
+pub struct ConfirmForm {
     word: String,
+    current: String,
     code: String,
 }
 
-/// Activates the proposed secret, once a code shows that the user's device has it, and shows the recovery codes. Other
-/// sessions, which began without a code, end.
+/// Activates the proposed secret, once the present password and a code show that the user has the device with it, and shows
+/// the recovery codes. Other sessions, which began without a code, end.
 pub async fn confirm_second_factor(
     State(dashboard): State<Arc<Dashboard>>,
     (Extension(visitor), Extension(session)): Who,
-    Form(form): Form<CodeForm>,
+    Extension(client): Extension<ClientAddr>,
+    headers: HeaderMap,
+    Form(form): Form<ConfirmForm>,
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
     let auth = &dashboard.auth;
     let (tenant, name) = (session.tenant, visitor.name.as_str());
-    let proposed = auth.store.second_factor(tenant, name).await?.filter(|factor| !factor.is_active);
-    let Some(proposed) = proposed else {
-        return Err(ErrorPage::new(StatusCode::CONFLICT, "No second factor waits for a code."));
+    let Some(secret) = proposed(auth, &session, name).await? else {
+        let what = "No second factor waits for a code. Set it up within 15 minutes, in one session.";
+        return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     };
-    let Some(step) = time_step(&proposed.secret, &form.code, auth.clock.now()) else {
+    let person = match present_user(auth, &visitor, &session, form.current, client, &headers).await? {
+        Ok(person) => person,
+        Err(response) => return Ok(response),
+    };
+    let now = auth.clock.now();
+    let Some(step) = time_step(&secret, &form.code, now) else {
         return Err(wrong("The code is wrong. Check the time of your device, and go back to try again."));
     };
     let codes = new_recovery_codes()?;
     let digests: Vec<String> = codes.iter().map(|code| recovery_digest(tenant, name, code)).collect();
-    if !auth.store.activate_second_factor(tenant, name, &proposed.secret, step, &digests).await? {
+    let proposal = Proposal { secret: &secret, session: &session.digest };
+    if !auth.store.activate_second_factor(tenant, name, proposal, now, step, &digests).await? {
         return Err(ErrorPage::new(StatusCode::CONFLICT, "The second factor was changed meanwhile."));
     }
-    auth.store.end_other_sessions(tenant, name, &session.digest).await?;
     tracing::info!(name, "second factor set up");
     let notice =
         "The second factor is set up, and all other sessions have ended. Keep the recovery codes in a safe place.".to_owned();
-    show(&dashboard, &visitor, &session, notice, codes).await
+    let page = show(&dashboard, &visitor, &session, notice, codes).await?;
+    still_known(auth, &session, &person, Some(&secret), page).await
+}
+
+#[derive(Deserialize)]
+pub struct CodeForm {
+    word: String,
+    code: String,
 }
 
 /// Replaces the recovery codes, after a code, and shows the new ones.
@@ -342,8 +389,11 @@ async fn code_refused(
     client: ClientAddr,
     headers: &HeaderMap,
 ) -> Result<Option<Response>, ErrorPage> {
-    match check_code(auth, session.tenant, &visitor.name, code, client, headers).await? {
-        CodeCheck::Right(_) => Ok(None),
+    let Some(person) = auth.store.person(session.tenant, &visitor.name).await? else {
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first."));
+    };
+    match check_code(auth, session.tenant, &person, code, client, headers).await? {
+        CodeCheck::Right(..) => Ok(None),
         CodeCheck::Wrong => Err(wrong("The code is wrong, or was used before.")),
         CodeCheck::Refused(wait) => Ok(Some(not_checked(Some(wait)))),
     }
@@ -358,7 +408,7 @@ pub struct RemoveForm {
     code: String,
 }
 
-/// Removes the second factor, after the password and a code.
+/// Removes the second factor, after the password and a code, or cancels one that is only proposed.
 pub async fn remove_second_factor(
     State(dashboard): State<Arc<Dashboard>>,
     (Extension(visitor), Extension(session)): Who,
@@ -369,18 +419,23 @@ pub async fn remove_second_factor(
     verify_csrf(&visitor, &form.word)?;
     let auth = &dashboard.auth;
     let (tenant, name) = (session.tenant, visitor.name.as_str());
-    if active_secret(auth, tenant, name).await?.is_some() {
-        let checked = present_user(auth, &visitor, &session, form.current, client, &headers).await?;
-        if let Err(response) = checked {
-            return Ok(response);
-        }
-        if let Some(response) = code_refused(auth, &visitor, &session, &form.code, client, &headers).await? {
-            return Ok(response);
-        }
+    if auth.store.second_factor(tenant, name).await?.is_none() {
+        return match auth.store.cancel_second_factor(tenant, name).await? {
+            true => Ok(redirect_with_notice("/account", "The second factor is not set up.")),
+            false => Err(ErrorPage::new(StatusCode::CONFLICT, "The second factor was changed meanwhile.")),
+        };
+    }
+    let person = match present_user(auth, &visitor, &session, form.current, client, &headers).await? {
+        Ok(person) => person,
+        Err(response) => return Ok(response),
+    };
+    if let Some(response) = code_refused(auth, &visitor, &session, &form.code, client, &headers).await? {
+        return Ok(response);
     }
     auth.store.remove_second_factor(tenant, name).await?;
     tracing::info!(name, "second factor removed");
-    Ok(redirect_with_notice("/account", "The second factor is removed."))
+    let done = redirect_with_notice("/account", "The second factor is removed.");
+    still_known(auth, &session, &person, None, done).await
 }
 
 #[cfg(test)]

@@ -8,11 +8,11 @@
 
 use crate::base_path::BasePath;
 use crate::client_addr::ClientAddr;
-use crate::counts::WebCounts;
-use crate::known_browser;
+use crate::counts::{Address, SafeName, WebCounts};
+use crate::known_browser::{self, Credentials};
 use crate::layout::{Answer, ErrorPage};
 use crate::passwords::PasswordHashing;
-use crate::sign_in_limits::{Account, Attempt, SignInLimits, Source};
+use crate::sign_in_limits::{Account, Attempt, CodeKind, SignInLimits, Source};
 use crate::signer::Signer;
 use crate::visitor::{CurrentSession, Role, Visitor};
 use axum::http::header::{COOKIE, SET_COOKIE, USER_AGENT};
@@ -23,10 +23,12 @@ use config::failure::Failure;
 use data_encoding::{BASE64URL_NOPAD, HEXLOWER};
 use jiff::SignedDuration;
 use net::clock::{Clock, later};
+use net::rate_limit::{RateLimiter, network};
 use sha2::{Digest, Sha256};
 use std::fmt::Display;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
-use std::time::Duration;
+use std::time::{Duration, Instant};
 use store::people::Person;
 use store::sessions::NewSession;
 use store::{Store, Tenant};
@@ -36,15 +38,35 @@ use tokio::sync::OnceCell;
 pub struct Auth {
     pub store: Store,
     pub clock: Arc<dyn Clock>,
-    /// The accepted values of the `Host` header, in lower case.
-    pub hosts: Vec<String>,
+    /// The accepted origins, in lower case: that of the URL first.
+    origins: Vec<Origin>,
     /// Whether cookies get the attribute `Secure`.
     is_https: bool,
     /// The path that cookies are sent to.
     base: BasePath,
     pub passwords: PasswordHashing,
     pub limits: SignInLimits,
+    /// Lines of the log about attempts that were refused before they were judged, for each network.
+    delays: RateLimiter,
+    /// The moment at which the clock's elapsed time was zero, for `delays`.
+    begun: Instant,
     signer: OnceCell<Signer>,
+}
+
+/// An address of the dashboard, as browsers name it in `Host` and `Origin`.
+#[derive(Debug, Clone, PartialEq, Eq)]
+struct Origin {
+    scheme: &'static str,
+    host: String,
+}
+
+/// A user who has shown who they are, with what was verified.
+pub struct Verified<'p> {
+    pub tenant: Tenant,
+    pub person: &'p Person,
+    pub method: Method,
+    /// The secret of the second factor whose code was verified.
+    pub second_factor: Option<String>,
 }
 
 /// How a user showed who they are.
@@ -71,6 +93,12 @@ impl Display for Method {
 const COOKIE_NAME: &str = "sternpost";
 /// The lifetime of a session.
 const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// The maximum number of cookies of one name in a request that are tried.
+const MAX_COOKIES: usize = 8;
+/// The time between two lines of the log about refused attempts of one network.
+const LOG_INTERVAL: Duration = Duration::from_secs(60);
+/// The address that clients of unknown address count under.
+const UNKNOWN_ADDRESS: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 /// The maximum length of a browser's name that is stored, in characters.
 const MAX_BROWSER_CHARS: usize = 200;
 
@@ -101,17 +129,29 @@ fn csrf_token(sign_in: &str) -> String {
     HEXLOWER.encode(&Sha256::digest(format!("form {sign_in}")))
 }
 
-/// The hosts of the dashboard: that of its URL, without the default port, and its listen addresses.
-fn hosts(config: &DashboardConfig) -> Vec<String> {
+/// The origins of the dashboard: that of its URL, without the default port, and its listen addresses.
+fn origins(config: &DashboardConfig) -> Vec<Origin> {
     let (scheme, rest) = config.url.split_once("://").unwrap_or(("http", &config.url));
     let host = rest.split('/').next().unwrap_or_default().to_ascii_lowercase();
-    let port = if scheme == "https" { ":443" } else { ":80" };
-    let mut hosts = vec![host.strip_suffix(port).unwrap_or(&host).to_owned()];
+    let (scheme, port) = if scheme == "https" { ("https", ":443") } else { ("http", ":80") };
+    let mut origins = vec![Origin { scheme, host: host.strip_suffix(port).unwrap_or(&host).to_owned() }];
+    let scheme = if config.certificate.is_some() { "https" } else { "http" };
     for at in config.listen.iter().filter_map(|at| at.tcp()) {
-        hosts.push(at.to_string());
-        hosts.push(format!("localhost:{}", at.port()));
+        for host in [at.to_string(), format!("localhost:{}", at.port())] {
+            origins.push(Origin { scheme, host });
+        }
     }
-    hosts
+    origins
+}
+
+/// What cookies' names begin with: browsers then accept them over HTTPS only and, at the root of a host, from this host
+/// only, so that a program on a host beside it can't set them (RFC 6265bis §4.1.3).
+fn cookie_prefix(is_https: bool, base: &BasePath) -> &'static str {
+    match is_https {
+        true if base.as_str().is_empty() => "__Host-",
+        true => "__Secure-",
+        false => "",
+    }
 }
 
 impl Auth {
@@ -119,11 +159,13 @@ impl Auth {
         Ok(Self {
             store,
             clock,
-            hosts: hosts(config),
+            origins: origins(config),
             is_https: config.url.starts_with("https://"),
             base: BasePath::of(&config.url),
             passwords: PasswordHashing::new()?,
             limits: SignInLimits::default(),
+            delays: RateLimiter::new(1, LOG_INTERVAL),
+            begun: Instant::now(),
             signer: OnceCell::new(),
         })
     }
@@ -133,31 +175,57 @@ impl Auth {
         self.signer.get_or_try_init(|| Signer::of(&self.store)).await
     }
 
-    /// The user and the session of the cookie in the request; `None` without a valid session.
-    pub async fn visitor(&self, headers: &HeaderMap) -> Result<Option<(Visitor, CurrentSession)>, ErrorPage> {
-        let Some(token) = cookie(headers, COOKIE_NAME) else { return Ok(None) };
-        let digest = digest(token);
-        let found = self.store.session_user(&digest, self.clock.now()).await?;
-        Ok(found.map(|(tenant, person)| {
-            let visitor =
-                Visitor { name: person.name, role: Role::parse(&person.role), csrf_token: csrf_token(token) };
-            (visitor, CurrentSession { tenant, digest })
-        }))
+    /// The host of the dashboard's URL.
+    pub fn host(&self) -> &str {
+        self.origins.first().map_or("", |origin| &origin.host)
     }
 
-    /// Where an attempt to sign in to this account comes from.
+    /// True if the dashboard has this host, in lower case.
+    pub fn has_host(&self, host: &str) -> bool {
+        self.origins.iter().any(|own| own.host == host)
+    }
+
+    /// True if this is the value of `Origin` of a page of the dashboard at this host; both in lower case.
+    pub fn is_own_origin(&self, origin: &str, host: &str) -> bool {
+        let found = origin.split_once("://");
+        self.origins.iter().any(|own| own.host == host && found == Some((own.scheme, host)))
+    }
+
+    /// The user and the session of the cookie in the request; `None` without a valid session.
+    pub async fn visitor(&self, headers: &HeaderMap) -> Result<Option<(Visitor, CurrentSession)>, ErrorPage> {
+        for token in self.cookies(headers, COOKIE_NAME) {
+            let digest = digest(token);
+            if let Some((tenant, person)) = self.store.session_user(&digest, self.clock.now()).await? {
+                let (role, csrf_token) = (Role::parse(&person.role), csrf_token(token));
+                let visitor = Visitor { name: person.name, role, csrf_token };
+                return Ok(Some((visitor, CurrentSession { tenant, digest })));
+            }
+        }
+        Ok(None)
+    }
+
+    /// Where an attempt to sign in to the account of this user comes from; `None` if there is no such user.
     pub async fn source(
         &self,
         tenant: Tenant,
-        name: &str,
+        person: Option<&Person>,
         client: ClientAddr,
         headers: &HeaderMap,
-    ) -> Result<Source, Failure> {
-        let browser = match cookie(headers, known_browser::COOKIE_NAME) {
-            Some(value) => {
-                known_browser::browser(self.signer().await?, tenant, name, value, self.clock.now())
+    ) -> Result<Source, ErrorPage> {
+        let cookies: Vec<&str> = self.cookies(headers, known_browser::COOKIE_NAME).collect();
+        let browser = match person {
+            Some(person) if !cookies.is_empty() => {
+                let second_factor = self.store.second_factor(tenant, &person.name).await?;
+                let account = Credentials {
+                    tenant,
+                    name: &person.name,
+                    password: &person.password,
+                    second_factor: second_factor.as_deref(),
+                };
+                let (signer, now) = (self.signer().await?, self.clock.now());
+                cookies.iter().find_map(|value| known_browser::browser(signer, &account, value, now))
             }
-            None => None,
+            _ => None,
         };
         Ok(Source { address: client.0, browser })
     }
@@ -168,41 +236,66 @@ impl Auth {
     }
 
     /// Begins an attempt with a code; the error is the time to wait.
-    pub fn begin_code(&self, tenant: Tenant, name: &str, source: Source) -> Result<Attempt, Duration> {
-        self.limits.begin_code(Account::new(tenant, name), source, self.clock.elapsed())
+    pub fn begin_code(
+        &self,
+        tenant: Tenant,
+        name: &str,
+        kind: CodeKind,
+        source: Source,
+    ) -> Result<Attempt, Duration> {
+        self.limits.begin_code(Account::new(tenant, name), kind, source, self.clock.elapsed())
+    }
+
+    /// Logs that an attempt was refused before it was judged: a line for each network and [`LOG_INTERVAL`], since refusing
+    /// costs next to nothing. The metric counts all.
+    pub fn log_delay(&self, name: &str, client: ClientAddr) {
+        let network = network(client.0.unwrap_or(UNKNOWN_ADDRESS));
+        if self.delays.take(network, self.begun + self.clock.elapsed()) {
+            tracing::info!(name = %SafeName(name), address = %Address(client.0), "sign-in delayed");
+        }
     }
 
     /// Starts a session with a new token, regardless of any cookie that the browser sent, marks the browser as known to
-    /// the account, and redirects to `/`.
-    pub async fn sign_in(
-        &self,
-        tenant: Tenant,
-        person: &Person,
-        method: Method,
-        client: ClientAddr,
-        headers: &HeaderMap,
-    ) -> Answer {
-        let (token, random) = (random_token()?, random_token()?);
+    /// the account, and redirects to `/`. No session starts if the user has another password or second factor by now.
+    pub async fn sign_in(&self, user: Verified<'_>, client: ClientAddr, headers: &HeaderMap) -> Answer {
+        let Verified { tenant, person, method, second_factor } = user;
+        let token = random_token()?;
         let now = self.clock.now();
         let address = client.0.map(|address| address.to_canonical().to_string()).unwrap_or_default();
         let new = NewSession {
             digest: &digest(&token),
             tenant,
             name: &person.name,
+            password: &person.password,
+            second_factor: second_factor.as_deref(),
             begun_at: now,
             expires_at: later(now, SESSION_LIFETIME),
             address: &address,
             browser: &browser_name(headers),
         };
-        self.store.put_session(&new).await?;
+        if !self.store.put_session(&new).await? {
+            let what = "The password or the second factor was changed meanwhile. Sign in again.";
+            return Err(ErrorPage::new(StatusCode::UNAUTHORIZED, what));
+        }
         WebCounts::shared().sign_ins.inc(&["succeeded"]);
         tracing::info!(name = person.name, address, %method, "signed in");
-        let known = known_browser::value(self.signer().await?, tenant, &person.name, &random, now);
-        let cookies = AppendHeaders([
-            self.cookie(COOKIE_NAME, &token, SESSION_LIFETIME),
-            self.cookie(known_browser::COOKIE_NAME, &known, known_browser::LIFETIME),
-        ]);
+        let account = Credentials {
+            tenant,
+            name: &person.name,
+            password: &person.password,
+            second_factor: second_factor.as_deref(),
+        };
+        let known = self.known_browser(&account).await?;
+        let cookies = AppendHeaders([self.cookie(COOKIE_NAME, &token, SESSION_LIFETIME), known]);
         Ok((cookies, Redirect::to("/")).into_response())
+    }
+
+    /// The header that marks the browser as known to an account. What changes the password or the second factor sets it
+    /// anew in the browser of the user.
+    pub async fn known_browser(&self, account: &Credentials<'_>) -> Result<(HeaderName, String), Failure> {
+        let random = random_token()?;
+        let value = known_browser::value(self.signer().await?, account, &random, self.clock.now());
+        Ok(self.cookie(known_browser::COOKIE_NAME, &value, known_browser::LIFETIME))
     }
 
     /// Ends the session, and redirects to the sign-in page.
@@ -216,7 +309,21 @@ impl Auth {
     fn cookie(&self, name: &str, value: &str, age: SignedDuration) -> (HeaderName, String) {
         let secure = if self.is_https { "; Secure" } else { "" };
         let (path, age) = (self.base.cookie_path(), age.as_secs());
-        (SET_COOKIE, format!("{name}={value}; Path={path}; HttpOnly; SameSite=Lax; Max-Age={age}{secure}"))
+        let prefix = cookie_prefix(self.is_https, &self.base);
+        let attributes = format!("Path={path}; HttpOnly; SameSite=Lax; Max-Age={age}{secure}");
+        (SET_COOKIE, format!("{prefix}{name}={value}; {attributes}"))
+    }
+
+    /// The values of the cookies of this name in the request. A browser may send several: those for a longer path first,
+    /// which a program on another host of the domain may have set.
+    fn cookies<'h>(&self, headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
+        let name = format!("{}{name}", cookie_prefix(self.is_https, &self.base));
+        let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
+        all.flat_map(|value| value.split(';'))
+            .filter_map(|pair| pair.trim().split_once('='))
+            .filter(move |(found, _)| *found == name)
+            .map(|(_, value)| value)
+            .take(MAX_COOKIES)
     }
 }
 
@@ -224,15 +331,6 @@ impl Auth {
 fn browser_name(headers: &HeaderMap) -> String {
     let text = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.chars().filter(|c| !c.is_control()).take(MAX_BROWSER_CHARS).collect()
-}
-
-/// The value of a cookie in the request.
-fn cookie<'h>(headers: &'h HeaderMap, name: &str) -> Option<&'h str> {
-    let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-    all.flat_map(|value| value.split(';'))
-        .filter_map(|pair| pair.trim().split_once('='))
-        .find(|(found, _)| *found == name)
-        .map(|(_, value)| value)
 }
 
 /// Rejects a form without the session's CSRF token.
@@ -261,7 +359,8 @@ mod tests {
             ("http://[::1]:8460", "[::1]:8460"),
         ] {
             let config = config::Config::parse(&format!("[dashboard]\nurl = \"{url}\"\n"), None).unwrap();
-            assert_eq!(hosts(&config.dashboard.unwrap())[0], host);
+            let origin = &origins(&config.dashboard.unwrap())[0];
+            assert_eq!((origin.scheme, origin.host.as_str()), (url.split_once(':').unwrap().0, host));
         }
     }
 }

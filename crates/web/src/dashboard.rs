@@ -1,17 +1,16 @@
 //! The router of the dashboard. `pages` holds the pages, whose changes are for operators, `account` what every signed-in
-//! user may change, and `outside` what requires no sign-in. All of them check the `Host` and `Origin` headers and get
-//! security headers, and are served below the path of `dashboard.url` (`base_path`).
+//! user may change, and `outside` what requires no sign-in. All of them check the `Host` and `Origin` headers, receive forms
+//! within a time (`forms`), get security headers, and are served below the path of `dashboard.url` (`base_path`).
 
 use crate::base_path::BasePath;
 use crate::state::Dashboard;
 use crate::{
-    account, actions, dmarc, domain, domain_check, layout, other_pages, overview, reports, sign_in, welcome,
+    account, actions, dmarc, domain, domain_check, forms, layout, other_pages, overview, reports, sign_in,
+    welcome,
 };
 use axum::Router;
-use axum::extract::DefaultBodyLimit;
-use axum::middleware::{from_fn, from_fn_with_state};
+use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{get, post};
-use formats::limits::FORM_BYTES;
 use std::sync::Arc;
 
 /// Everything served at the dashboard's address. `reports` are the routes that receive TLS reports by POST, made by
@@ -64,8 +63,9 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .merge(outside)
         .fallback(layout::page_not_found)
         .method_not_allowed_fallback(layout::method_not_allowed)
+        .layer(map_response(forms::refused_as_page))
+        .layer(from_fn_with_state(forms::arriving(), forms::receive))
         .layer(from_fn_with_state(dashboard.clone(), sign_in::require_same_origin))
-        .layer(DefaultBodyLimit::max(FORM_BYTES))
         .with_state(dashboard.clone());
     let all = all
         .merge(reports.unwrap_or_default())

@@ -155,7 +155,7 @@ impl Page {
                 Some(("See the records", "records"))
             }
             AlertKind::Silence => Some(("See the senders", "senders")),
-            AlertKind::QuarantineFull | AlertKind::CheckFailed => None,
+            AlertKind::QuarantineFull | AlertKind::CheckFailed | AlertKind::Unconfigured => None,
         }
     }
 }

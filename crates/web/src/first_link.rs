@@ -1,4 +1,4 @@
-//! The invitation for the first user, in a file in the store's directory. `serve` writes it at startup.
+//! The invitation for the first user, in a file in the state folder. `serve` writes it at startup.
 
 use crate::invitations::invite;
 use crate::visitor::Role;
@@ -20,7 +20,7 @@ pub async fn first_link(context: &RolloutContext, config: &DashboardConfig) -> R
     }
     let now = context.world.clock.now();
     let first = invite(&context.store, Tenant::FIRST, now, "operator", Some(Role::Operator)).await?;
-    let file = context.config.store.with_file_name("dashboard-link");
+    let file = context.config.state_folder.join("dashboard-link");
     let written = write_secret(&file, &format!("{}{}\n", config.url, first.path));
     written.map_err(|error| {
         Failure::new(

@@ -152,7 +152,8 @@ pub fn urgency(kind: AlertKind, binds: bool) -> Urgency {
         | AlertKind::Silence
         | AlertKind::QuarantineFull
         | AlertKind::DecisionNeeded
-        | AlertKind::CheckFailed => Urgency::Waiting,
+        | AlertKind::CheckFailed
+        | AlertKind::Unconfigured => Urgency::Waiting,
     }
 }
 
@@ -220,6 +221,13 @@ fn next_step(
     let wanted = context.wanted(spec).mode;
     match mode {
         None if wanted == Mode::None => (Urgency::Fine, NextStep::Nothing),
+        None if context.is_applied_by_guard(spec) => {
+            let what = match spec.delegated {
+                true => "The three aliases of the owner; then the guard applies the plan",
+                false => "The next round of the guard, which applies the plan",
+            };
+            (Urgency::OnItsWay, NextStep::Wait(what.to_owned()))
+        }
         None => apply(StepCause::SetUp),
         Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
             (Urgency::Failing, page(StepCause::Failures, "See the failures", "failures"))

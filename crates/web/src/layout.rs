@@ -1,5 +1,6 @@
 //! What all pages share: the frame with navigation and notices, security headers, error pages, and static files.
 
+use crate::text::without_controls;
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::extract::{Query, Request};
@@ -127,13 +128,13 @@ impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
         let title = self.status.canonical_reason().unwrap_or("Error");
         let page = ErrorTemplate { frame: Frame::outside(title), what: self.what };
-        (self.status, Html(page.render().unwrap_or_default())).into_response()
+        (self.status, Html(without_controls(page.render().unwrap_or_default()))).into_response()
     }
 }
 
-/// Renders a page as a response.
+/// Renders a page as a response, without the invisible characters that texts of strangers may contain.
 pub fn html(page: &impl Template) -> Answer {
-    page.render().map(|text| Html(text).into_response()).map_err(|error| {
+    page.render().map(|text| Html(without_controls(text)).into_response()).map_err(|error| {
         tracing::error!("can't render a page: {error}");
         ErrorPage::new(
             StatusCode::INTERNAL_SERVER_ERROR,
@@ -200,7 +201,7 @@ pub struct NoticeParam {
     pub said: String,
 }
 
-/// Redirects to `to`, whose page then shows the notice.
+/// Redirects to `to`, whose page then shows the notice (`notices`).
 pub fn redirect_with_notice(to: &str, notice: &str) -> Response {
     let encoded: String = notice.bytes().map(|byte| format!("%{byte:02X}")).collect();
     Redirect::to(&format!("{to}?said={encoded}")).into_response()

@@ -8,6 +8,7 @@
 //! | [`ClientAddr`] (`client_addr`) | determines the client's address, also behind a reverse proxy |
 //! | `dashboard` | the router, which maps paths to pages |
 //! | `base_path`, `tenant_path` | serve everything below the path of `dashboard.url`, and below the prefix of a tenant |
+//! | `forms` | receives the bodies of forms within a time and a share for each client |
 //! | `auth`, `sign_in`, `visitor` | sessions and CSRF tokens; the steps of signing in; the signed-in user |
 //! | `sign_in_limits`, `known_browser`, `passwords`, `one_time_codes` | limits for guessing; the cookie of a browser with a count of its own; hashes; second factors |
 //! | `invitations`, `welcome`, `account` | links to set a password, and their page; what users change about themselves |
@@ -16,7 +17,7 @@
 //! | `overview`, `domain`, `domain_check`, `reports`, `dmarc`, `other_pages` (with `effective_config`) | the pages |
 //! | `actions` | form handlers for an operator's decisions |
 //! | `chart`, `sender_rows`, `tables`, `text` | charts of sessions; rows about senders; CSV and JSON; numbers, times and names |
-//! | `layout` | the frame of all pages, security headers, error pages |
+//! | `layout`, `notices` | the frame of all pages, security headers, error pages; the notice of the last action |
 //!
 //! Besides the dashboard, `report_post` receives TLS reports by HTTPS POST. `public_check` lets anyone check a domain.
 //! [`admin`] is the API for control panels. [`first_link`] creates the link for the first sign-in. Begin reading at
@@ -38,10 +39,12 @@ mod domain;
 mod domain_check;
 mod effective_config;
 mod first_link;
+mod forms;
 mod invitations;
 mod judge;
 mod known_browser;
 mod layout;
+mod notices;
 mod one_time_codes;
 mod other_pages;
 mod overview;

@@ -73,6 +73,12 @@ pub fn grouped(text: &str, between: &str) -> String {
     characters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(between)
 }
 
+/// True for a text of the form of a recovery code, as people type it.
+pub fn is_recovery_code(typed: &str) -> bool {
+    let bytes = BASE32_NOPAD.decode(normalized(typed).as_bytes());
+    bytes.is_ok_and(|bytes| bytes.len() == RECOVERY_BYTES)
+}
+
 /// The digest of a recovery code, as it is stored and as it was typed.
 pub fn recovery_digest(tenant: Tenant, name: &str, typed: &str) -> String {
     digest(&format!("recovery {tenant} {name} {}", normalized(typed)))
@@ -135,6 +141,10 @@ mod tests {
                 .iter()
                 .all(|code| code.len() == 19 && codes.iter().filter(|other| *other == code).count() == 1)
         );
+        assert!(is_recovery_code(&codes[0]) && is_recovery_code(&codes[0].to_lowercase().replace('-', " ")));
+        for other in ["", "287082", "no code", &codes[0][1..], &format!("{}A", codes[0])] {
+            assert!(!is_recovery_code(other), "{other}");
+        }
         let digest = |name: &str, typed: &str| recovery_digest(Tenant::FIRST, name, typed);
         let stored = digest("ann", &codes[0]);
         assert_eq!(digest("ann", &codes[0].to_lowercase().replace('-', " ")), stored);

@@ -8,7 +8,7 @@ mod groups;
 use crate::chart::strip;
 use crate::judge::{Mark, NextStep, Urgency};
 use crate::layout::{Answer, Frame, Section, html};
-use crate::snapshot::{ENDS_SOON, Entry, Snapshot};
+use crate::snapshot::{ENDS_SOON, Entry, Snapshot, Totals};
 use crate::state::Dashboard;
 use crate::tables::{DOMAINS, Format, export};
 use crate::text;
@@ -24,7 +24,7 @@ use receiver::domain::{HostedBy, Tag};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 
-/// The query parameters. Unknown values are as none.
+/// The query parameters. An unknown word is as none; what is not a number or format is refused.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct OverviewQuery {
     /// A part of the domain's name.
@@ -93,6 +93,19 @@ impl OverviewQuery {
         }
     }
 
+    /// How many domains are among those of a state.
+    fn count_in(state: &str, totals: &Totals) -> usize {
+        match state {
+            "risk" => totals.risk,
+            "action" => totals.action,
+            "testing" => totals.testing,
+            "enforced" => totals.enforced,
+            "unset" => totals.unset,
+            "silent" => totals.silent,
+            _ => totals.all,
+        }
+    }
+
     /// The link to this page with some parameters changed. It leads to the first page of the table.
     fn link(&self, changes: &[(&str, &str)]) -> String {
         let current = [
@@ -131,14 +144,17 @@ impl OverviewQuery {
                     || entry.name.contains(&wanted)
                     || entry.name.contains("xn--") && text::unicode(&entry.name).contains(&wanted))
         };
-        let mut found: Vec<&Entry> = snapshot.domains.iter().filter(is_found).collect();
+        let all = &snapshot.domains;
+        let mut found: Vec<&Entry> = match self.sort.as_str() {
+            "domain" => snapshot.by_name.iter().filter_map(|at| all.get(*at)).filter(is_found).collect(),
+            _ => all.iter().filter(is_found).collect(),
+        };
         match self.sort.as_str() {
-            "domain" => found.sort_by(|one, other| one.name.cmp(&other.name)),
-            "since" => found.sort_by_key(|entry| (entry.since.is_none(), entry.since)),
-            "sessions" => found.sort_by_key(|entry| entry.sessions()),
-            "failed" => found.sort_by(|one, other| share(one).total_cmp(&share(other))),
+            "since" => sort_by(&mut found, |entry| (entry.since.is_none(), entry.since)),
+            "sessions" => sort_by(&mut found, Entry::sessions),
+            "failed" => sort_by(&mut found, share),
             "certificate" => {
-                found.sort_by_key(|entry| (entry.certificate_ends.is_none(), entry.certificate_ends))
+                sort_by(&mut found, |entry| (entry.certificate_ends.is_none(), entry.certificate_ends));
             }
             _ => {}
         }
@@ -147,6 +163,13 @@ impl OverviewQuery {
         }
         found
     }
+}
+
+/// Sorts by a key that is read once for each domain; equal ones keep their order.
+fn sort_by<K: PartialOrd>(found: &mut Vec<&Entry>, key: impl Fn(&Entry) -> K) {
+    let mut keyed: Vec<(K, &Entry)> = found.iter().map(|entry| (key(entry), *entry)).collect();
+    keyed.sort_by(|(one, _), (other, _)| one.partial_cmp(other).unwrap_or(std::cmp::Ordering::Equal));
+    *found = keyed.into_iter().map(|(_, entry)| entry).collect();
 }
 
 /// The share of failed sessions; below all others without sessions.
@@ -328,12 +351,12 @@ pub async fn page(
     let pages = found.len().div_ceil(PAGE_ROWS).max(1);
     let page = query.page.clamp(1, pages);
     let shown = found.iter().skip((page - 1) * PAGE_ROWS).take(PAGE_ROWS);
-    let has_certificates = snapshot.domains.iter().any(|entry| entry.host == HostedBy::Sternpost);
+    let has_certificates = snapshot.totals.hosted > 0;
     let rows: Vec<Row> = shown.map(|entry| row(&snapshot, entry, bound, now)).collect();
     html(&Page {
         frame: Frame::new("Domains", Section::Domains, &visitor),
         now,
-        verdict: verdict(&snapshot.domains),
+        verdict: verdict(&snapshot.totals),
         lead: snapshot.groups.first().filter(|group| !group.domains.is_empty()).map(lead).unwrap_or_default(),
         figures: figures(&snapshot, bound, now),
         groups: snapshot.groups.iter().take(MAX_GROUPS).map(group_view).collect(),
@@ -378,7 +401,7 @@ pub async fn alerts(
         now: context.world.clock.now(),
         groups: snapshot.groups.iter().take(MAX_ALL_GROUPS).map(group_view).collect(),
         further: snapshot.groups.len().saturating_sub(MAX_ALL_GROUPS),
-        domains: snapshot.domains.iter().filter(|entry| entry.needs_action()).count(),
+        domains: snapshot.totals.action,
         has_guard: context.config.guard.is_some(),
     })
 }
@@ -386,7 +409,7 @@ pub async fn alerts(
 fn chips(query: &OverviewQuery, snapshot: &Snapshot) -> Vec<Chip> {
     let chip = |(state, label): (&'static str, &'static str)| Chip {
         label: label.to_owned(),
-        count: snapshot.domains.iter().filter(|entry| OverviewQuery::is_in(state, entry)).count(),
+        count: OverviewQuery::count_in(state, &snapshot.totals),
         link: query.link(&[("state", state), ("cause", "")]),
         is_on: query.state == state && query.cause.is_empty(),
     };

@@ -1,15 +1,17 @@
 //! Password hashes: Argon2id in PHC string format. A hash takes much memory and CPU time, and strangers cause them, so the
-//! hashes at once and those that wait are bounded. Known browsers, and users with a session or an invitation, have places
-//! of their own, which strangers cannot use up.
+//! hashes at once and those that wait are bounded. A client and a network of strangers have a part of the places. Known
+//! browsers, and users with a session or an invitation, have places of their own, which strangers cannot use up, and of
+//! which each account has a part.
 
+use crate::sign_in_limits::Account;
 use argon2::Argon2;
 use argon2::password_hash::phc::PasswordHash;
 use argon2::password_hash::{PasswordHasher, PasswordVerifier};
 use config::failure::Failure;
-use net::rate_limit::ClientLimit;
+use net::rate_limit::{Admission, ClientLimit, ConcurrencyLimit};
 use std::net::IpAddr;
 use std::sync::Arc;
-use tokio::sync::Semaphore;
+use tokio::sync::{OwnedSemaphorePermit, Semaphore};
 
 /// The minimum length of a password, in characters.
 pub const MIN_PASSWORD_CHARS: usize = 12;
@@ -20,16 +22,18 @@ pub const MAX_PASSWORD_CHARS: usize = 256;
 const HASHES_AT_ONCE: (usize, usize) = (2, 1);
 /// Hashes that are computed or wait, for strangers and for known users.
 const MAX_PENDING: (usize, usize) = (16, 8);
-/// Hashes that are computed or wait for one client address of strangers.
-const MAX_PENDING_PER_CLIENT: usize = 4;
+/// Hashes that are computed or wait for one client address of strangers. A network has twice as many.
+const MAX_PENDING_PER_CLIENT: usize = 2;
+/// Hashes that are computed or wait for one account among the known users.
+const MAX_PENDING_PER_ACCOUNT: usize = 2;
 
 /// Who causes a hash.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requester {
     /// Anyone who reaches the sign-in page, from this address.
     Stranger(Option<IpAddr>),
-    /// A browser that signed in before, a session, or an invitation.
-    Known,
+    /// A browser that signed in to this account before, a session, or an invitation of it, at this address.
+    Known(Account, Option<IpAddr>),
 }
 
 /// Too many hashes are pending.
@@ -40,6 +44,8 @@ pub struct Busy;
 pub struct PasswordHashing {
     strangers: Places,
     known: Places,
+    /// The part of each account of the places of known users.
+    accounts: ConcurrencyLimit<Account>,
     /// A hash to verify against if the user name is unknown, so that both cases take equally long.
     dummy_hash: String,
 }
@@ -47,6 +53,12 @@ pub struct PasswordHashing {
 struct Places {
     running: Arc<Semaphore>,
     pending: ClientLimit,
+}
+
+/// A place of a hash that is computed or waits.
+struct Place {
+    running: Arc<Semaphore>,
+    _held: (Admission, Option<OwnedSemaphorePermit>),
 }
 
 impl PasswordHashing {
@@ -61,6 +73,7 @@ impl PasswordHashing {
         Ok(Self {
             strangers: places(HASHES_AT_ONCE.0, MAX_PENDING.0, Some(MAX_PENDING_PER_CLIENT)),
             known: places(HASHES_AT_ONCE.1, MAX_PENDING.1, None),
+            accounts: ConcurrencyLimit::new(MAX_PENDING_PER_ACCOUNT),
             dummy_hash: hash(&crate::auth::random_token()?)?,
         })
     }
@@ -74,8 +87,26 @@ impl PasswordHashing {
     }
 
     /// Hashes a new password of a user with a session or an invitation.
-    pub async fn hash(&self, password: String) -> Result<Result<String, Failure>, Busy> {
-        self.run(Requester::Known, move || hash(&password)).await
+    pub async fn hash(&self, by: Requester, password: String) -> Result<Result<String, Failure>, Busy> {
+        self.run(by, move || hash(&password)).await
+    }
+
+    /// A place for a hash. A known user who has used up the places of the account gets one of those of strangers.
+    fn place(&self, by: Requester) -> Result<Place, Busy> {
+        let address = match by {
+            Requester::Stranger(address) => address,
+            Requester::Known(account, address) => {
+                if let Some(own) = self.accounts.try_take(account)
+                    && let Ok(pending) = self.known.pending.try_take(None)
+                {
+                    let running = self.known.running.clone();
+                    return Ok(Place { running, _held: (pending, Some(own)) });
+                }
+                address
+            }
+        };
+        let pending = self.strangers.pending.try_take(address).map_err(|_| Busy)?;
+        Ok(Place { running: self.strangers.running.clone(), _held: (pending, None) })
     }
 
     /// The place is held until the hash is computed, also if the request ends before.
@@ -84,15 +115,11 @@ impl PasswordHashing {
         by: Requester,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let (places, client) = match by {
-            Requester::Stranger(client) => (&self.strangers, client),
-            Requester::Known => (&self.known, None),
-        };
-        let pending = places.pending.try_take(client).map_err(|_| Busy)?;
-        let running = places.running.clone().acquire_owned().await.map_err(|_| Busy)?;
+        let place = self.place(by)?;
+        let running = place.running.clone().acquire_owned().await.map_err(|_| Busy)?;
         let work = move || {
             let made = work();
-            drop((pending, running));
+            drop((place, running));
             made
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Busy)
@@ -123,13 +150,18 @@ fn verify(hash: &str, password: &str) -> bool {
 mod tests {
     use super::*;
     use std::sync::mpsc;
+    use store::Tenant;
+
+    fn known(name: &str) -> Requester {
+        Requester::Known(Account::new(Tenant::FIRST, name), Some(IpAddr::from([198, 51, 100, 1])))
+    }
 
     #[tokio::test]
     async fn a_password_is_verified_against_its_hash_and_never_without_one() {
         let hashing = PasswordHashing::new().unwrap();
-        let stored = hashing.hash("correct horse battery".to_owned()).await.unwrap().unwrap();
+        let stored = hashing.hash(known("ann"), "correct horse battery".to_owned()).await.unwrap().unwrap();
         let verify = async |stored: Option<&str>, password: &str| {
-            hashing.verify(Requester::Known, stored, password.to_owned()).await.unwrap()
+            hashing.verify(known("ann"), stored, password.to_owned()).await.unwrap()
         };
         assert!(verify(Some(&stored), "correct horse battery").await);
         assert!(!verify(Some(&stored), "correct horse batterx").await);
@@ -140,19 +172,18 @@ mod tests {
     async fn a_longer_password_is_not_that_of_its_first_characters() {
         let hashing = PasswordHashing::new().unwrap();
         let longest = "x".repeat(MAX_PASSWORD_CHARS);
-        let stored = hashing.hash(longest.clone()).await.unwrap().unwrap();
+        let stored = hashing.hash(known("ann"), longest.clone()).await.unwrap().unwrap();
         for (password, is_right) in [(longest.clone(), true), (format!("{longest}y"), false)] {
-            let verified = hashing.verify(Requester::Known, Some(&stored), password).await;
+            let verified = hashing.verify(known("ann"), Some(&stored), password).await;
             assert_eq!(verified, Ok(is_right));
         }
     }
 
     /// Hashes that last until the sender is dropped.
-    fn occupy(
-        hashing: &Arc<PasswordHashing>,
-        by: Requester,
-        count: usize,
-    ) -> (mpsc::Sender<()>, Vec<tokio::task::JoinHandle<Result<(), Busy>>>) {
+    type Occupied = (mpsc::Sender<()>, Vec<tokio::task::JoinHandle<Result<(), Busy>>>);
+
+    /// Begins hashes that last until the sender is dropped.
+    fn occupy(hashing: &Arc<PasswordHashing>, by: Requester, count: usize) -> Occupied {
         let (ends, ended) = mpsc::channel::<()>();
         let ended = Arc::new(std::sync::Mutex::new(ended));
         let spawn = |_| {
@@ -165,33 +196,72 @@ mod tests {
         (ends, (0..count).map(spawn).collect())
     }
 
-    #[tokio::test]
-    async fn strangers_wait_in_a_bounded_queue_and_known_users_have_places_of_their_own() {
-        let hashing = Arc::new(PasswordHashing::new().unwrap());
-        let stranger = |last: u8| Requester::Stranger(Some(IpAddr::from([192, 0, 2, last])));
-        let mut all = Vec::new();
-        for last in 0..4 {
-            all.push(occupy(&hashing, stranger(last), MAX_PENDING_PER_CLIENT));
-        }
-        while hashing.strangers.pending.try_take(None).is_ok() {
+    /// Waits until so many of the tasks' hashes have a place, or none is free.
+    async fn settle() {
+        for _ in 0..100 {
             tokio::task::yield_now().await;
         }
-        assert_eq!(hashing.run(stranger(0), || ()).await, Err(Busy));
-        assert_eq!(hashing.run(stranger(9), || ()).await, Err(Busy), "all places are in use");
-        assert_eq!(hashing.run(Requester::Known, || ()).await, Ok(()));
+    }
+
+    async fn free(all: Vec<Occupied>) {
         for (ends, tasks) in all {
             drop(ends);
             for task in tasks {
                 assert_eq!(task.await.unwrap(), Ok(()));
             }
         }
+    }
+
+    #[tokio::test]
+    async fn strangers_wait_in_a_bounded_queue_and_known_users_have_places_of_their_own() {
+        let hashing = Arc::new(PasswordHashing::new().unwrap());
+        let stranger = |network: u8| Requester::Stranger(Some(IpAddr::from([192, 0, network, 1])));
+        let mut all = Vec::new();
+        for network in 0..8 {
+            all.push(occupy(&hashing, stranger(network), MAX_PENDING_PER_CLIENT));
+        }
+        while hashing.strangers.pending.try_take(None).is_ok() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(hashing.run(stranger(0), || ()).await, Err(Busy));
+        assert_eq!(hashing.run(stranger(9), || ()).await, Err(Busy), "all places are in use");
+        assert_eq!(hashing.run(known("ann"), || ()).await, Ok(()));
+        free(all).await;
         assert_eq!(hashing.run(stranger(0), || ()).await, Ok(()));
+    }
+
+    #[tokio::test]
+    async fn one_network_of_strangers_leaves_places_to_others() {
+        let hashing = Arc::new(PasswordHashing::new().unwrap());
+        let in_network = |network: u16, client: u16| {
+            Requester::Stranger(Some(IpAddr::from([0x2001, 0xdb8, network, client, 0, 0, 0, 1])))
+        };
+        let mut all = Vec::new();
+        for client in 0..4 {
+            all.push(occupy(&hashing, in_network(1, client), 1));
+        }
+        settle().await;
+        assert!(hashing.place(in_network(1, 9)).is_err());
+        let other = hashing.place(in_network(2, 0));
+        assert!(other.is_ok());
+        drop(other);
+        free(all).await;
+    }
+
+    #[tokio::test]
+    async fn one_account_leaves_places_to_other_known_users_and_may_use_those_of_strangers() {
+        let hashing = Arc::new(PasswordHashing::new().unwrap());
+        let places: Vec<_> = (0..9).map_while(|_| hashing.place(known("ron")).ok()).collect();
+        let is_known = |place: &&Place| Arc::ptr_eq(&place.running, &hashing.known.running);
+        let of_known = places.iter().filter(is_known).count();
+        assert_eq!((of_known, places.len()), (MAX_PENDING_PER_ACCOUNT, 2 * MAX_PENDING_PER_ACCOUNT));
+        assert_eq!(hashing.run(known("alice"), || ()).await, Ok(()));
     }
 
     #[tokio::test]
     async fn a_request_that_ends_early_keeps_its_place_until_the_hash_is_computed() {
         let hashing = Arc::new(PasswordHashing::new().unwrap());
-        let (ends, tasks) = occupy(&hashing, Requester::Known, 1);
+        let (ends, tasks) = occupy(&hashing, known("ann"), 1);
         while hashing.known.running.available_permits() > 0 {
             tokio::task::yield_now().await;
         }
@@ -201,6 +271,6 @@ mod tests {
         }
         assert_eq!(hashing.known.running.available_permits(), 0);
         drop(ends);
-        assert_eq!(hashing.run(Requester::Known, || ()).await, Ok(()));
+        assert_eq!(hashing.run(known("ann"), || ()).await, Ok(()));
     }
 }

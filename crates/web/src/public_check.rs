@@ -5,6 +5,7 @@
 use crate::auth::random_token;
 use crate::base_path::BasePath;
 use crate::client_addr::ClientAddr;
+use crate::text::without_controls;
 use askama::Template;
 use axum::extract::{Path, Query, State};
 use axum::http::{HeaderValue, StatusCode, header};
@@ -21,7 +22,7 @@ use formats::limits::{PUBLIC_CHECKS, PUBLIC_CHECKS_AT_ONCE, PUBLIC_CHECKS_PER_AD
 use net::rate_limit::RateLimiter;
 use operations::store_failure;
 use operations::world::World;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::Store;
@@ -29,6 +30,9 @@ use tokio::sync::Semaphore;
 
 /// The window of [`PUBLIC_CHECKS`] and [`PUBLIC_CHECKS_PER_ADDRESS`].
 const MINUTE: Duration = Duration::from_secs(60);
+
+/// The address that clients of unknown address count under.
+const UNKNOWN_CLIENT: IpAddr = IpAddr::V4(Ipv4Addr::UNSPECIFIED);
 
 struct PublicCheck {
     world: Arc<World>,
@@ -38,8 +42,13 @@ struct PublicCheck {
     base: BasePath,
     /// Limits concurrent checks.
     concurrent: Semaphore,
-    /// The rate limits in total and per client.
-    rates: (RateLimiter, RateLimiter),
+    rates: CheckRates,
+}
+
+/// The rate limits in total and per client.
+struct CheckRates {
+    all: RateLimiter,
+    each: RateLimiter,
 }
 
 #[derive(Template)]
@@ -68,7 +77,7 @@ pub fn router(config: &Config, store: &Store, world: &Arc<World>) -> Router {
         config: config.clone(),
         base: BasePath::of(config.dashboard.as_ref().map_or("", |dashboard| &dashboard.url)),
         concurrent: Semaphore::new(PUBLIC_CHECKS_AT_ONCE),
-        rates: (RateLimiter::new(PUBLIC_CHECKS, MINUTE), RateLimiter::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE)),
+        rates: CheckRates::new(),
     });
     Router::new()
         .route("/check", get(form))
@@ -94,20 +103,27 @@ async fn add_security_headers(mut response: Response) -> Response {
     response
 }
 
-impl PublicCheck {
-    /// Counts a check against the limits per client and in total.
-    fn take_rate(&self, client: ClientAddr) -> Result<(), CheckError> {
-        let (all, each) = &self.rates;
-        let now = Instant::now();
-        if client.0.is_some_and(|from| !each.take(from, now)) {
+impl CheckRates {
+    fn new() -> Self {
+        Self {
+            all: RateLimiter::new(PUBLIC_CHECKS, MINUTE),
+            each: RateLimiter::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE),
+        }
+    }
+
+    /// Counts a check against the limits per client and in total. Clients of unknown address share the limit of one.
+    fn take(&self, client: ClientAddr, now: Instant) -> Result<(), CheckError> {
+        if !self.each.take(client.0.unwrap_or(UNKNOWN_CLIENT), now) {
             return Err(CheckError::ClientRateLimit);
         }
-        match all.take(Ipv4Addr::UNSPECIFIED.into(), now) {
+        match self.all.take(UNKNOWN_CLIENT, now) {
             true => Ok(()),
             false => Err(CheckError::RateLimit),
         }
     }
+}
 
+impl PublicCheck {
     /// Checks the domain, and returns the result with its duration.
     async fn check(
         &self,
@@ -116,7 +132,7 @@ impl PublicCheck {
     ) -> Result<(check::Examination, Duration), CheckError> {
         let domain = operations::world::domain(typed)
             .map_err(|failure| CheckError::InvalidDomain(failure.to_string()))?;
-        self.take_rate(client)?;
+        self.rates.take(client, Instant::now())?;
         let _place = self.concurrent.acquire().await.map_err(|_| CheckError::RateLimit)?;
         let begun = Instant::now();
         let looks = self.world.looks(&self.config);
@@ -197,7 +213,7 @@ async fn form(
         }
     };
     let stored = match page::render(&[checked], public.world.clock.now()) {
-        Ok(text) => public.store_page(&text).await.map_err(|failure| failure.to_string()),
+        Ok(text) => public.store_page(&without_controls(text)).await.map_err(|failure| failure.to_string()),
         Err(error) => Err(error.to_string()),
     };
     match stored {
@@ -232,4 +248,20 @@ async fn result(State(public): State<Arc<PublicCheck>>, Path(id): Path<String>) 
     let base = public.base.as_str().to_owned();
     let page = Form { style: page::STYLE, base, typed: String::new(), error };
     (status, Html(page.render().unwrap_or_default())).into_response()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn clients_of_unknown_address_have_the_limit_of_one() {
+        let (rates, now) = (CheckRates::new(), Instant::now());
+        let taken = |client: Option<IpAddr>| {
+            (0..PUBLIC_CHECKS).filter(|_| rates.take(ClientAddr(client), now).is_ok()).count()
+        };
+        let each = usize::try_from(PUBLIC_CHECKS_PER_ADDRESS).unwrap();
+        assert_eq!(taken(None), each);
+        assert_eq!(taken("192.0.2.1".parse().ok()), each);
+    }
 }

@@ -47,9 +47,8 @@ pub async fn router(config: &InboxConfig, store: &Store, world: &World) -> Resul
     let inbox = inbox(config, store, world, Arrival::Https);
     let state = Arc::new(Posts { inbox, limits: PostLimits::new(config.messages_per_minute) });
     let of_domain = format!("{path}/{{domain}}");
-    Ok(Some(
-        Router::new().route(&path, post(receive)).route(&of_domain, post(receive_about)).with_state(state),
-    ))
+    let router = Router::new().route(&path, post(receive)).route(&of_domain, post(receive_about));
+    Ok(Some(router.method_not_allowed_fallback(|| async { ONLY_POST }).with_state(state)))
 }
 
 /// The inbox, and what may be posted to it.
@@ -133,6 +132,7 @@ const TRY_LATER: Reply =
     (StatusCode::SERVICE_UNAVAILABLE, "too many reports are being received, try again later\n");
 const TOO_MANY: Reply =
     (StatusCode::TOO_MANY_REQUESTS, "too many reports from your address, try again later\n");
+const ONLY_POST: Reply = (StatusCode::METHOD_NOT_ALLOWED, "reports are received by POST\n");
 const TOO_SLOW: Reply = (StatusCode::REQUEST_TIMEOUT, "the request took too long\n");
 
 async fn receive(State(posts): State<Arc<Posts>>, request: Request) -> Response {
@@ -317,7 +317,7 @@ mod tests {
         let limits = limits(1000);
         let mut held = Vec::new();
         let mut take = |number: u8| {
-            let admission = limits.admit(Some(IpAddr::from([192, 0, 2, number])), Instant::now());
+            let admission = limits.admit(Some(IpAddr::from([192, 0, number, 1])), Instant::now());
             admission.map(|admission| held.push(admission)).map_err(|(status, _)| status.as_u16())
         };
         for _ in 0..INBOX_POSTS_PER_CLIENT {

@@ -4,20 +4,21 @@
 //! Signing in has a second step for users with a second factor. In between, the browser holds a signed proof of the right
 //! password, which is valid for minutes and until the password changes.
 
-use crate::auth::{Auth, Method, digest, verify_csrf};
+use crate::auth::{Auth, Method, Verified, digest, verify_csrf};
 use crate::client_addr::ClientAddr;
 use crate::counts::{Address, SafeName, WebCounts};
 use crate::layout::{Answer, ErrorPage, Frame, html};
-use crate::one_time_codes::{recovery_digest, time_step};
+use crate::notices;
+use crate::one_time_codes::{is_recovery_code, recovery_digest, time_step};
 use crate::passwords::{Busy, Requester};
-use crate::sign_in_limits::Attempt;
+use crate::sign_in_limits::{Account, Attempt, CodeKind};
 use crate::state::Dashboard;
 use crate::visitor::{CsrfForm, CurrentSession, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Request, State};
 use axum::http::header::{HOST, ORIGIN, RETRY_AFTER};
-use axum::http::{HeaderMap, HeaderValue, Method as HttpMethod, StatusCode};
+use axum::http::{HeaderMap, HeaderName, HeaderValue, Method as HttpMethod, StatusCode};
 use axum::middleware::Next;
 use axum::response::{IntoResponse, Redirect, Response};
 use data_encoding::BASE64URL_NOPAD;
@@ -43,12 +44,17 @@ pub async fn require_sign_in(
             false => ErrorPage::new(StatusCode::FORBIDDEN, "Sign in first.").into_response(),
         });
     };
+    let signer = dashboard.auth.signer().await?;
+    if let Some(uri) = notices::without_forged(signer, &session, request.uri()) {
+        *request.uri_mut() = uri;
+    }
     request.extensions_mut().insert(visitor);
-    request.extensions_mut().insert(session);
-    Ok(next.run(request).await)
+    request.extensions_mut().insert(session.clone());
+    Ok(notices::sign(signer, &session, next.run(request).await))
 }
 
-fn is_read(method: &HttpMethod) -> bool {
+/// True for a method that changes nothing.
+pub fn is_read(method: &HttpMethod) -> bool {
     matches!(*method, HttpMethod::GET | HttpMethod::HEAD)
 }
 
@@ -71,23 +77,40 @@ pub async fn require_same_origin(
     request: Request,
     next: Next,
 ) -> Answer {
-    let text = |value: Option<&HeaderValue>| {
-        value.and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase)
-    };
-    let host = text(request.headers().get(HOST)).unwrap_or_default();
-    if !dashboard.auth.hosts.contains(&host) {
+    let (auth, headers) = (&dashboard.auth, request.headers());
+    if headers.get_all(HOST).iter().count() > 1 {
+        return Err(ErrorPage::new(
+            StatusCode::BAD_REQUEST,
+            "The request has two host names (RFC 9112 §3.2).",
+        ));
+    }
+    let host = text(headers, &HOST).unwrap_or_default();
+    if !auth.has_host(&host) {
         let what = format!(
             "The host name {host:?} is not configured for this dashboard. If it is correct, set\n[dashboard]\nurl = \"https://{host}\""
         );
         return Err(ErrorPage::new(StatusCode::MISDIRECTED_REQUEST, what));
     }
-    let origin = text(request.headers().get(ORIGIN));
-    let is_same_origin =
-        origin.is_none_or(|origin| origin.split_once("://").is_some_and(|(_, from)| from == host));
-    if !is_read(request.method()) && !is_same_origin {
-        return Err(ErrorPage::new(StatusCode::FORBIDDEN, "The form was sent from another site."));
+    if !is_read(request.method()) && !is_from_own_page(auth, headers, &host) {
+        let what = "The form was sent from another site, or dashboard.url is not the address that the browser shows.";
+        return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
     }
     Ok(next.run(request).await)
+}
+
+/// A header in lower case.
+fn text(headers: &HeaderMap, name: &HeaderName) -> Option<String> {
+    headers.get(name).and_then(|value| value.to_str().ok()).map(str::to_ascii_lowercase)
+}
+
+/// False if the headers that browsers add say that a form is from a page of another site. Programs need not send them.
+fn is_from_own_page(auth: &Auth, headers: &HeaderMap, host: &str) -> bool {
+    let is_own_origin = match headers.get(ORIGIN) {
+        Some(_) => text(headers, &ORIGIN).is_some_and(|origin| auth.is_own_origin(&origin, host)),
+        None => true,
+    };
+    let site = text(headers, &HeaderName::from_static("sec-fetch-site"));
+    is_own_origin && site.is_none_or(|site| matches!(site.as_str(), "same-origin" | "none"))
 }
 
 #[derive(Template)]
@@ -171,23 +194,17 @@ pub async fn check_password(
     client: ClientAddr,
     headers: &HeaderMap,
 ) -> Result<PasswordCheck, ErrorPage> {
-    let source = auth.source(tenant, name, client, headers).await?;
+    let person = auth.store.person(tenant, name).await?;
+    let source = auth.source(tenant, person.as_ref(), client, headers).await?;
     let attempt = match auth.begin_password(tenant, name, source) {
         Ok(attempt) => attempt,
         Err(wait) => {
-            tracing::info!(name = %SafeName(name), address = %Address(client.0), "sign-in delayed");
+            auth.log_delay(name, client);
             return Ok(PasswordCheck::Refused(wait));
         }
     };
     let now = || auth.clock.elapsed();
-    let person = match auth.store.person(tenant, name).await {
-        Ok(person) => person,
-        Err(error) => {
-            auth.limits.undo(attempt, now());
-            return Err(error.into());
-        }
-    };
-    let by = requester(&attempt, client);
+    let by = requester(&attempt, Account::new(tenant, name), client);
     let stored = person.as_ref().map(|person| person.password.as_str());
     match (auth.passwords.verify(by, stored, password).await, person) {
         (Ok(true), Some(person)) => {
@@ -205,9 +222,9 @@ pub async fn check_password(
     }
 }
 
-fn requester(attempt: &Attempt, client: ClientAddr) -> Requester {
+fn requester(attempt: &Attempt, account: Account, client: ClientAddr) -> Requester {
     match attempt.is_from_known_browser {
-        true => Requester::Known,
+        true => Requester::Known(account, client.0),
         false => Requester::Stranger(client.0),
     }
 }
@@ -233,17 +250,12 @@ pub async fn sign_in(
         PasswordCheck::Refused(wait) => return refused(wait, None),
         PasswordCheck::Busy => return busy(None),
     };
-    if active_secret(auth, tenant, &person.name).await?.is_some() {
+    if auth.store.second_factor(tenant, &person.name).await?.is_some() {
         let proof = Proof::issue(auth, tenant, &person).await?;
         return page(StatusCode::OK, "", Some(proof), None);
     }
-    auth.sign_in(tenant, &person, Method::Password, client, &headers).await
-}
-
-/// The secret of the user's second factor, if it is active.
-pub async fn active_secret(auth: &Auth, tenant: Tenant, name: &str) -> Result<Option<String>, ErrorPage> {
-    let found = auth.store.second_factor(tenant, name).await?;
-    Ok(found.filter(|factor| factor.is_active).map(|factor| factor.secret))
+    let user = Verified { tenant, person: &person, method: Method::Password, second_factor: None };
+    auth.sign_in(user, client, &headers).await
 }
 
 /// The signed proof of the right password: the end of its validity, the user name in base64, and the signature.
@@ -309,8 +321,11 @@ pub async fn sign_in_code(
         let problem = "The sign-in took too long. Enter name and password again.";
         return page(StatusCode::UNAUTHORIZED, problem, None, None);
     };
-    match check_code(auth, tenant, &person.name, &form.code, client, &headers).await? {
-        CodeCheck::Right(method) => auth.sign_in(tenant, &person, method, client, &headers).await,
+    match check_code(auth, tenant, &person, &form.code, client, &headers).await? {
+        CodeCheck::Right(method, secret) => {
+            let user = Verified { tenant, person: &person, method, second_factor: Some(secret) };
+            auth.sign_in(user, client, &headers).await
+        }
         CodeCheck::Wrong => {
             page(StatusCode::UNAUTHORIZED, "The code is wrong, or was used before.", Some(form.proof), None)
         }
@@ -320,7 +335,8 @@ pub async fn sign_in_code(
 
 /// The outcome of checking a code.
 pub enum CodeCheck {
-    Right(Method),
+    /// The code was right; with the secret of the second factor.
+    Right(Method, String),
     Wrong,
     /// Too many attempts failed; the time to wait.
     Refused(Duration),
@@ -330,20 +346,25 @@ pub enum CodeCheck {
 pub async fn check_code(
     auth: &Auth,
     tenant: Tenant,
-    name: &str,
+    person: &Person,
     typed: &str,
     client: ClientAddr,
     headers: &HeaderMap,
 ) -> Result<CodeCheck, ErrorPage> {
-    let source = auth.source(tenant, name, client, headers).await?;
-    let attempt = match auth.begin_code(tenant, name, source) {
+    let name = person.name.as_str();
+    let source = auth.source(tenant, Some(person), client, headers).await?;
+    let kind = if is_recovery_code(typed) { CodeKind::Recovery } else { CodeKind::App };
+    let attempt = match auth.begin_code(tenant, name, kind, source) {
         Ok(attempt) => attempt,
-        Err(wait) => return Ok(CodeCheck::Refused(wait)),
+        Err(wait) => {
+            auth.log_delay(name, client);
+            return Ok(CodeCheck::Refused(wait));
+        }
     };
     match used_code(auth, tenant, name, typed).await {
-        Ok(Some(method)) => {
+        Ok(Some((method, secret))) => {
             auth.limits.succeeded(attempt, auth.clock.elapsed());
-            Ok(CodeCheck::Right(method))
+            Ok(CodeCheck::Right(method, secret))
         }
         Ok(None) => {
             log_failure(name, client.0);
@@ -356,23 +377,27 @@ pub async fn check_code(
     }
 }
 
+/// Uses a code up: how it was right, and the secret of the second factor. `None` if it is wrong or was used before.
 async fn used_code(
     auth: &Auth,
     tenant: Tenant,
     name: &str,
     typed: &str,
-) -> Result<Option<Method>, ErrorPage> {
-    let Some(secret) = active_secret(auth, tenant, name).await? else { return Ok(None) };
+) -> Result<Option<(Method, String)>, ErrorPage> {
+    let Some(secret) = auth.store.second_factor(tenant, name).await? else { return Ok(None) };
     if let Some(step) = time_step(&secret, typed, auth.clock.now()) {
         let is_first = auth.store.use_time_step(tenant, name, step).await?;
-        return Ok(is_first.then_some(Method::PasswordAndCode));
+        return Ok(is_first.then_some((Method::PasswordAndCode, secret)));
+    }
+    if !is_recovery_code(typed) {
+        return Ok(None);
     }
     let is_recovery =
         auth.store.use_recovery_code(tenant, name, &recovery_digest(tenant, name, typed)).await?;
     if is_recovery {
         tracing::warn!(name, "a recovery code was used");
     }
-    Ok(is_recovery.then_some(Method::PasswordAndRecoveryCode))
+    Ok(is_recovery.then_some((Method::PasswordAndRecoveryCode, secret)))
 }
 
 pub async fn sign_out(

@@ -2,9 +2,13 @@
 //! attempts at the same moment count too, and an attempt counts as failed until it has succeeded.
 //!
 //! Nobody can keep somebody else out by failing: attempts count by account *and* client address, and a browser that has
-//! signed in to the account before has a count of its own, which its signed cookie names (`known_browser`). Guessing from
-//! many addresses is limited too: while an account has many failures, each network gets few attempts, but a network
-//! without failures still gets one.
+//! signed in to the account before has a count of its own, which its signed cookie names (`known_browser`). All browsers of
+//! an account have a sum, beyond which their cookies count for nothing.
+//!
+//! Guessing from many addresses is limited too. A network has a count for each account. While an account fails from many
+//! networks, it is guarded: each address and each network then gets few attempts, but one without failures still gets
+//! some. What one network adds to that sum recovers more slowly than the sum itself, so that one network alone never makes
+//! an account guarded.
 
 use net::rate_limit::{client, network};
 use sha2::{Digest, Sha256};
@@ -32,14 +36,30 @@ impl Allowance {
 const ACCOUNT_AT_ADDRESS: Allowance = Allowance::new(5, 30);
 /// From one address or IPv6 /64, for any account: 30 in ten minutes.
 const ADDRESS: Allowance = Allowance::new(30, 20);
-/// For an account, from all addresses. Beyond it, [`ACCOUNT_IN_NETWORK`] applies.
+/// For an account, from one network (IPv4 /24, IPv6 /48). It recovers faster than one address fails, so that one address
+/// does not keep out its neighbors.
+const ACCOUNT_IN_NETWORK: Allowance = Allowance::new(30, 10);
+/// For an account, from all networks. Beyond it, the account is guarded.
 const ACCOUNT: Allowance = Allowance::new(50, 72);
-/// For an account, from one network (IPv4 /24, IPv6 /48), while many attempts fail.
-const ACCOUNT_IN_NETWORK: Allowance = Allowance::new(1, 600);
+/// What one network adds to [`ACCOUNT`]; its further attempts are not added.
+const NETWORK_PART: Allowance = Allowance::new(10, 360);
+/// For a guarded account, from one address or IPv6 /64.
+const GUARDED_AT_ADDRESS: Allowance = Allowance::new(3, 600);
+/// For a guarded account, from one network.
+const GUARDED_IN_NETWORK: Allowance = Allowance::new(6, 300);
 /// For an account, from a browser that signed in to it before.
 const BROWSER: Allowance = Allowance::new(5, 30);
+/// For an account, from all browsers that signed in to it before: 50 in an hour.
+const BROWSERS: Allowance = Allowance::new(50, 72);
 /// Codes of the second factor of an account, after the right password: a code has six digits only.
 const CODE: Allowance = Allowance::new(10, 90);
+/// The part of [`CODE`] that one network may use.
+const CODE_IN_NETWORK: Allowance = Allowance::new(5, 180);
+/// Codes from all browsers that signed in to the account before.
+const CODE_IN_BROWSERS: Allowance = Allowance::new(10, 90);
+/// Recovery codes for an account, from one address or IPv6 /64. They have 80 bits, so that a limit for all addresses would
+/// only keep out the owner.
+const RECOVERY_AT_ADDRESS: Allowance = Allowance::new(5, 30);
 
 /// The number of counts that are kept; further ones share [`SHARED_COUNTS`].
 const MAX_COUNTS: usize = 100_000;
@@ -82,12 +102,56 @@ pub struct Source {
 enum Key {
     AccountAtAddress(Account, IpAddr),
     Address(IpAddr),
-    Account(Account),
     AccountInNetwork(Account, IpAddr),
+    Account(Account),
+    NetworkPart(Account, IpAddr),
+    GuardedAtAddress(Account, IpAddr),
+    GuardedInNetwork(Account, IpAddr),
     Browser(BrowserId),
+    Browsers(Account),
     Code(Account),
+    CodeInNetwork(Account, IpAddr),
     CodeInBrowser(BrowserId),
+    CodeInBrowsers(Account),
+    RecoveryAtAddress(Account, IpAddr),
     Shared(u64),
+}
+
+impl Key {
+    /// True for counts that strangers cannot multiply: those of signed cookies, which have a sum for each account, and of
+    /// codes, which need the right password and have one too.
+    fn is_always_kept(self) -> bool {
+        matches!(
+            self,
+            Self::Browser(_)
+                | Self::Browsers(_)
+                | Self::Code(_)
+                | Self::CodeInNetwork(..)
+                | Self::CodeInBrowser(_)
+                | Self::CodeInBrowsers(_)
+        )
+    }
+
+    /// True for counts of one client or browser at one account, which its success sets back.
+    fn is_of_one_client(self) -> bool {
+        matches!(
+            self,
+            Self::AccountAtAddress(..)
+                | Self::GuardedAtAddress(..)
+                | Self::Browser(_)
+                | Self::CodeInBrowser(_)
+                | Self::RecoveryAtAddress(..)
+        )
+    }
+}
+
+/// What a user types after the password.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum CodeKind {
+    /// Six digits of an app.
+    App,
+    /// A recovery code.
+    Recovery,
 }
 
 /// An attempt that counts as failed unless [`SignInLimits::succeeded`] or [`SignInLimits::undo`] is called.
@@ -145,22 +209,31 @@ impl SignInLimits {
         now: Duration,
     ) -> Result<Attempt, Duration> {
         let address = client(source.address.unwrap_or(UNKNOWN_ADDRESS));
+        let network = network(address);
         let mut counts = self.lock(now);
-        if let Some(browser) = source.browser
-            && let Ok(attempt) = self.take(&mut counts, vec![(Key::Browser(browser), BROWSER)], true, now)
-        {
-            return Ok(attempt);
+        if let Some(browser) = source.browser {
+            let needed = vec![(Key::Browser(browser), BROWSER), (Key::Browsers(account), BROWSERS)];
+            if let Ok(attempt) = self.take(&mut counts, needed, true, now) {
+                return Ok(attempt);
+            }
         }
-        let all = (self.kept(&counts, Key::Account(account)), ACCOUNT);
-        let of_account = match counts.wait(all, now).is_zero() {
-            true => all,
-            false => (Key::AccountInNetwork(account, network(address)), ACCOUNT_IN_NETWORK),
-        };
-        let needed = vec![
+        let mut needed = vec![
             (Key::AccountAtAddress(account, address), ACCOUNT_AT_ADDRESS),
             (Key::Address(address), ADDRESS),
-            of_account,
+            (Key::AccountInNetwork(account, network), ACCOUNT_IN_NETWORK),
         ];
+        let all = (Key::Account(account), ACCOUNT);
+        let part = (Key::NetworkPart(account, network), NETWORK_PART);
+        let has_room =
+            |needed: (Key, Allowance)| counts.wait((self.kept(&counts, needed.0), needed.1), now).is_zero();
+        match (has_room(all), has_room(part)) {
+            (true, true) => needed.extend([all, part]),
+            (true, false) => {}
+            (false, _) => needed.extend([
+                (Key::GuardedAtAddress(account, address), GUARDED_AT_ADDRESS),
+                (Key::GuardedInNetwork(account, network), GUARDED_IN_NETWORK),
+            ]),
+        }
         self.take(&mut counts, needed, false, now)
     }
 
@@ -169,15 +242,30 @@ impl SignInLimits {
     /// # Errors
     ///
     /// The time to wait, if too many attempts have failed. Then nothing is counted.
-    pub fn begin_code(&self, account: Account, source: Source, now: Duration) -> Result<Attempt, Duration> {
+    pub fn begin_code(
+        &self,
+        account: Account,
+        kind: CodeKind,
+        source: Source,
+        now: Duration,
+    ) -> Result<Attempt, Duration> {
+        let address = client(source.address.unwrap_or(UNKNOWN_ADDRESS));
         let mut counts = self.lock(now);
-        if let Some(browser) = source.browser
-            && let Ok(attempt) =
-                self.take(&mut counts, vec![(Key::CodeInBrowser(browser), BROWSER)], true, now)
-        {
-            return Ok(attempt);
+        if kind == CodeKind::Recovery {
+            let needed = vec![(Key::RecoveryAtAddress(account, address), RECOVERY_AT_ADDRESS)];
+            return self.take(&mut counts, needed, false, now);
         }
-        self.take(&mut counts, vec![(Key::Code(account), CODE)], false, now)
+        if let Some(browser) = source.browser {
+            let needed = vec![
+                (Key::CodeInBrowser(browser), BROWSER),
+                (Key::CodeInBrowsers(account), CODE_IN_BROWSERS),
+            ];
+            if let Ok(attempt) = self.take(&mut counts, needed, true, now) {
+                return Ok(attempt);
+            }
+        }
+        let of_network = (Key::CodeInNetwork(account, network(address)), CODE_IN_NETWORK);
+        self.take(&mut counts, vec![(Key::Code(account), CODE), of_network], false, now)
     }
 
     /// Takes an attempt off every count, or off none.
@@ -200,7 +288,8 @@ impl SignInLimits {
 
     /// The key itself, or a shared one if there are too many.
     fn kept(&self, counts: &Counts, key: Key) -> Key {
-        let is_kept = counts.until.len() < MAX_COUNTS || counts.until.contains_key(&key);
+        let is_kept =
+            counts.until.len() < MAX_COUNTS || key.is_always_kept() || counts.until.contains_key(&key);
         if is_kept { key } else { Key::Shared(self.hashing.hash_one(key) % SHARED_COUNTS) }
     }
 
@@ -208,9 +297,9 @@ impl SignInLimits {
     pub fn succeeded(&self, attempt: Attempt, now: Duration) {
         let mut counts = self.lock(now);
         for (key, allowance) in attempt.taken {
-            match key {
-                Key::Address(_) | Key::Account(_) | Key::Shared(_) => give_back(&mut counts, key, allowance),
-                _ => drop(counts.until.remove(&key)),
+            match key.is_of_one_client() {
+                true => drop(counts.until.remove(&key)),
+                false => give_back(&mut counts, key, allowance, now),
             }
         }
     }
@@ -219,7 +308,7 @@ impl SignInLimits {
     pub fn undo(&self, attempt: Attempt, now: Duration) {
         let mut counts = self.lock(now);
         for (key, allowance) in attempt.taken {
-            give_back(&mut counts, key, allowance);
+            give_back(&mut counts, key, allowance, now);
         }
     }
 
@@ -230,9 +319,13 @@ impl SignInLimits {
     }
 }
 
-fn give_back(counts: &mut Counts, key: Key, allowance: Allowance) {
+/// Takes an attempt back. A count that is back to zero is removed, so that attempts that were not judged leave nothing.
+fn give_back(counts: &mut Counts, key: Key, allowance: Allowance, now: Duration) {
     if let Some(until) = counts.until.get_mut(&key) {
         *until = until.saturating_sub(allowance.interval);
+        if *until <= now {
+            counts.until.remove(&key);
+        }
     }
 }
 

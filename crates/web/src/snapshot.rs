@@ -2,6 +2,10 @@
 //! kept in memory. With few domains it is built for each request. With many, a request gets the last one, and a newer one
 //! is built in the background.
 
+mod totals;
+
+pub use totals::Totals;
+
 use crate::judge::{
     Judged, LastWeek, NextStep, StepCause, Urgency, binds, judge_by, last_week, sentence, urgency,
 };
@@ -47,6 +51,10 @@ pub struct Snapshot {
     pub groups: Vec<Group>,
     /// The number of domains with a certificate that ends soon or has ended.
     pub ending: usize,
+    /// Counts over all domains.
+    pub totals: Totals,
+    /// The places of the domains, in the order of their names.
+    pub by_name: Vec<usize>,
     /// The tags of domains with the number of domains, the most frequent first.
     pub tags: Vec<(Tag, usize)>,
     /// The session counts by domain and day.
@@ -159,8 +167,18 @@ impl Dashboard {
         let ending = ending(&domains, &alerts, now);
         let made = Instant::now();
         let took = made.duration_since(begun);
-        let tags = counted_tags(&domains);
-        let snapshot = Arc::new(Snapshot { at: now, made, took, domains, groups, ending, tags, days });
+        let snapshot = Arc::new(Snapshot {
+            at: now,
+            made,
+            took,
+            totals: Totals::of(&domains),
+            by_name: by_name(&domains),
+            tags: counted_tags(&domains),
+            domains,
+            groups,
+            ending,
+            days,
+        });
         self.snapshots.keep(&snapshot);
         Ok(snapshot)
     }
@@ -176,6 +194,8 @@ impl Snapshot {
             took: Duration::ZERO,
             groups: Vec::new(),
             ending: 0,
+            totals: Totals::of(&domains),
+            by_name: by_name(&domains),
             tags: counted_tags(&domains),
             domains,
             days: Arc::default(),
@@ -281,6 +301,14 @@ async fn judge(
     };
     let week: LastWeek = last_week(days, &evidence, since, now);
     Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
+}
+
+/// The places of the domains, in the order of their names.
+fn by_name(domains: &[Entry]) -> Vec<usize> {
+    let mut places: Vec<(&str, usize)> =
+        domains.iter().enumerate().map(|(at, entry)| (entry.name.as_str(), at)).collect();
+    places.sort_unstable();
+    places.into_iter().map(|(_, at)| at).collect()
 }
 
 /// The tags with the number of domains, the most frequent first, then by name.
@@ -394,6 +422,7 @@ fn shared_title(alert: &Alert) -> String {
         AlertKind::Silence => "Reports that used to arrive have stopped".to_owned(),
         AlertKind::DecisionNeeded => "Reported failures need your decision".to_owned(),
         AlertKind::CheckFailed => "Checks of the guard fail, so other alerts may be old".to_owned(),
+        AlertKind::Unconfigured => "Domains with a policy are not configured any more".to_owned(),
         AlertKind::MxUnverified | AlertKind::MxCertificateEnds | AlertKind::QuarantineFull => {
             sentence(&text::readable(&alert.what))
         }

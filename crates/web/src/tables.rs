@@ -2,6 +2,7 @@
 //! of the fields, for scripts. CSV has headings in words, dates as dates and one value in a cell, for spreadsheets.
 
 use crate::layout::{Answer, ErrorPage};
+use crate::text::without_controls;
 use axum::http::StatusCode;
 use axum::http::header::{CONTENT_DISPOSITION, CONTENT_TYPE};
 use axum::response::IntoResponse;
@@ -251,8 +252,10 @@ fn content(column: &Column, row: &Value) -> String {
     }
 }
 
-/// One cell. Texts come from third parties, so a text that looks like a formula is prefixed with `'`.
+/// One cell. Texts come from third parties, so a text that looks like a formula is prefixed with `'`, and control
+/// characters are replaced.
 fn cell(text: &str) -> String {
+    let text = &*without_controls(text.to_owned());
     let is_formula = text.starts_with(['=', '+', '-', '@', '\t', '\r']) && text.parse::<f64>().is_err();
     let guarded = if is_formula { format!("'{text}") } else { text.to_owned() };
     match guarded.contains(['"', ',', '\n', '\r']) {
@@ -271,6 +274,8 @@ mod tests {
         let rows = [serde_json::json!({ "a": "x,\"y\"", "b": -3, "c": "=cmd()", "d": null })];
         assert_eq!(csv(&columns, &rows), "A,B,C,D\r\n\"x,\"\"y\"\"\",-3,'=cmd(),\r\n");
         assert_eq!(csv(&columns, &[]), "A,B,C,D\r\n");
+        let rows = [serde_json::json!({ "a": "x\u{202e}y", "b": "\u{1b}[2J", "c": "p\nq", "d": null })];
+        assert_eq!(csv(&columns, &rows), "A,B,C,D\r\nx\u{fffd}y,\u{fffd}[2J,\"p\nq\",\r\n");
     }
 
     #[test]

@@ -1,5 +1,6 @@
 //! The dashboard as its users and strangers meet it, request by request.
 
+mod abuse;
 mod accounts;
 mod below_a_path;
 mod inside;
@@ -9,7 +10,7 @@ mod tenants;
 use crate::client_addr::ClientAddr;
 use crate::{Dashboard, Role, invite, router};
 use axum::body::Body;
-use axum::http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, ORIGIN, RETRY_AFTER, SET_COOKIE};
+use axum::http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
@@ -26,6 +27,7 @@ pub(crate) const PASSWORD: &str = "correct horse battery";
 pub(crate) struct Place {
     pub store: Store,
     pub clock: Arc<ManualClock>,
+    pub dashboard: Arc<Dashboard>,
     pub router: axum::Router,
     _folder: tempfile::TempDir,
 }
@@ -69,7 +71,7 @@ impl Place {
         let dns = if text.contains("[dns]") { "" } else { "[dns]\nservers = [\"127.0.0.1:1\"]\n" };
         let text = format!("{dns}{text}");
         let config = config::Config::parse(&text, Some(folder.path().join("sternpost.toml"))).unwrap();
-        let store = Store::open(&config.store).await.unwrap();
+        let store = Store::open(config.store.file().unwrap()).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let mut world = World::new(&config).unwrap();
         world.clock = clock.clone();
@@ -83,7 +85,7 @@ impl Place {
         let context = RolloutContext::at(config, store.clone(), world).await.unwrap();
         let dashboard = Dashboard::new(&role, context).unwrap();
         let router = router(&dashboard, reports, public);
-        Self { store, clock, router, _folder: folder }
+        Self { store, clock, dashboard, router, _folder: folder }
     }
 
     /// Creates a link; returns its path.
@@ -106,6 +108,7 @@ impl Place {
             address: address.to_owned(),
             host: "dash.example".to_owned(),
             cookies: BTreeMap::new(),
+            headers: BTreeMap::new(),
         }
     }
 }
@@ -117,6 +120,8 @@ pub(crate) struct Browser<'p> {
     pub address: String,
     pub host: String,
     pub cookies: BTreeMap<String, String>,
+    /// Headers in addition to the usual ones, or in their place; an empty one is not sent.
+    pub headers: BTreeMap<&'static str, String>,
 }
 
 impl Browser<'_> {
@@ -152,11 +157,15 @@ impl Browser<'_> {
         let cookies: Vec<String> =
             self.cookies.iter().map(|(name, value)| format!("{name}={value}")).collect();
         let mut request = Request::builder().method(method).uri(path).header(HOST, &self.host);
-        if !cookies.is_empty() {
-            request = request.header(COOKIE, cookies.join("; "));
+        let mut headers = BTreeMap::from([
+            ("cookie", cookies.join("; ")),
+            ("origin", format!("https://{}", self.host)),
+            ("content-type", "application/x-www-form-urlencoded".to_owned()),
+        ]);
+        headers.extend(self.headers.clone());
+        for (name, value) in headers.into_iter().filter(|(_, value)| !value.is_empty()) {
+            request = request.header(name, value);
         }
-        request = request.header(ORIGIN, format!("https://{}", self.host));
-        let request = request.header(CONTENT_TYPE, "application/x-www-form-urlencoded");
         let mut request = request.body(Body::from(body)).unwrap();
         request.extensions_mut().insert(ClientAddr(self.address.parse().ok()));
         let answer = TowerToHyperService::new(self.place.router.clone()).call(request).await.unwrap();

@@ -187,10 +187,27 @@ pub fn escaped(text: &str, most: usize) -> String {
             '"' => out.push_str("&quot;"),
             '\'' => out.push_str("&#39;"),
             c if c.is_control() => out.push(' '),
+            c if is_bidi_control(c) => out.push(char::REPLACEMENT_CHARACTER),
             c => out.push(c),
         }
     }
     out
+}
+
+/// True for the invisible characters that change the order in which text is shown: with them, a text of a stranger could
+/// look like another one (UAX #9 §2).
+fn is_bidi_control(c: char) -> bool {
+    matches!(c, '\u{61c}' | '\u{200e}' | '\u{200f}' | '\u{202a}'..='\u{202e}' | '\u{2066}'..='\u{2069}')
+}
+
+/// The text with a replacement character for each control character but line breaks and tabs, and for those that change the
+/// order of text.
+pub fn without_controls(text: String) -> String {
+    let is_unwanted = |c: char| (c.is_control() && !matches!(c, '\n' | '\r' | '\t')) || is_bidi_control(c);
+    match text.contains(is_unwanted) {
+        true => text.replace(is_unwanted, "\u{fffd}"),
+        false => text,
+    }
 }
 
 /// A text for the query of a URL.
@@ -273,5 +290,15 @@ mod tests {
         assert_eq!(name("<b>").to_string(), "&lt;b&gt;");
         assert_eq!(escaped("a\n\"'&", 4), "a &quot;&#39;");
         assert_eq!(query("a b&ü"), "a%20b%26%C3%BC");
+    }
+
+    #[test]
+    fn text_of_strangers_has_no_invisible_characters() {
+        let spoofed = "a\u{202e}b\u{2066}c\u{200f}d\u{1b}[2Je\u{9b}f";
+        for shown in [name(spoofed).to_string(), escaped(spoofed, 99), without_controls(spoofed.to_owned())] {
+            assert!(!shown.chars().any(|c| c.is_control() || is_bidi_control(c)), "{shown:?}");
+            assert!(shown.contains('a') && shown.ends_with('f'), "{shown:?}");
+        }
+        assert_eq!(without_controls("größe\r\n\tעברית".to_owned()), "größe\r\n\tעברית");
     }
 }

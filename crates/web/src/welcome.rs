@@ -1,10 +1,11 @@
 //! The page behind the link of an invitation, where a user sets a password (`invitations`).
 
-use crate::auth::{Auth, Method, digest};
+use crate::auth::{Auth, Method, Verified, digest};
 use crate::client_addr::ClientAddr;
 use crate::layout::{Answer, ErrorPage, Frame, html};
-use crate::passwords::{Busy, MIN_PASSWORD_CHARS, problem_with};
-use crate::sign_in::{active_secret, not_checked, sign_in_with_code};
+use crate::passwords::{Busy, MIN_PASSWORD_CHARS, Requester, problem_with};
+use crate::sign_in::{not_checked, sign_in_with_code};
+use crate::sign_in_limits::Account;
 use crate::state::Dashboard;
 use crate::visitor::Role;
 use askama::Template;
@@ -71,7 +72,8 @@ pub async fn welcome(
         let page = html(&WelcomePage::new(&invitation, problem))?;
         return Ok((StatusCode::UNPROCESSABLE_ENTITY, page).into_response());
     }
-    let password = match auth.passwords.hash(form.password).await {
+    let account = Account::new(invitation.tenant, &invitation.name);
+    let password = match auth.passwords.hash(Requester::Known(account, client.0), form.password).await {
         Ok(hash) => hash?,
         Err(Busy) => return Ok(not_checked(None)),
     };
@@ -81,8 +83,9 @@ pub async fn welcome(
         return Err(ErrorPage::not_found("This link has already been used."));
     }
     tracing::info!(name = person.name, role = person.role, "invitation accepted");
-    if active_secret(auth, tenant, &person.name).await?.is_some() {
+    if auth.store.second_factor(tenant, &person.name).await?.is_some() {
         return sign_in_with_code();
     }
-    auth.sign_in(tenant, &person, Method::Invitation, client, &headers).await
+    let user = Verified { tenant, person: &person, method: Method::Invitation, second_factor: None };
+    auth.sign_in(user, client, &headers).await
 }

@@ -10,8 +10,31 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::Store,
         default: "\"sqlite:sternpost.db\"",
         unset: "",
-        about: "The SQLite database with policies, session counts, reports and the dashboard's users. A \
-            relative path starts at the configuration file's directory.",
+        about: "The database with policies, session counts, reports and the dashboard's users: an SQLite file, which is \
+            created if it does not exist, or a PostgreSQL database (docs/postgresql.md). A relative path starts at the \
+            configuration file's directory.",
+    },
+    Key {
+        path: "store_password_file",
+        kind: Kind::File,
+        default: "",
+        unset: "no password",
+        about: "A file that contains only the password of the PostgreSQL user. It is read for each new connection.",
+    },
+    Key {
+        path: "store_migrate",
+        kind: Kind::Bool,
+        default: "false",
+        unset: "",
+        about: "Whether `sternpost serve` and the commands migrate a PostgreSQL database to the schema of this release. \
+            Otherwise `sternpost store migrate` does so. An SQLite file is always migrated.",
+    },
+    Key {
+        path: "state_folder",
+        kind: Kind::File,
+        default: "",
+        unset: "the folder of the SQLite file; with PostgreSQL /var/lib/sternpost",
+        about: "The folder of the control socket and of the file with the link for the first sign-in.",
     },
     Key {
         path: "domain",

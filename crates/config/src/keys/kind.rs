@@ -25,7 +25,7 @@ pub enum Kind {
     DatagramSocket,
     /// A whole number from the first to the second, inclusive.
     Number(i64, i64),
-    /// The database, as `sqlite:FILE`.
+    /// The database, as `sqlite:FILE` or the URL of a PostgreSQL database.
     Store,
     /// A file mode in octal, at most 0777.
     FileMode,
@@ -151,7 +151,7 @@ impl Kind {
             Self::TcpListeners => "a list of \"address:port\" or \"systemd:NAME\"",
             Self::Loopback => "a loopback \"address:port\", such as \"127.0.0.1:8462\", or \"systemd:NAME\"",
             Self::Number(least, most) => return format!("a whole number from {least} to {most}"),
-            Self::Store => "\"sqlite:FILE\"",
+            Self::Store => "\"sqlite:FILE\" or \"postgres://USER@HOST/DATABASE\"",
             Self::FileMode => "a file mode in octal, such as \"0660\"",
             Self::Owner => "\"user:group\", by name or number",
             Self::Domains => DOMAIN_MEMBERS,

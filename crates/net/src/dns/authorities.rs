@@ -409,8 +409,27 @@ fn agreed(all: &[Said], name: &DomainName) -> Result<Word, DnsError> {
             shown: [(first, word), (other, different)]
                 .map(|(said, word)| format!("{} returns {}", said.server(), word.in_words()))
                 .join(", "),
+            all: all_data(all),
         }),
     }
+}
+
+/// What any server returns, each record once.
+fn all_data(all: &[Said]) -> Vec<Data> {
+    let mut found = Vec::new();
+    for word in all.iter().filter_map(|said| said.word.as_ref().ok()) {
+        let data = match word {
+            Word::Alias { target, .. } => vec![Data::Cname(target.clone())],
+            Word::Records(answer) => answer.records.clone(),
+            Word::Nothing(_) => Vec::new(),
+        };
+        for data in data {
+            if !found.contains(&data) {
+                found.push(data);
+            }
+        }
+    }
+    found
 }
 
 impl Said {

@@ -104,9 +104,12 @@ pub enum ProviderError {
     /// The provider does not have the zone, or hides it from this key (HTTP 404).
     #[error("{0} does not have the zone {1}, or this key can't access it")]
     NoZone(Service, DomainName),
-    /// The provider refused the request, can't be reached, or sent an invalid response.
+    /// The provider refused the request.
     #[error("{0}: {1}")]
     Refused(Service, String),
+    /// The provider can't be reached, or sent an invalid response.
+    #[error("{0}: {1}")]
+    NoAnswer(Service, String),
     /// Another program changed the records while they were being replaced, so nothing was changed: the records found, in
     /// zone-file format.
     #[error("another program changed the records at {0} meanwhile, so nothing was changed: {found}", found = found(.1))]
@@ -124,6 +127,20 @@ pub enum ProviderError {
         /// The records that may be missing now, in zone-file format.
         lost: Vec<String>,
     },
+}
+
+impl ProviderError {
+    /// True if it is certain that the zone is as it was. What was changed before such an error has been restored.
+    pub fn is_unmade(&self) -> bool {
+        match self {
+            Self::Key(..)
+            | Self::Unauthorized(_)
+            | Self::NoZone(..)
+            | Self::Refused(..)
+            | Self::Changed(..) => true,
+            Self::NoAnswer(..) | Self::Timeout(_) | Self::RollbackFailed { .. } => false,
+        }
+    }
 }
 
 /// What could not be restored, in words.
@@ -344,7 +361,7 @@ impl Provider {
             Fault::NotFound => ProviderError::NoZone(self.service, self.zone.clone()),
             Fault::Refused { status, text } if text.is_empty() => refused(&format!("HTTP {status}")),
             Fault::Refused { status, text } => refused(&format!("HTTP {status}: {text}")),
-            Fault::Other(why) => refused(&why),
+            Fault::Other(why) => ProviderError::NoAnswer(self.service, one_line(&why)),
             Fault::Timeout => ProviderError::Timeout(self.service),
         }
     }

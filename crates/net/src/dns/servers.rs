@@ -515,6 +515,10 @@ impl Servers {
                 nothing(code, self.security(proof, false), none.negative_ttl.map(seconds))
             }
             NetError::Dns(HickoryDns::ResponseCode(code)) => DnsError::ServerFailure(code.to_string()),
+            // The library says so when it could connect to no server, as without a route or a network.
+            NetError::NoConnections => DnsError::Network(
+                "no resolver can be reached (is the network up, and is the resolver running?)".to_owned(),
+            ),
             other => DnsError::Network(other.to_string()),
         }
     }

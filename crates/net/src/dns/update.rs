@@ -104,10 +104,30 @@ pub enum UpdateError {
     /// The server rejected a query or the update, with a DNS error code.
     #[error("{0} refused the request: {1}")]
     Refused(SocketAddr, String),
+    /// The name has other records, beside which the new one can't be: a CNAME is alone at its name, and a server ignores an
+    /// update that breaks this (RFC 2136 §3.4.2.2). Nothing was changed. The records, in zone-file format.
+    #[error("it can't be published beside the records that are at this name, so nothing was changed: {}. A CNAME record is the only one at its name", .0.join(" and "))]
+    Beside(Vec<String>),
+    /// The server accepted the update and does not show the new record. What became of the old ones, in words.
+    #[error(
+        "{0} accepted the update and does not publish the record; there may be other records at this name. {1}"
+    )]
+    Ignored(SocketAddr, String),
     /// Another program changed the records while they were being replaced, so nothing was changed: the records found at the
     /// end, in zone-file format.
     #[error("another program changed the records meanwhile, so nothing was changed: {}", found(.0))]
     Changed(Vec<String>),
+}
+
+impl UpdateError {
+    /// True if it is certain that the zone was not changed.
+    pub fn is_unmade(&self) -> bool {
+        match self {
+            Self::Key(_) | Self::Refused(..) | Self::Beside(_) | Self::Changed(_) => true,
+            Self::Network(_, error) => error.kind() == io::ErrorKind::ConnectionRefused,
+            Self::Timeout(_) | Self::Answer(..) | Self::Ignored(..) => false,
+        }
+    }
 }
 
 /// The records found at a name, in words.
@@ -160,8 +180,9 @@ impl Updater {
     ///
     /// # Errors
     ///
-    /// [`UpdateError::Changed`] if our records differ from `expected`, where that is given, or if any record of these kinds at
-    /// the name is changed between reading and the update. If the connection is lost, the update may have been applied.
+    /// [`UpdateError::Beside`] if the name has a record beside which `new` can't be. [`UpdateError::Changed`] if our records
+    /// differ from `expected`, where that is given, or if any record of these kinds at the name is changed between reading and
+    /// the update. If the connection is lost, the update may have been applied.
     pub fn replace<'a>(
         &'a self,
         name: &'a DomainName,
@@ -180,14 +201,78 @@ impl Updater {
             }
             let update = self.message(&owner, &sets, new, ttl)?;
             match self.send(&mut stream, update, now).await? {
-                Applied::Yes => Ok(old),
+                Applied::Yes => self.check_shown(&owner, new, &sets, now).await.map(|()| old),
                 Applied::Changed => {
                     // Most servers keep the connection open.
-                    let now = self.record_sets(&mut self.connect().await?, &owner, new).await?;
-                    Err(UpdateError::Changed(previous(new, &now).lines))
+                    let mut stream = self.connect().await?;
+                    let now = previous(new, &self.record_sets(&mut stream, &owner, new).await?).lines;
+                    let beside = match now == old.lines {
+                        true => self.excluded(&mut stream, &owner, new).await?,
+                        false => Vec::new(),
+                    };
+                    Err(if beside.is_empty() {
+                        UpdateError::Changed(now)
+                    } else {
+                        UpdateError::Beside(beside)
+                    })
                 }
             }
         }))
+    }
+
+    /// The records at the name that can't be beside `new`, in zone-file format.
+    async fn excluded(
+        &self,
+        stream: &mut TcpStream,
+        owner: &Name,
+        new: &Replacement,
+    ) -> Result<Vec<String>, UpdateError> {
+        let mut lines = Vec::new();
+        for kind in new.excluded_kinds() {
+            lines.extend(self.query(stream, owner, *kind).await?.iter().map(ToString::to_string));
+        }
+        Ok(lines)
+    }
+
+    /// Checks that the server shows what it said to have applied. If it does not, the old records are published again:
+    /// records of a kind that was not queried may be at the name. If the server can't be queried, its signed answer counts.
+    async fn check_shown(
+        &self,
+        owner: &Name,
+        new: &Replacement,
+        before: &[RecordSet],
+        now: Timestamp,
+    ) -> Result<(), UpdateError> {
+        let Ok(mut stream) = self.connect().await else { return Ok(()) };
+        let Ok(sets) = self.record_sets(&mut stream, owner, new).await else { return Ok(()) };
+        let wanted = new.data().map_err(|error| self.invalid(&error))?;
+        let shown: Vec<&RData> = ours(&sets, new).map(|record| &record.data).collect();
+        if wanted.iter().all(|data| shown.contains(&data)) && shown.len() == wanted.len() {
+            return Ok(());
+        }
+        let old: Vec<Record> = ours(before, new).cloned().collect();
+        if old.iter().all(|record| shown.contains(&&record.data)) {
+            return Err(UpdateError::Ignored(self.server, "The old records are as they were".to_owned()));
+        }
+        if !shown.is_empty() {
+            // The update was applied, and another program has changed the records since.
+            return Ok(());
+        }
+        let mut update = self.prerequisites(owner, &sets)?;
+        for record in &old {
+            update.add_update(record.clone());
+        }
+        let what = match self.send(&mut stream, update, now).await {
+            Ok(Applied::Yes) => "The old records were published again".to_owned(),
+            Ok(Applied::Changed) => {
+                "The old records were not published again, since another program changed them".to_owned()
+            }
+            Err(error) => {
+                let lost: Vec<String> = old.iter().map(ToString::to_string).collect();
+                format!("The old records could not be published again: {} ({error})", lost.join(" and "))
+            }
+        };
+        Err(UpdateError::Ignored(self.server, what))
     }
 
     async fn in_time<T>(&self, work: impl Future<Output = Result<T, UpdateError>>) -> Result<T, UpdateError> {
@@ -219,6 +304,26 @@ impl Updater {
         new: &Replacement,
         ttl: u32,
     ) -> Result<Message, UpdateError> {
+        let none = |kind: &RecordType| RecordSet { kind: *kind, records: Vec::new() };
+        let excluded: Vec<RecordSet> = new.excluded_kinds().iter().map(none).collect();
+        let mut message = self.prerequisites(owner, sets.iter().chain(&excluded))?;
+        for record in ours(sets, new) {
+            let mut gone = record.clone();
+            (gone.dns_class, gone.ttl) = (DNSClass::NONE, 0);
+            message.add_update(gone);
+        }
+        for data in new.data().map_err(|error| self.invalid(&error))? {
+            message.add_update(Record::from_rdata(owner.clone(), ttl, data));
+        }
+        Ok(message)
+    }
+
+    /// An update of the zone that changes nothing yet, and is applied only if these record sets are as they were read.
+    fn prerequisites<'a>(
+        &self,
+        owner: &Name,
+        sets: impl IntoIterator<Item = &'a RecordSet>,
+    ) -> Result<Message, UpdateError> {
         let zone = absolute(&self.zone).map_err(|error| self.invalid(&error))?;
         let mut message = Message::query();
         message.metadata.op_code = OpCode::Update;
@@ -238,14 +343,6 @@ impl Updater {
                 none.dns_class = DNSClass::NONE;
                 message.add_pre_requisite(none);
             }
-        }
-        for record in ours(sets, new) {
-            let mut gone = record.clone();
-            (gone.dns_class, gone.ttl) = (DNSClass::NONE, 0);
-            message.add_update(gone);
-        }
-        for data in new.data().map_err(|error| self.invalid(&error))? {
-            message.add_update(Record::from_rdata(owner.clone(), ttl, data));
         }
         Ok(message)
     }
@@ -400,6 +497,16 @@ impl Replacement {
         match self {
             Self::Txt { .. } | Self::TxtValue { .. } => &[RecordType::TXT],
             Self::Alias(_) | Self::Addresses(_) => &[RecordType::CNAME, RecordType::A, RecordType::AAAA],
+        }
+    }
+
+    /// The types of records that can't be at the name beside the new record (RFC 1034 §3.6.2), of those that are in use.
+    fn excluded_kinds(&self) -> &'static [RecordType] {
+        use RecordType::{CAA, CNAME, HTTPS, MX, SRV, SVCB, TLSA, TXT};
+        match self {
+            Self::Alias(_) => &[TXT, CAA, HTTPS, SVCB, MX, SRV, TLSA],
+            Self::Txt { value: Some(_), .. } | Self::TxtValue { is_published: true, .. } => &[CNAME],
+            Self::Txt { .. } | Self::TxtValue { .. } | Self::Addresses(_) => &[],
         }
     }
 

@@ -1,21 +1,14 @@
 //! ACME certificate authorities: their settings, our account at each (RFC 8555 §7.3), and the budget of new orders.
 
+use super::ca_http;
 use super::order_budget::OrderBudget;
 use super::vault::{Vault, VaultError};
 use data_encoding::{BASE64URL, BASE64URL_NOPAD};
-use formats::limits::CONNECT_TIME;
-use hyper_rustls::HttpsConnectorBuilder;
-use hyper_util::client::legacy::Client;
-use hyper_util::rt::TokioExecutor;
-use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, HttpClient, NewAccount};
+use instant_acme::{Account, AccountCredentials, Error, ExternalAccountKey, NewAccount};
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
-use net::system_names::tcp_connector;
-use rustls::pki_types::CertificateDer;
-use rustls::pki_types::pem::PemObject;
-use rustls::{ClientConfig, RootCertStore};
 use std::fmt;
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use std::sync::{Mutex, MutexGuard, PoisonError};
 use store::{Store, StoreError};
 
@@ -162,7 +155,7 @@ impl CaClient {
 
     async fn open_account(&self, store: &Store, vault: &Vault) -> Result<Account, AccountError> {
         let Authority { directory, contact, ca_file, external, .. } = &self.authority;
-        let builder = Account::builder_with_http(http_client(ca_file.as_deref())?);
+        let builder = Account::builder_with_http(ca_http::client(ca_file.as_deref())?);
         if let Some(kept) = store.acme_account(directory).await? {
             let kept = vault.open(OWNER, &kept)?;
             let credentials: AccountCredentials = serde_json::from_str(&kept).map_err(Error::from)?;
@@ -177,26 +170,6 @@ impl CaClient {
         store.put_acme_account(directory, &vault.seal(OWNER, &kept)?).await?;
         Ok(account)
     }
-}
-
-/// An HTTPS client for a CA. It resolves names as the system does, but without `getaddrinfo`, which the library's own
-/// client uses.
-fn http_client(ca_file: Option<&Path>) -> Result<Box<dyn HttpClient>, Error> {
-    let other = |error: Box<dyn std::error::Error + Send + Sync>| Error::Other(error);
-    let builder = HttpsConnectorBuilder::new();
-    let builder = match ca_file {
-        Some(file) => {
-            let mut roots = RootCertStore::empty();
-            let root = CertificateDer::from_pem_file(file).map_err(|error| other(error.into()))?;
-            roots.add(root).map_err(|error| other(error.into()))?;
-            let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
-            builder.with_tls_config(tls)
-        }
-        None => builder.try_with_platform_verifier().map_err(|error| other(error.into()))?,
-    };
-    let https =
-        builder.https_only().enable_http1().enable_http2().wrap_connector(tcp_connector(CONNECT_TIME));
-    Ok(Box::new(Client::builder(TokioExecutor::new()).build(https)))
 }
 
 fn external_key(external: &ExternalAccount) -> Result<ExternalAccountKey, AccountError> {

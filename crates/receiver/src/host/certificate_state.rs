@@ -19,14 +19,15 @@
 
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
-use store::hosting::StoredCertificate;
+use store::hosting::{LONGEST_RETRY, StoredCertificate};
 
-/// The delay before the first retry; it doubles with each failure, up to [`MAX_RETRY`].
+/// The delay before the first retry; it doubles with each failure, up to [`LONGEST_RETRY`]: CAs allow about five failed
+/// validations per host and hour.
 pub(super) const FIRST_RETRY: SignedDuration = SignedDuration::from_mins(2);
 /// The delay before the first retry after a failure that does not count against the CA's rate limits.
 const FIRST_POLL: SignedDuration = SignedDuration::from_secs(5);
-/// The longest delay between retries. CAs allow about five failed validations per host and hour.
-const MAX_RETRY: SignedDuration = SignedDuration::from_hours(12);
+/// The shortest time from a certificate to the order of the next.
+const SHORTEST_RENEWAL: SignedDuration = SignedDuration::from_hours(1);
 
 /// The state of a certificate.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -91,7 +92,7 @@ pub(super) enum Outcome {
 /// The entry after an outcome at the time `now`.
 pub(super) fn after(before: StoredCertificate, outcome: Outcome, now: Timestamp) -> StoredCertificate {
     match outcome {
-        Outcome::NotServed => StoredCertificate { next_at: later(now, MAX_RETRY), ..before },
+        Outcome::NotServed => StoredCertificate { next_at: later(now, LONGEST_RETRY), ..before },
         Outcome::OverBudget => StoredCertificate { next_at: later(now, FIRST_RETRY), ..before },
         Outcome::Failed { problem, counts } => {
             let failures = before.failures.saturating_add(1);
@@ -103,7 +104,7 @@ pub(super) fn after(before: StoredCertificate, outcome: Outcome, now: Timestamp)
             chain,
             key,
             expires_at,
-            next_at: renew_at.max(later(now, FIRST_RETRY)),
+            next_at: renew_at.max(later(now, SHORTEST_RENEWAL)),
             failures: 0,
             problem: String::new(),
         },
@@ -112,7 +113,7 @@ pub(super) fn after(before: StoredCertificate, outcome: Outcome, now: Timestamp)
 
 fn delay(first: SignedDuration, failures: u32) -> SignedDuration {
     let doubled = first.saturating_mul(1 << failures.saturating_sub(1).min(16));
-    doubled.min(MAX_RETRY)
+    doubled.min(LONGEST_RETRY)
 }
 
 #[cfg(test)]
@@ -179,6 +180,6 @@ mod tests {
     #[test]
     fn a_renewal_time_in_the_past_is_not_retried_in_a_loop() {
         let odd = after(missing(), issued(at(90), at(0)), at(1));
-        assert_eq!(odd.next_at, later(at(1), FIRST_RETRY));
+        assert_eq!(odd.next_at, later(at(1), SHORTEST_RENEWAL));
     }
 }

@@ -15,22 +15,26 @@ pub use dns::{ChallengeZones, DnsChallenges};
 use super::alpn;
 use super::authority::CaClient;
 use super::certificate_state::{self, CertificateState, Outcome};
+use super::site_cache::{certified, covers};
 use super::vault::Vault;
 use crate::rollout::desired::PolicyHostAt;
 use error::{OrderError, RATE_LIMITED};
 use formats::DomainName;
 use formats::caa;
+use futures_util::FutureExt;
 use instant_acme::{
     Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType as AcmeChallenge,
     Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
+use net::certificate::CertificateFacts;
 use net::clock::{Clock, later};
 use net::dns::{Data, Dns, Kind, host_addresses};
 use net::random::Randomness;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
 use serde::{Deserialize, Serialize};
+use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::time::Duration;
 use store::certificate_orders::ChallengeRecord;
@@ -186,13 +190,11 @@ impl Orders {
             if !ca.try_spend(before.chain.is_empty(), self.clock.now()) {
                 continue;
             }
-            let seconds = ORDER_TIMEOUT.as_secs();
-            let order = timeout(ORDER_TIMEOUT, self.order_at(ca, host, &before.chain)).await;
-            match order.unwrap_or(Err(OrderError::Time(seconds))) {
+            match self.bounded_order_at(ca, host, &before.chain).await {
                 Ok(new) => return Ok(new),
                 Err(error) if error.is_about_the_host() => return Err(error),
                 Err(error) => {
-                    if error.is(RATE_LIMITED) || matches!(error, OrderError::Slow(_)) {
+                    if error.is_a_reason_to_pause() {
                         tracing::warn!(authority = ca.authority.directory, %error, "orders at the CA are paused");
                         ca.pause(self.clock.now());
                     }
@@ -210,6 +212,22 @@ impl Orders {
         Ok(choice.map_or_else(|| self.challenges.clone(), |choice| vec![choice]))
     }
 
+    /// Orders at one CA. Neither the time that this takes nor a panic on the way is without an end, since what a CA answers
+    /// goes through a library.
+    async fn bounded_order_at(
+        &self,
+        ca: &CaClient,
+        host: Host<'_>,
+        before: &str,
+    ) -> Result<Outcome, OrderError> {
+        let order = AssertUnwindSafe(self.order_at(ca, host, before)).catch_unwind();
+        match timeout(ORDER_TIMEOUT, order).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(_)) => Err(OrderError::Panicked),
+            Err(_) => Err(OrderError::Time(ORDER_TIMEOUT.as_secs())),
+        }
+    }
+
     async fn order_at(&self, ca: &CaClient, host: Host<'_>, before: &str) -> Result<Outcome, OrderError> {
         let (mut order, account) = timeout(ACCEPT_TIMEOUT, self.accepted(ca, host, before))
             .await
@@ -223,7 +241,7 @@ impl Orders {
         let retry = RetryPolicy::new().timeout(VALIDATION_TIMEOUT);
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&retry).await?;
-        let validity = validity(&chain)?;
+        let validity = check_issued(&chain, &key, host.name, self.clock.now())?;
         let renew_at = self.first_plan(ca, host.name, &chain, validity).await?;
         let key = self.vault.seal(host.name.as_str(), &key)?;
         Ok(Outcome::Issued { chain, key, expires_at: validity.1, renew_at })
@@ -424,9 +442,76 @@ fn validity(chain: &str) -> Result<(Timestamp, Timestamp), OrderError> {
     Ok((time(validity.not_before.timestamp())?, time(validity.not_after.timestamp())?))
 }
 
+/// Checks that a certificate can take the place of the one before: it names the host, belongs to the key, and has not
+/// expired. Returns its validity. A certificate that is not valid yet is taken, since the clock here may be behind.
+fn check_issued(
+    chain: &str,
+    key: &str,
+    host: &DomainName,
+    now: Timestamp,
+) -> Result<(Timestamp, Timestamp), OrderError> {
+    let bad = |why: &str| OrderError::Chain(format!("the certificate that it issued {why}"));
+    let validity = validity(chain)?;
+    let names = leaf(chain).and_then(|leaf| CertificateFacts::read(&leaf)).map(|facts| facts.names);
+    if !names.unwrap_or_default().iter().any(|name| covers(name, host.as_str())) {
+        return Err(bad(&format!("does not name {host}")));
+    }
+    if certified(chain, key).and_then(|both| both.keys_match().map_err(|_| "")).is_err() {
+        return Err(bad("does not belong to the key that was sent"));
+    }
+    if validity.1 <= validity.0 {
+        return Err(bad("is never valid"));
+    }
+    if validity.1 <= now {
+        return Err(bad(&format!(
+            "expired at {}; if that is not so, the clock of this machine is wrong",
+            validity.1
+        )));
+    }
+    Ok(validity)
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    fn host() -> DomainName {
+        DomainName::parse("mta-sts.a.example").unwrap()
+    }
+
+    /// A self-signed certificate for `name`, valid from year to year, and its key.
+    fn issued(name: &str, from: i32, to: i32) -> (String, String) {
+        let key = rcgen::KeyPair::generate().unwrap();
+        let mut params = rcgen::CertificateParams::new(vec![name.to_owned()]).unwrap();
+        params.not_before = rcgen::date_time_ymd(from, 1, 1);
+        params.not_after = rcgen::date_time_ymd(to, 1, 1);
+        (params.self_signed(&key).unwrap().pem(), key.serialize_pem())
+    }
+
+    #[test]
+    fn a_certificate_for_another_name_or_key_or_time_never_replaces_one() {
+        let now = Timestamp::from_second(1_790_812_800).unwrap();
+        let check = |(chain, key): &(String, String)| {
+            check_issued(chain, key, &host(), now).map_err(|e| e.to_string())
+        };
+        let good = issued(host().as_str(), 2026, 2027);
+        check(&good).unwrap();
+        check(&issued("*.a.example", 2026, 2027)).unwrap();
+        check(&issued(host().as_str(), 2027, 2028)).unwrap();
+        let other = issued(host().as_str(), 2026, 2027);
+        for (odd, why) in [
+            (issued("mta-sts.b.example", 2026, 2027), "does not name mta-sts.a.example"),
+            (issued("a.example", 2026, 2027), "does not name"),
+            (issued(host().as_str(), 2025, 2026), "expired at 2026-01-01T00:00:00Z"),
+            (issued(host().as_str(), 2027, 2026), "is never valid"),
+            ((good.0.clone(), other.1), "does not belong to the key"),
+            ((good.0.clone(), "no key".to_owned()), "does not belong to the key"),
+            (("no chain".to_owned(), good.1.clone()), "it is not PEM"),
+        ] {
+            let said = check(&odd).unwrap_err();
+            assert!(said.contains(why), "{said}");
+        }
+    }
 
     #[test]
     fn challenge_types_are_parsed_from_their_names() {

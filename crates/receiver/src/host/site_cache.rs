@@ -163,14 +163,14 @@ impl SiteCache {
 
 /// Whether a DNS name of a certificate covers a host: the same name, or `*` in place of its first label (RFC 9525
 /// §6.4.3).
-fn covers(name: &str, host: &str) -> bool {
+pub(super) fn covers(name: &str, host: &str) -> bool {
     match name.strip_prefix("*.") {
         Some(rest) => host.split_once('.').is_some_and(|(_, below)| below.eq_ignore_ascii_case(rest)),
         None => name.eq_ignore_ascii_case(host),
     }
 }
 
-fn certified(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, &'static str> {
+pub(super) fn certified(chain: &str, key: &str) -> Result<Arc<CertifiedKey>, &'static str> {
     let chain: Result<Vec<_>, _> = CertificateDer::pem_slice_iter(chain.as_bytes()).collect();
     let chain = chain.map_err(|_| "its chain is not PEM")?;
     let key = PrivateKeyDer::from_pem_slice(key.as_bytes()).map_err(|_| "its key is not PEM")?;

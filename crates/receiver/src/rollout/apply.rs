@@ -5,8 +5,10 @@
 use super::desired::DesiredState;
 use super::look::{LookupError, look};
 use super::observed::ObservedState;
+use super::orders::{Fixed, Orders};
 use super::plan::{Permit, PlannedStep, Step, next};
 use super::state::{PublishedPolicy, RolloutState};
+use super::timeline::Reading;
 use super::visible::check_visible;
 use crate::publish::{Change, DnsPublisher, Previous, PublishError, Records};
 use formats::{DomainName, MxPattern, Policy};
@@ -19,7 +21,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::record_changes::ChangeState;
 use store::{Store, StoreError};
-use tokio::time::Instant;
+use tokio::time::{Instant, timeout_at};
 
 /// Publishes policy files at a policy host.
 pub trait Hosting: Send + Sync {
@@ -118,6 +120,12 @@ pub enum ApplyError {
     /// The domain could not be observed, since DNS failed.
     #[error("the DNS lookup failed: {0}")]
     Dns(#[from] LookupError),
+    /// The plan must not go on: its settings have changed, or another process applies it.
+    #[error("the plan was stopped: {0}")]
+    Stopped(String),
+    /// The plan was not carried out within its time.
+    #[error("the plan was not carried out within {} seconds; it resumes where it stopped", .0.as_secs())]
+    Deadline(Duration),
     /// The store failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -149,15 +157,21 @@ impl Applier {
     ) -> BoxFuture<'a, Result<(RolloutState, ObservedState), ApplyError>> {
         Box::pin(async move {
             let seen = self.see(wanted).await?;
-            let now = self.clock.now();
+            let reading = Reading::of(self.clock.as_ref());
+            let now = reading.now;
             self.store.put_last_look(&wanted.domain, now, &seen.outside).await?;
             self.store.record_mx_hosts(&wanted.domain, &seen.mx, now).await?;
             let before: RolloutState = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
+            let observe = |rollout: &mut RolloutState| {
+                rollout.keep_time(&reading);
+                rollout.observe(wanted, &seen, now);
+            };
             let mut rollout = before.clone();
-            rollout.observe(wanted, &seen, now);
+            observe(&mut rollout);
             if rollout != before {
-                rollout = self.change(wanted, |kept| kept.observe(wanted, &seen, now)).await?;
+                rollout = self.change(wanted, observe).await?;
             }
+            self.tell_changes(wanted, &before, &rollout, &seen).await?;
             Ok((rollout, seen))
         })
     }
@@ -166,44 +180,29 @@ impl Applier {
         look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain, &self.omitted).await
     }
 
-    /// Looks after changes of records that were cut off: the old records are put back where a change was made in part. What
-    /// the plan still needs is then published again by its next step. Returns what was done, for the journal and the operator.
-    /// Should not be interrupted.
-    pub fn recover<'a>(&'a self, wanted: &'a DesiredState) -> BoxFuture<'a, Result<Vec<String>, ApplyError>> {
-        Box::pin(async move {
-            let mut done = Vec::new();
-            let Some(publisher) = &self.publisher else { return Ok(done) };
-            let changes = self.store.record_changes::<RecordedChange>(&wanted.domain).await?;
-            for stored in changes.into_iter().filter(|stored| stored.state == ChangeState::Begun) {
-                let RecordedChange { name, before, after, .. } = stored.change;
-                let change = Change { name: name.clone(), records: after.clone() };
-                let there = publisher.read(&change).await?;
-                let state = if there.is(&after) {
-                    ChangeState::Done
-                } else if there.lines == before.lines {
-                    ChangeState::Unmade
-                } else {
-                    // Two records of one version can't be put back; the new record takes their place.
-                    let (records, state) = match before.records {
-                        Some(old) => (old, ChangeState::Unmade),
-                        None => (after, ChangeState::Done),
-                    };
-                    let change = Change { name, records };
-                    publisher.put(&change, &there).await?;
-                    let what = format!(
-                        "a change of {} that was cut off at {:.0} {}",
-                        change.name,
-                        stored.at,
-                        if state == ChangeState::Done { "was finished" } else { "was undone" }
-                    );
-                    self.store.journal(&wanted.domain, self.clock.now(), "planner", &what).await?;
-                    done.push(what);
-                    state
-                };
-                self.store.set_record_change(stored.id, state).await?;
-            }
-            Ok(done)
-        })
+    /// Records in the journal what an observation has found that nobody here has done.
+    async fn tell_changes(
+        &self,
+        wanted: &DesiredState,
+        before: &RolloutState,
+        after: &RolloutState,
+        seen: &ObservedState,
+    ) -> Result<(), StoreError> {
+        let mut all = Vec::new();
+        if after.is_lapsed && !before.is_lapsed {
+            let hosts: Vec<&str> = seen.mx.iter().map(DomainName::as_str).collect();
+            all.push(format!(
+                "the approval of enforcement has ended, since the MX hosts are no longer those that were in testing when it was given: they are {} now",
+                hosts.join(", ")
+            ));
+        }
+        if let Some(id) = seen.record.as_ref().filter(|id| before.is_foreign(id)) {
+            all.push(format!("_mta-sts has id {id}, which this program has not announced or no longer knows. Senders may hold an enforced policy that is not known"));
+        }
+        for what in all {
+            self.store.journal(&wanted.domain, self.clock.now(), "planner", &what).await?;
+        }
+        Ok(())
     }
 
     /// Changes the stored state in one transaction, so that a concurrent change, such as an approval, is kept.
@@ -244,12 +243,15 @@ impl Applier {
     ) -> BoxFuture<'a, Result<(PlannedStep, RolloutState), ApplyError>> {
         Box::pin(async move {
             let (rollout, seen) = self.look(wanted).await?;
+            // The observation may have ended the approval.
+            let permit = if rollout.is_lapsed { Permit::Testing } else { permit };
             Ok((next(wanted, &rollout, &seen, permit, self.clock.now()), rollout))
         })
     }
 
     /// Starts a step that [`Self::next_step`] returned, in the state that it returned with it. Should not be interrupted,
-    /// since a change of a zone may take several requests.
+    /// since a change of a zone may take several requests. A step that enforces is not started if the operator has decided
+    /// meanwhile to hold the domain, or if the approval has ended: the outcome is then [`PlannedStep::Gate`].
     pub fn start_step<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -262,11 +264,31 @@ impl Applier {
             {
                 return Ok(StepOutcome::Started(step, Actor::Operator));
             }
+            let mut is_forbidden = false;
             let rollout = match &step {
-                Step::Serve(policy) => self.change(wanted, |kept| kept.intend(policy)).await?,
-                Step::Announce(id) => self.change(wanted, |kept| kept.offer(id)).await?,
+                Step::Serve(policy) => {
+                    let intend = |kept: &mut RolloutState| {
+                        is_forbidden = kept.forbids(policy.mode);
+                        if !is_forbidden {
+                            kept.intend(policy);
+                        }
+                    };
+                    self.change(wanted, intend).await?
+                }
+                Step::Announce(id) => {
+                    let offer = |kept: &mut RolloutState| {
+                        is_forbidden = kept.newest().is_some_and(|newest| kept.forbids(newest.mode));
+                        if !is_forbidden {
+                            kept.offer(id);
+                        }
+                    };
+                    self.change(wanted, offer).await?
+                }
                 _ => rollout,
             };
+            if is_forbidden {
+                return Ok(StepOutcome::Idle(PlannedStep::Gate));
+            }
             let actor = self.carry_out(wanted, &step, &rollout).await?;
             Ok(StepOutcome::Started(step, actor))
         })
@@ -293,7 +315,8 @@ impl Applier {
         })
     }
 
-    /// Takes all steps that can be taken now without the operator. Returns these steps, and the next action.
+    /// Takes all steps that can be taken now without the operator, for these orders, in any time. See
+    /// [`Self::run_ordered`].
     pub fn run<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -301,19 +324,47 @@ impl Applier {
         verification: Verification,
     ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
         Box::pin(async move {
+            let fixed = Fixed { wanted: wanted.clone(), permit };
+            self.run_ordered(&fixed, verification, None).await
+        })
+    }
+
+    /// Takes all steps that can be taken now without the operator. Returns these steps, and the next action. The orders are
+    /// asked for again before each step. After `limit`, no further step is begun, and one that has begun is not awaited.
+    pub fn run_ordered<'a>(
+        &'a self,
+        orders: &'a dyn Orders,
+        verification: Verification,
+        limit: Option<Duration>,
+    ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
+        Box::pin(async move {
+            let time =
+                Limit { end: limit.map(|limit| Instant::now() + limit), all: limit.unwrap_or_default() };
             let mut applied = Vec::new();
-            self.recover(wanted).await?;
+            self.recover(&orders.current().await?.wanted).await?;
             loop {
-                let step = match self.take_step(wanted, permit).await? {
-                    StepOutcome::Idle(next) => return Ok((applied, next)),
-                    StepOutcome::Started(step, Actor::Operator) => {
-                        return Ok((applied, PlannedStep::Do(step)));
+                let order = orders.current().await?;
+                let step = match time.bound(self.next_step(&order.wanted, order.permit)).await? {
+                    (PlannedStep::Do(step), rollout) => {
+                        // Observing takes its time, in which the operator may have decided something else.
+                        if orders.current().await? != order {
+                            continue;
+                        }
+                        match self.start_step(&order.wanted, step, rollout).await? {
+                            StepOutcome::Idle(next) => return Ok((applied, next)),
+                            StepOutcome::Started(step, Actor::Operator) => {
+                                return Ok((applied, PlannedStep::Do(step)));
+                            }
+                            StepOutcome::Started(step, Actor::Sternpost) => step,
+                        }
                     }
-                    StepOutcome::Started(step, Actor::Sternpost) => step,
+                    (rest, _) => return Ok((applied, rest)),
                 };
                 match verification {
-                    Verification::Await => applied.push(self.await_visible(wanted, &step).await?),
-                    Verification::Defer => match self.verify(wanted, &step).await? {
+                    Verification::Await => {
+                        applied.push(time.bound(self.await_visible(&order.wanted, &step)).await?);
+                    }
+                    Verification::Defer => match time.bound(self.verify(&order.wanted, &step)).await? {
                         Ok(done) => applied.push(done),
                         Err(_) => return Ok((applied, PlannedStep::Do(step))),
                     },
@@ -399,11 +450,27 @@ impl Applier {
         let made = publisher.put(change, &recorded.before).await;
         let state = match &made {
             Ok(()) => then,
-            Err(error) if error.is_conflict => ChangeState::Unmade,
+            Err(error) if error.is_conflict || error.is_unmade => ChangeState::Unmade,
             Err(_) => ChangeState::Begun,
         };
         self.store.set_record_change(id, state).await?;
         Ok(made?)
+    }
+}
+
+/// The time that a plan may take.
+struct Limit {
+    end: Option<Instant>,
+    all: Duration,
+}
+
+impl Limit {
+    /// Gives up work that can be interrupted when the time is over.
+    async fn bound<T>(&self, work: impl Future<Output = Result<T, ApplyError>>) -> Result<T, ApplyError> {
+        match self.end {
+            Some(end) => timeout_at(end, work).await.unwrap_or(Err(ApplyError::Deadline(self.all))),
+            None => work.await,
+        }
     }
 }
 

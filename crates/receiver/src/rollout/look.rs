@@ -1,15 +1,15 @@
 //! Observes a domain from outside, as a sender does: resolves its records and fetches its policy.
 
 use super::desired::LABELS;
-use super::observed::{ObservedState, UnreadRecord};
+use super::observed::{NoMailHosts, ObservedState, UnreadRecord};
 use super::outside::{Collector, see_copies};
-use formats::limits::POLICY_HOST_ADDRESSES;
+use formats::limits::{ALIASES, POLICY_HOST_ADDRESSES};
 use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
 use formats::{DomainName, Policy, StsRecord};
 use net::address::has_route;
-use net::dns::{Answer, Data, Dns, DnsError, Kind, host_addresses};
-use net::https::{PolicyHosts, policy_host};
+use net::dns::{Answer, Data, Dns, DnsError, Exchange, Kind, host_addresses};
+use net::https::{FetchError, PolicyHosts, policy_host};
 use std::net::IpAddr;
 
 /// A question to DNS that failed.
@@ -56,8 +56,9 @@ pub async fn look(
     let (served, each) = tokio::join!(fetch(hosts, domain), hosts.fetch_each(domain, visited));
     match served {
         Ok(policy) => seen.served = Some(policy),
-        Err(why) => seen.unserved = Some(why),
+        Err((why, error)) => (seen.unserved, seen.fetch_error) = (Some(why), error),
     }
+    seen.outside.unmailed = seen.unmailed;
     see_copies(&mut seen, each, unvisited, omitted, has_route);
     Ok(seen)
 }
@@ -87,21 +88,23 @@ async fn records(dns: &dyn Dns, domain: &DomainName) -> Result<ObservedState, Lo
         }
     });
     Ok(ObservedState {
-        mx: mx.0,
-        mx_ttl: mx.1,
+        mx: mx.hosts,
+        mx_ttl: mx.ttl,
+        unmailed: mx.why_none,
         record: record.map(|record| record.id),
         unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
         aliases,
-        policy_host,
+        policy_host: (policy_host.aliases, policy_host.addresses),
+        policy_host_differs: policy_host.differ,
         ..ObservedState::default()
     })
 }
 
-/// The policy that a sender gets, or why it gets none.
-async fn fetch(hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Policy, String> {
-    let fetched = hosts.fetch(domain).await.map_err(|error| error.to_string())?;
-    Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
+/// The policy that a sender gets, or why it gets none, with the error if there is no file.
+async fn fetch(hosts: &dyn PolicyHosts, domain: &DomainName) -> Result<Policy, (String, Option<FetchError>)> {
+    let fetched = hosts.fetch(domain).await.map_err(|error| (error.to_string(), Some(error)))?;
+    Policy::parse(&fetched.body).map_err(|error| (format!("the policy file is invalid: {error}"), None))
 }
 
 /// Characters of an unreadable record that are kept.
@@ -132,15 +135,44 @@ fn unread_record(
     Some(UnreadRecord { label, text: text.chars().take(SHOWN_CHARACTERS).collect(), why, is_meant })
 }
 
-/// The MX hosts and their TTL in seconds. A domain with addresses but no MX record is its own MX host (RFC 5321
-/// §5.1).
-async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<(Vec<DomainName>, u32), LookupError> {
-    if let Some(answer) = present(dns.lookup(domain, Kind::Mx).await).map_err(failed("MX", domain))? {
-        return Ok((answer.mx_hosts().collect(), seconds(&answer)));
-    }
+/// The MX hosts of a domain.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct MailHosts {
+    /// The hosts, in the order of preference.
+    pub hosts: Vec<DomainName>,
+    /// TTL of their records, in seconds.
+    pub ttl: u32,
+    /// Why there is none; `None` if there are.
+    pub why_none: Option<NoMailHosts>,
+}
+
+/// Looks up the MX hosts of a domain. A domain with addresses but no MX record is its own MX host (RFC 5321 §5.1).
+///
+/// # Errors
+///
+/// If a lookup fails; an absence is not an error.
+pub async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<MailHosts, LookupError> {
+    let absence = match dns.lookup(domain, Kind::Mx).await {
+        Ok(answer) => {
+            let hosts: Vec<DomainName> = answer.mx_hosts().collect();
+            let is_null = answer.mx().iter().any(|mx| mx.exchange == Exchange::Null);
+            let why = if is_null { NoMailHosts::NullMx } else { NoMailHosts::InvalidHosts };
+            let why_none = hosts.is_empty().then_some(why);
+            return Ok(MailHosts { hosts, ttl: seconds(&answer), why_none });
+        }
+        Err(error) if error.is_absence() => error,
+        Err(error) => return Err(failed("MX", domain)(error)),
+    };
     match host_addresses(dns, domain).await {
-        Ok(found) => Ok((vec![domain.clone()], u32::try_from(found.ttl.as_secs()).unwrap_or(u32::MAX))),
-        Err(error) if error.is_absence() => Ok((Vec::new(), 0)),
+        Ok(found) => {
+            let ttl = u32::try_from(found.ttl.as_secs()).unwrap_or(u32::MAX);
+            Ok(MailHosts { hosts: vec![domain.clone()], ttl, why_none: None })
+        }
+        Err(error) if error.is_absence() => {
+            let is_unknown = [&absence, &error].iter().all(|one| matches!(one, DnsError::NoSuchName(_)));
+            let why = if is_unknown { NoMailHosts::NoSuchName } else { NoMailHosts::NoRecords };
+            Ok(MailHosts { hosts: Vec::new(), ttl: 0, why_none: Some(why) })
+        }
         Err(error) => Err(failed("A and AAAA", domain)(error)),
     }
 }
@@ -150,31 +182,79 @@ async fn policy_host_target(
     dns: &dyn Dns,
     domain: &DomainName,
     aliases: &[(DomainName, DomainName)],
-) -> Result<(Vec<DomainName>, Vec<IpAddr>), LookupError> {
-    let Ok(host) = policy_host(domain) else { return Ok(Default::default()) };
+) -> Result<HostTarget, LookupError> {
+    let Ok(host) = policy_host(domain) else { return Ok(HostTarget::default()) };
     let alias: Vec<DomainName> =
         aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
-    match all_addresses(dns, &host).await {
-        Ok((aliases, addresses)) => Ok((if aliases.is_empty() { alias } else { aliases }, addresses)),
-        // The alias counts even when the zone of its target does not answer.
-        Err(error) if error.is_absence() || !alias.is_empty() => Ok((alias, Vec::new())),
-        Err(error) => Err(failed("A and AAAA", &host)(error)),
+    let mut found = all_addresses(dns, &host).await.map_err(|(kind, error)| failed(kind, &host)(error))?;
+    if found.aliases.is_empty() && found.differ.is_none() {
+        found.aliases = alias;
     }
+    Ok(found)
 }
 
-/// The aliases and all addresses of a host, also those beyond the number to which senders connect.
-async fn all_addresses(dns: &dyn Dns, host: &DomainName) -> Result<(Vec<DomainName>, Vec<IpAddr>), DnsError> {
-    let answers = match tokio::join!(dns.lookup(host, Kind::Aaaa), dns.lookup(host, Kind::A)) {
-        (Err(first), Err(second)) if second.is_absence() => return Err(first),
-        (Err(_), Err(second)) => return Err(second),
-        (v6, v4) => [v6, v4],
-    };
-    let (mut aliases, mut addresses) = (Vec::new(), Vec::new());
-    for answer in answers.into_iter().flatten() {
-        addresses.extend(answer.addresses());
-        aliases = answer.aliases;
+/// Where the name of a host leads.
+#[derive(Debug, Default)]
+pub(super) struct HostTarget {
+    /// The CNAME targets on the way; empty where the name servers differ.
+    pub(super) aliases: Vec<DomainName>,
+    /// All addresses that some name server shows.
+    pub(super) addresses: Vec<IpAddr>,
+    /// How the answers of the name servers differ; `None` if they do not.
+    pub(super) differ: Option<String>,
+}
+
+/// The aliases and all addresses of a host, also those beyond the number to which senders connect, and those that only some
+/// name servers show: senders meet any of them. An error is one of A or AAAA, with its name, other than an absence.
+pub(super) async fn all_addresses(
+    dns: &dyn Dns,
+    host: &DomainName,
+) -> Result<HostTarget, (&'static str, DnsError)> {
+    let (v6, v4) = tokio::join!(family(dns, host, Kind::Aaaa), family(dns, host, Kind::A));
+    let (v6, v4) = (v6.map_err(|error| ("AAAA", error))?, v4.map_err(|error| ("A", error))?);
+    let differ = v6.differ.or(v4.differ);
+    let mut aliases = if v4.aliases.is_empty() { v6.aliases } else { v4.aliases };
+    if differ.is_some() {
+        aliases.clear();
     }
-    Ok((aliases, addresses))
+    Ok(HostTarget { aliases, addresses: [v6.addresses, v4.addresses].concat(), differ })
+}
+
+/// The addresses of one family. Where name servers differ about the name, those of all answers, also beyond an alias that only
+/// some of them show.
+async fn family(dns: &dyn Dns, host: &DomainName, kind: Kind) -> Result<HostTarget, DnsError> {
+    let (mut found, mut names) = (HostTarget::default(), vec![host.clone()]);
+    let mut at = 0;
+    while let Some(name) = names.get(at).cloned() {
+        at += 1;
+        match dns.lookup(&name, kind).await {
+            Ok(answer) => {
+                found.addresses.extend(answer.addresses());
+                found.aliases = answer.aliases;
+            }
+            Err(error) if error.is_absence() => {}
+            Err(DnsError::Differ { shown, all, .. }) if names.len() <= ALIASES => {
+                found.differ = Some(format!("the name servers do not agree yet: {shown}"));
+                for data in all {
+                    match data {
+                        Data::A(ip) => found.addresses.push(ip.into()),
+                        Data::Aaaa(ip) => found.addresses.push(ip.into()),
+                        Data::Cname(target) if !names.contains(&target) => names.push(target),
+                        _ => {}
+                    }
+                }
+            }
+            Err(error) => return Err(error),
+        }
+    }
+    let mut unique = Vec::new();
+    found.addresses.retain(|address| {
+        !unique.contains(address) && {
+            unique.push(*address);
+            true
+        }
+    });
+    Ok(found)
 }
 
 async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, LookupError> {
@@ -211,5 +291,64 @@ fn present(answer: Result<Answer, DnsError>) -> Result<Option<Answer>, DnsError>
         Ok(answer) => Ok(Some(answer)),
         Err(error) if error.is_absence() => Ok(None),
         Err(error) => Err(error),
+    }
+}
+
+#[cfg(test)]
+mod target_tests;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use net::BoxFuture;
+    use net::dns::{Absence, Mx, Security};
+    use net::https::Fetched;
+    use std::time::Duration;
+
+    /// A domain with this answer for MX, and this error for everything else.
+    struct Only(Option<Exchange>, DnsError);
+
+    impl Dns for Only {
+        fn lookup<'a>(&'a self, _: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+            let answer = self.0.clone().filter(|_| kind == Kind::Mx).map(|exchange| Answer {
+                records: vec![Data::Mx(Mx { preference: 0, exchange })],
+                ttl: Duration::from_secs(60),
+                security: Security::Insecure,
+                aliases: Vec::new(),
+                is_split: false,
+            });
+            Box::pin(std::future::ready(answer.ok_or(self.1.clone())))
+        }
+    }
+
+    struct NoPolicy;
+
+    impl PolicyHosts for NoPolicy {
+        fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+            Box::pin(std::future::ready(Err(FetchError::Status(404))))
+        }
+    }
+
+    #[tokio::test]
+    async fn why_a_domain_receives_no_mail_is_observed() {
+        let absence = Absence { security: Security::Insecure, ttl: None };
+        let (no_name, no_record) = (DnsError::NoSuchName(absence), DnsError::NoSuchRecord(absence));
+        let host = Exchange::Host(DomainName::parse("mx.a.example").unwrap());
+        for (dns, expected) in [
+            (Only(None, no_name.clone()), Some(NoMailHosts::NoSuchName)),
+            (Only(None, no_record), Some(NoMailHosts::NoRecords)),
+            (Only(Some(Exchange::Null), no_name.clone()), Some(NoMailHosts::NullMx)),
+            (
+                Only(Some(Exchange::Invalid("192.0.2.1".into())), no_name.clone()),
+                Some(NoMailHosts::InvalidHosts),
+            ),
+            (Only(Some(host), no_name), None),
+        ] {
+            let seen = look(&dns, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.unwrap();
+            assert_eq!((seen.unmailed, seen.mx.is_empty()), (expected, expected.is_some()));
+            assert_eq!(seen.fetch_error, Some(FetchError::Status(404)));
+        }
+        let failing = Only(None, DnsError::Timeout);
+        assert!(look(&failing, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.is_err());
     }
 }

@@ -6,6 +6,8 @@ use super::outside::Outside;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Policy, PolicyId};
 use net::certificate::CertificateFacts;
+use net::https::FetchError;
+use serde::{Deserialize, Serialize};
 use std::fmt;
 use std::net::IpAddr;
 
@@ -16,6 +18,8 @@ pub struct ObservedState {
     pub mx: Vec<DomainName>,
     /// TTL of the MX records, in seconds.
     pub mx_ttl: u32,
+    /// Why `mx` is empty; `None` when it is not.
+    pub unmailed: Option<NoMailHosts>,
     /// The `id` of the `_mta-sts` record; `None` without a valid record.
     pub record: Option<PolicyId>,
     /// The policy that the policy host serves, at each of its addresses if they were visited one by one; `None` when it can't
@@ -25,6 +29,8 @@ pub struct ObservedState {
     pub copies: Vec<Policy>,
     /// Why no policy could be fetched; `None` when one was.
     pub unserved: Option<String>,
+    /// The error of the fetch, if a sender could not fetch a file.
+    pub fetch_error: Option<FetchError>,
     /// Of the certificates that the addresses of the policy host presented, the one that ends first.
     pub certificate: Option<CertificateFacts>,
     /// The records of `_mta-sts` and `_smtp._tls` that exist and can't be read.
@@ -35,8 +41,54 @@ pub struct ObservedState {
     pub aliases: Vec<(DomainName, DomainName)>,
     /// The CNAME targets on the way from `mta-sts`, and the addresses at its end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
+    /// How the name servers differ about `mta-sts`; `None` if they do not. The addresses are then those that any of them shows.
+    pub policy_host_differs: Option<String>,
     /// What each name server and each address of the policy host showed; empty if they were not queried one by one.
     pub outside: Outside,
+}
+
+/// Why a domain has no MX host that mail could be delivered to.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum NoMailHosts {
+    /// The name does not exist in DNS.
+    NoSuchName,
+    /// The name exists, without MX records and addresses (RFC 5321 §5.1).
+    NoRecords,
+    /// The domain accepts no mail, by a null MX (RFC 7505).
+    NullMx,
+    /// Its MX records name no valid host, as one with an IP address does.
+    InvalidHosts,
+}
+
+impl NoMailHosts {
+    /// What was found, for people.
+    pub fn what(self, domain: &DomainName) -> String {
+        match self {
+            Self::NoSuchName => format!("{domain} does not exist in DNS (NXDOMAIN)"),
+            Self::NoRecords => format!("{domain} has no MX records and no addresses, so it receives no mail"),
+            Self::NullMx => format!("{domain} accepts no mail: it has a null MX record (RFC 7505)"),
+            Self::InvalidHosts => {
+                format!("the MX records of {domain} name no valid host, so it receives no mail")
+            }
+        }
+    }
+
+    /// What to do about it, for people.
+    pub fn remedy(self) -> &'static str {
+        match self {
+            Self::NoSuchName => {
+                "Check the spelling, and that the domain is registered and its zone is published."
+            }
+            Self::NoRecords => {
+                "Publish the MX records first, or give the domain after the @ of your mail addresses."
+            }
+            Self::NullMx => {
+                "MTA-STS protects incoming mail, so such a domain needs no policy: remove it here, or publish MX records."
+            }
+            Self::InvalidHosts => "Let the MX records name hosts. An IP address is not a host name.",
+        }
+    }
 }
 
 /// A TXT record that exists and is not what its name requires.
@@ -75,9 +127,12 @@ impl ObservedState {
         }
     }
 
-    /// True when `mta-sts` points to `place` and to no other address.
+    /// True when `mta-sts` points to `place` and to no other address, at every name server.
     pub fn points_to(&self, place: &PolicyHostAt) -> bool {
         let (names, addresses) = &self.policy_host;
+        if self.policy_host_differs.is_some() {
+            return false;
+        }
         match place {
             PolicyHostAt::Alias(name) => names.contains(name),
             PolicyHostAt::Addresses(all) => {

@@ -6,7 +6,7 @@
 //! [`Collector`] records what name servers show while [`super::look()`] queries them, and [`see_copies`] compares the policy
 //! files of all addresses.
 
-use super::observed::ObservedState;
+use super::observed::{NoMailHosts, ObservedState};
 use super::state::PublishedPolicy;
 use formats::{DomainName, Policy};
 use net::BoxFuture;
@@ -24,6 +24,9 @@ pub struct Outside {
     pub servers: Vec<ServerView>,
     /// The addresses of the policy host.
     pub addresses: Vec<AddressView>,
+    /// Why the domain has no MX host; `None` if it has one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub unmailed: Option<NoMailHosts>,
 }
 
 /// What a name server showed for one question.
@@ -394,7 +397,7 @@ mod tests {
         let collector = Collector::over(&dns);
         let _ = collector.lookup(&name("_mta-sts.example"), Kind::Txt).await;
         let omitted: Vec<String> = omitted.iter().map(|place| (*place).to_owned()).collect();
-        Outside { servers: collector.into_views(&omitted), addresses: Vec::new() }
+        Outside { servers: collector.into_views(&omitted), ..Outside::default() }
     }
 
     #[tokio::test]

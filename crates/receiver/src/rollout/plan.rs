@@ -13,7 +13,7 @@ pub use stages::{Stage, plan};
 pub use step::Step;
 
 use super::desired::DesiredState;
-use super::observed::ObservedState;
+use super::observed::{NoMailHosts, ObservedState};
 use super::state::{PublishedPolicy, RolloutState, seconds};
 use formats::limits::POLICY_BYTES;
 use formats::tlsrpt_record::TlsrptRecord;
@@ -46,6 +46,8 @@ pub enum PlannedStep {
     /// The policy file would have this many bytes, more than senders read ([`POLICY_BYTES`]). Nothing can be done before the
     /// operator lists wildcards in place of hosts.
     TooLarge(usize),
+    /// No mail can be delivered to the domain, so there is nothing to protect, and no policy is published.
+    NoMailHosts(NoMailHosts),
     /// The desired state is reached.
     Done,
 }
@@ -71,6 +73,9 @@ pub fn next(
     permit: Permit,
     now: Timestamp,
 ) -> PlannedStep {
+    if let Some(why) = unmailed(wanted, rollout, seen) {
+        return PlannedStep::NoMailHosts(why);
+    }
     // Names that would be too long are rejected when a domain is added.
     let missing: Vec<_> = wanted
         .aliases()
@@ -95,7 +100,7 @@ pub fn next(
     }
     let Some(policy) = target(wanted, rollout, seen, permit, now) else {
         // No MX host is listed or observed, so a policy would have no `mx` line.
-        return PlannedStep::Done;
+        return PlannedStep::NoMailHosts(seen.unmailed.unwrap_or(NoMailHosts::NoRecords));
     };
     let size = policy.to_string().len();
     if size > POLICY_BYTES {
@@ -105,6 +110,13 @@ pub fn next(
         .or_else(|| change_mx(wanted, rollout, seen, now))
         .or_else(|| wait_to_narrow(rollout, seen, now))
         .unwrap_or(if wanted.mode == policy.mode { PlannedStep::Done } else { PlannedStep::Gate })
+}
+
+/// Why a domain can't begin: it has no MX host, and no policy was published that its senders may hold. Hosts that the operator
+/// lists may be published later, in a domain that exists.
+fn unmailed(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Option<NoMailHosts> {
+    let why = seen.unmailed.filter(|_| wanted.mode != Mode::None && rollout.newest().is_none())?;
+    (why == NoMailHosts::NoSuchName || wanted.mx.is_empty()).then_some(why)
 }
 
 /// Serves this policy and announces it, step by step; `None` when both are done.

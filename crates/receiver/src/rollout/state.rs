@@ -6,6 +6,7 @@
 
 use super::desired::DesiredState;
 use super::observed::ObservedState;
+use super::timeline::TimeLine;
 use formats::limits::POLICY_SLACK;
 use formats::{DomainName, Mode, MxPattern, Policy, PolicyId};
 use jiff::Timestamp;
@@ -27,8 +28,26 @@ pub struct RolloutState {
     pub offered: Option<PolicyId>,
     /// The last `id` that was announced or observed.
     pub last_id: Option<PolicyId>,
+    /// The last `id` that was chosen and not observed before the policy changed again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub abandoned: Option<PolicyId>,
     /// When enforcement was allowed, by the operator or by evidence; `None` while it is not.
     pub approved: Option<Timestamp>,
+    /// The patterns of the policy in testing for which enforcement was allowed; empty if it was not, or by an earlier release.
+    #[serde(skip_serializing_if = "Vec::is_empty")]
+    pub approved_mx: Vec<MxPattern>,
+    /// True if an approval ended because an MX host appeared for which it was not given.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_lapsed: bool,
+    /// True while the operator holds the domain in testing. No policy in `enforce` is published meanwhile.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_held: bool,
+    /// True if the operator has removed the domain although senders may hold its policy, so that it is not missed.
+    #[serde(skip_serializing_if = "std::ops::Not::not")]
+    pub is_given_up: bool,
+    /// What has passed, whatever the clock was set to; `None` before the first observation.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub time_line: Option<TimeLine>,
     /// The MX hosts at the last observation.
     pub mx: Vec<DomainName>,
     /// The TTL of those MX records, in seconds.
@@ -139,8 +158,12 @@ impl From<&PublishedPolicy> for Policy {
 }
 
 impl RolloutState {
-    /// Updates the state from an observation made at `now`.
+    /// Updates the state from an observation made at `now`, on the time line of [`Self::keep_time`].
     pub fn observe(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
+        self.is_given_up = false;
+        if seen.record.as_ref().is_some_and(|id| self.is_foreign(id)) {
+            self.assume_another(wanted, seen);
+        }
         let served: Vec<&Policy> = seen.policies().collect();
         if !served.is_empty() {
             self.record_served(&served, seen.outside.is_fetched_everywhere(), now);
@@ -160,7 +183,11 @@ impl RolloutState {
         {
             self.mode = Some(InMode { mode: policy.mode, since: now });
             // An approval holds for the testing phase in which it was given, not for a later one.
-            self.approved = None;
+            self.disapprove();
+        }
+        if self.approved.is_some() && self.has_untested_host(wanted, seen) {
+            self.disapprove();
+            self.is_lapsed = true;
         }
         self.track_removed_hosts(wanted, seen, now);
         self.track_unused_patterns(wanted, seen, now);
@@ -170,7 +197,8 @@ impl RolloutState {
     /// the program crashes.
     pub fn intend(&mut self, policy: &Policy) {
         self.announce_due = true;
-        self.offered = None;
+        // It may still be published by a step that has begun, and is then ours.
+        self.abandoned = self.offered.take().or(self.abandoned.take());
         // The new entry replaces an identical earlier one, which would expire sooner.
         self.promises.retain(|published| !published.is(policy));
         self.promises.push(policy.into());
@@ -180,6 +208,43 @@ impl RolloutState {
     /// `id` is observed.
     pub fn offer(&mut self, id: &PolicyId) {
         self.offered = Some(id.clone());
+    }
+
+    /// Allows enforcement with the MX hosts that the policy in testing names. False while the operator holds the domain.
+    pub fn approve(&mut self, now: Timestamp) -> bool {
+        if !self.is_held {
+            self.disapprove();
+            self.approved = Some(now);
+            self.approved_mx = self.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
+        }
+        !self.is_held
+    }
+
+    /// Holds the domain in testing, and withdraws an approval.
+    pub fn hold(&mut self) {
+        self.disapprove();
+        self.is_held = true;
+    }
+
+    fn disapprove(&mut self) {
+        (self.approved, self.is_lapsed) = (None, false);
+        self.approved_mx.clear();
+    }
+
+    /// True if the policy to be enforced would name a host that was not in testing when enforcement was allowed.
+    fn has_untested_host(&self, wanted: &DesiredState, seen: &ObservedState) -> bool {
+        // An approval of an earlier release names no hosts.
+        if self.approved_mx.is_empty() {
+            return false;
+        }
+        let is_new = |host: &DomainName| !self.approved_mx.iter().any(|pattern| pattern.matches(host));
+        let is_wider = |listed: &MxPattern| !self.approved_mx.iter().any(|pattern| pattern.covers(listed));
+        seen.mx.iter().any(is_new) || wanted.mx.iter().any(is_wider)
+    }
+
+    /// True for a policy or announcement that enforces what the operator holds in testing. Then it must not be published.
+    pub fn forbids(&self, mode: Mode) -> bool {
+        self.is_held && mode == Mode::Enforce
     }
 
     /// The policy that was served, or was about to be served, most recently.
@@ -224,6 +289,27 @@ impl RolloutState {
                 published.until = Some(now);
             }
         }
+    }
+
+    /// True for an `id` that this state has not announced, and that is not older than those that it has: others have published
+    /// it, or this program after the backup from which the store was restored.
+    pub(super) fn is_foreign(&self, id: &PolicyId) -> bool {
+        let Some(last) = &self.last_id else { return false };
+        let is_older = matches!((id.as_time(), last.as_time()), (Some(id), Some(last)) if id < last);
+        let is_chosen = [&self.offered, &self.abandoned].into_iter().flatten().any(|chosen| chosen == id);
+        !self.promises.is_empty() && id != last && !is_chosen && !is_older
+    }
+
+    /// Adds the strictest policy that may have been published under an unknown `id`. It covers the current MX hosts: otherwise
+    /// mail would be refused already. The present policy is announced again, for the senders that hold the other one.
+    fn assume_another(&mut self, wanted: &DesiredState, seen: &ObservedState) {
+        let known = self.promises.iter().map(|published| published.max_age);
+        let max_age = known.chain([wanted.max_age_enforce]).max().unwrap_or(wanted.max_age_enforce);
+        let mx = seen.mx.iter().filter_map(|host| MxPattern::exact(host).ok()).collect();
+        // It ends when each address was seen to serve another one.
+        let another = PublishedPolicy { mode: Mode::Enforce, max_age, mx, until: None, assumed: false };
+        self.promises.insert(0, another);
+        (self.announce_due, self.offered) = (true, None);
     }
 
     fn is_new(&self) -> bool {

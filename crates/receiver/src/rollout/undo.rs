@@ -4,14 +4,15 @@
 
 use super::apply::{Applier, ApplyError, RecordedChange};
 use super::desired::{DesiredState, PolicyHostAt};
+use super::look::all_addresses;
 use super::observed::ObservedState;
 use super::outside::summary;
 use super::state::RolloutState;
 use crate::publish::{Change, Previous, Records};
-use formats::{DomainName, Mode, Policy};
+use formats::limits::POLICY_HOST_ADDRESSES;
+use formats::{DomainName, Mode, Policy, StsRecord};
 use jiff::Timestamp;
 use net::BoxFuture;
-use net::dns::host_addresses;
 use net::https::AddressFetch;
 use std::net::IpAddr;
 use store::record_changes::{ChangeState, StoredChange};
@@ -75,8 +76,9 @@ pub struct Undone {
     pub made_at: Timestamp,
 }
 
-/// What the old policy host serves: the addresses, each with the policy or the reason why there is none.
-type OldHost = Vec<(IpAddr, Result<Policy, String>)>;
+/// What the old policy host serves: all addresses, each with the policy or the reason why there is none; or why they are not
+/// known.
+type OldHost = Result<Vec<(IpAddr, Result<Policy, String>)>, String>;
 
 impl Applier {
     /// Publishes the records again that the last change has replaced, if that is safe. `who` and `reason` are for the journal.
@@ -106,6 +108,13 @@ impl Applier {
             if let Err(refusal) = facts.judge(last, &changes, &back, &there) {
                 return Ok(Err(refusal));
             }
+            if let Records::Txt(text) = &back.records
+                && let Ok(record) = StsRecord::parse(text.as_bytes())
+            {
+                // The earlier id is ours when it is seen again.
+                let known = |kept: &mut RolloutState| kept.abandoned = Some(record.id);
+                self.store.change_rollout(&wanted.domain, known).await?;
+            }
             let policy = rollout.newest().cloned();
             self.make(&wanted.domain, &back, there, policy, ChangeState::Undone).await?;
             self.store.set_record_change(last.id, ChangeState::Undone).await?;
@@ -125,19 +134,25 @@ impl Applier {
         let addresses = match &back.records {
             Records::Place(PolicyHostAt::Addresses(addresses)) => addresses.clone(),
             Records::Place(PolicyHostAt::Alias(target)) => {
-                match host_addresses(self.dns.as_ref(), target).await {
-                    Ok(found) => found.addresses,
-                    Err(_) => Vec::new(),
+                let found = all_addresses(self.dns.as_ref(), target)
+                    .await
+                    .map_err(|(kind, error)| format!("{kind} {target}: {error}"))?;
+                match found.differ {
+                    Some(why) => return Err(why),
+                    None => found.addresses,
                 }
             }
-            _ => return Vec::new(),
+            _ => return Ok(Vec::new()),
         };
+        if addresses.len() > POLICY_HOST_ADDRESSES {
+            return Err(format!("it has {} addresses, too many to visit them all", addresses.len()));
+        }
         let fetched = self.policies.fetch_each(&wanted.domain, &addresses).await;
         let policy = |one: AddressFetch| {
             let fetched = one.fetched.map_err(|error| error.to_string())?;
             Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
         };
-        fetched.into_iter().map(|one| (one.address, policy(one))).collect()
+        Ok(fetched.into_iter().map(|one| (one.address, policy(one))).collect())
     }
 }
 
@@ -218,10 +233,11 @@ impl Facts<'_> {
     fn old_host_serves(&self) -> Result<(), UndoRefusal> {
         let present = self.rollout.newest().filter(|newest| !newest.assumed);
         let Some(present) = present else { return self.nothing_held_by_anyone() };
-        if self.old_host.is_empty() {
+        let old_host = self.old_host.as_ref().map_err(|why| UndoRefusal::OldHost(why.clone()))?;
+        if old_host.is_empty() {
             return Err(UndoRefusal::OldHost("it has no address that could be visited".to_owned()));
         }
-        for (address, policy) in &self.old_host {
+        for (address, policy) in old_host {
             match policy {
                 Ok(policy) if present.is(policy) => {}
                 Ok(policy) => {

@@ -10,7 +10,7 @@ use formats::{DomainName, Mode, Policy};
 
 /// Checks whether a step is visible; the error says what was observed instead, and what is expected.
 pub(super) fn check_visible(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
-    check_value(step, seen)?;
+    check_value(wanted, step, seen)?;
     let names: Vec<DomainName> = match step {
         Step::PointPolicyHost(_) => wanted.domain.below("mta-sts").into_iter().collect(),
         Step::AskForReports(_) => wanted.domain.below("_smtp._tls").into_iter().collect(),
@@ -33,13 +33,31 @@ pub(super) fn check_visible(wanted: &DesiredState, step: &Step, seen: &ObservedS
     }
 }
 
+/// What is missing only for a while at a policy host that Sternpost serves, so that nothing has to be mended.
+fn passing(wanted: &DesiredState, seen: &ObservedState) -> Option<String> {
+    let is_own = matches!(wanted.policy_host, Some(PolicyHostAt::Alias(_) | PolicyHostAt::Addresses(_)));
+    let error = seen.fetch_error.as_ref().filter(|_| is_own)?;
+    if error.is_access_denied() {
+        return Some(
+            "the policy host has no certificate yet. `sternpost serve` orders it from the CA as soon as the name points here, which takes up to some minutes; its log says if the order fails"
+                .to_owned(),
+        );
+    }
+    (error.is_unresolved() && seen.points_to(wanted.policy_host.as_ref()?)).then(|| {
+        "the name servers show the policy host's address, and the resolver has the earlier answer without it in its cache until its TTL is over. Nothing has to be changed".to_owned()
+    })
+}
+
 /// Checks whether the servers that answer show the result of a step.
-fn check_value(step: &Step, seen: &ObservedState) -> Result<(), String> {
+fn check_value(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
     let served = |expected: &Policy| match (&seen.served, &seen.unserved) {
         (Some(policy), _) => {
             format!("a sender fetches {}; {} is expected", summary(policy), summary(expected))
         }
         (None, why) => {
+            if let Some(passing) = passing(wanted, seen) {
+                return passing;
+            }
             let omit = seen.outside.addresses.iter().any(|view| view.counts && view.fault.is_some());
             let hint = if omit {
                 ". Mend it, take the address out of DNS, or leave it out with `sternpost omit`"
@@ -72,7 +90,11 @@ fn check_value(step: &Step, seen: &ObservedState) -> Result<(), String> {
                 }
                 PolicyHostAt::Operator => "an address".to_owned(),
             };
-            (seen.points_to(place), format!("mta-sts points to {shown}; {expected} is expected"))
+            let instead = match &seen.policy_host_differs {
+                Some(why) => format!("mta-sts points to {shown}, and {why}"),
+                None => format!("mta-sts points to {shown}; {expected} is expected"),
+            };
+            (seen.points_to(place), instead)
         }
         Step::Serve(policy) => {
             let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
@@ -123,14 +145,51 @@ fn check_value(step: &Step, seen: &ObservedState) -> Result<(), String> {
 #[cfg(test)]
 mod tests {
     use super::super::observed::UnreadRecord;
+    use super::super::outside::{AddressView, Outside};
     use super::*;
-    use crate::domain::DomainSpec;
+    use crate::domain::{DomainSpec, HostedBy};
     use formats::PolicyId;
     use formats::tlsrpt_record::TlsrptRecord;
 
     fn instead(step: &Step, seen: &ObservedState) -> String {
         let spec = DomainSpec::new(DomainName::parse("example.org").unwrap());
         check_visible(&spec.wanted(None, None), step, seen).unwrap_err()
+    }
+
+    #[test]
+    fn a_certificate_that_is_being_ordered_and_a_cached_absence_are_waited_for_and_not_mended() {
+        use net::https::FetchError;
+        let spec = DomainSpec {
+            host: HostedBy::Sternpost,
+            ..DomainSpec::new(DomainName::parse("example.org").unwrap())
+        };
+        let address: std::net::IpAddr = "192.0.2.1".parse().unwrap();
+        let own = spec.wanted(Some(PolicyHostAt::Addresses(vec![address])), None);
+        let elsewhere = DesiredState { policy_host: Some(PolicyHostAt::Operator), ..own.clone() };
+        let policy =
+            Policy::new(Mode::Testing, 600, vec![formats::MxPattern::parse("mx.example.org").unwrap()]);
+        let serve = Step::Serve(policy.unwrap());
+        let seen = |error: FetchError| {
+            let view = AddressView { address, shows: None, fault: Some(error.to_string()), counts: true };
+            ObservedState {
+                policy_host: (Vec::new(), vec![address]),
+                unserved: Some(error.to_string()),
+                fetch_error: Some(error),
+                outside: Outside { addresses: vec![view], ..Outside::default() },
+                ..ObservedState::default()
+            }
+        };
+        let denied = seen(FetchError::Tls("received fatal alert: AccessDenied".to_owned()));
+        let absence = net::dns::Absence { security: net::dns::Security::Insecure, ttl: None };
+        let cached = seen(FetchError::Dns(net::dns::DnsError::NoSuchName(absence)));
+        for (seen, expected) in [(&denied, "has no certificate yet"), (&cached, "in its cache")] {
+            let text = check_visible(&own, &serve, seen).unwrap_err();
+            assert!(text.contains(expected) && !text.contains("Mend"), "{text}");
+            let text = check_visible(&elsewhere, &serve, seen).unwrap_err();
+            assert!(text.contains("Mend it"), "{text}");
+        }
+        let down = check_visible(&own, &serve, &seen(FetchError::Status(500))).unwrap_err();
+        assert!(down.contains("Mend it"), "{down}");
     }
 
     #[test]

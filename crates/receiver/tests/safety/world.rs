@@ -386,7 +386,7 @@ impl State {
     }
 
     fn forget_what_does_not_count(&mut self) {
-        self.rollout.last_id = None;
+        (self.rollout.last_id, self.rollout.abandoned) = (None, None);
         if let Some(mode) = &mut self.rollout.mode {
             mode.since = now();
         }
@@ -416,7 +416,10 @@ impl State {
                 }
                 PlannedStep::Wait(..) => state.tick(),
                 // The model's hosts have names that a policy can contain.
-                PlannedStep::Gate | PlannedStep::Blocked(_) | PlannedStep::TooLarge(_) => return false,
+                PlannedStep::Gate
+                | PlannedStep::Blocked(_)
+                | PlannedStep::TooLarge(_)
+                | PlannedStep::NoMailHosts(_) => return false,
             }
         }
         false
@@ -448,6 +451,11 @@ impl Model for World {
         if self.premises.wildcards {
             states.push(state(A, Some(file(Mode::Enforce, BEFORE, WILD))));
             states.push(state(A | B, Some(file(Mode::Enforce, BEFORE, WILD))));
+        }
+        if self.premises.late_steps {
+            // One way to the fault is enough: a host that is added again after the policy has dropped it.
+            let before = state(A, Some(file(Mode::Enforce, BEFORE, A | B)));
+            return vec![State { want: 1, changes: 0, ..before }];
         }
         if self.premises.is_bounded() {
             // Many states: each goal is there from the beginning, and does not change.

@@ -6,7 +6,7 @@
 use super::Shutdown;
 use formats::limits::ANSWER_CONNECTIONS;
 use net::BoxFuture;
-use net::rate_limit::{ConcurrencyLimit, client};
+use net::rate_limit::ClientLimit;
 use net::smtp::server::AnyStream;
 use nix::sys::socket::setsockopt;
 use nix::sys::socket::sockopt::Ipv6V6Only;
@@ -262,7 +262,8 @@ pub async fn run(listener: Listener, service: Arc<dyn Serve>, shutdown: Shutdown
     run_with(listener, service, shutdown, None).await;
 }
 
-/// Like [`run`], with at most `each` connections at once per client address, so that no client uses up the capacity.
+/// Like [`run`], with at most `each` connections at once per client address, and the share of [`ClientLimit`] per network, so
+/// that no client and no network uses up the capacity.
 pub fn run_with(
     listener: Listener,
     service: Arc<dyn Serve>,
@@ -270,7 +271,7 @@ pub fn run_with(
     each: Option<usize>,
 ) -> BoxFuture<'static, ()> {
     Box::pin(async move {
-        let clients = each.map(ConcurrencyLimit::new);
+        let shares = each.map(|each| ClientLimit::new(ANSWER_CONNECTIONS, Some(each)));
         let capacity = Arc::new(Semaphore::new(ANSWER_CONNECTIONS));
         loop {
             let Ok(permit) = capacity.clone().acquire_owned().await else { return };
@@ -281,21 +282,16 @@ pub fn run_with(
             let (service, of_task) = (service.clone(), shutdown.clone());
             match accepted {
                 Ok(Accepted::Tcp(stream, from)) => {
-                    let client_permit = match &clients {
-                        Some(clients) => match clients.try_take(client(from.ip())) {
-                            Some(permit) => Some(permit),
-                            None => {
-                                tracing::debug!(%from, "too many connections from this client; closing the new one");
-                                continue;
-                            }
-                        },
-                        None => None,
+                    let share = shares.as_ref().map(|shares| shares.try_take(Some(from.ip()))).transpose();
+                    let Ok(share) = share else {
+                        tracing::debug!(%from, "too many connections from this client or its network; closing the new one");
+                        continue;
                     };
                     // Replies are small, and the client waits for each.
                     let _ = stream.set_nodelay(true);
                     shutdown.tasks.spawn(async move {
                         service.serve(Box::new(stream), Some(from.ip()), of_task).await;
-                        drop((permit, client_permit));
+                        drop((permit, share));
                     });
                 }
                 Ok(Accepted::Unix(stream)) => {

@@ -1,23 +1,30 @@
 //! `sternpost apply`: carries out a domain's plan. It takes one step at a time, verifies it from outside, and stops
 //! where time or evidence is needed. The steps are in [`receiver::rollout`]; this module waits for them, prints
-//! instructions for those of the operator, and reports the outcome. A signal ends it between two changes, and gives the
+//! instructions for those of the operator, and reports the outcome. Of several domains, none waits for another (`many`). A signal ends it between two changes, and gives the
 //! domain's lease back.
 
-use super::plan::{blocked, too_large, why};
+mod many;
+
+use super::plan::{blocked, evidence_in_words, failure_json, too_large, unmailed, why};
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use formats::Mode;
 use jiff::Timestamp;
 use net::https::policy_host;
 use operations::RolloutContext;
+use operations::orders::CurrentOrders;
 use operations::{apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
+use receiver::rollout::orders::Orders;
 use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
+use std::collections::BTreeSet;
 use std::path::Path;
+use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use store::leases::Lease;
 use tokio_util::sync::CancellationToken;
@@ -77,8 +84,11 @@ struct Outcome {
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The end of the waiting period, for `wait`.
     until: Option<String>,
+    #[serde(skip)]
+    /// The same, as a time.
+    resumes: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
-    /// What was observed instead of the step's result, for `unseen`; what another program did, for `changed`.
+    /// What was observed instead of the step's result, for `unseen`; what another program or the operator did, for `changed`.
     missing: Option<String>,
     /// What each name server and each address of the policy host showed at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,36 +101,55 @@ struct DoneStep {
     proof: String,
 }
 
-/// Carries out the plan of each domain.
+/// Carries out the plan of each domain. One that fails does not keep the others from being worked on.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let mut outcomes: Vec<Outcome> = Vec::new();
     let stop = interruption()?;
-    for spec in context.domains(&options.domains)? {
-        if stop.is_cancelled() {
-            break;
+    let mut specs = context.domains(&options.domains)?;
+    // A domain that is named twice is worked on once.
+    let mut names = BTreeSet::new();
+    specs.retain(|spec| names.insert(spec.name.clone()));
+    let (outcomes, mut failures) = match specs.as_slice() {
+        [one] => {
+            let work = Work::new(&context, one, options, stop.clone(), Pace::Alone)?;
+            (vec![work.under_lease().await?], Vec::new())
         }
-        let work = Work {
-            context: &context,
-            spec: &spec,
-            options,
-            stop: stop.clone(),
-            applier: context.applier(&spec)?,
-            wanted: context.wanted(&spec),
-        };
-        outcomes.push(work.under_lease().await?);
+        many => many::all(&context, many, options, &stop).await,
+    };
+    if options.domains.is_empty() {
+        failures.extend(context.unreadable());
     }
     context.store.close().await;
-    let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
-    let exit = match () {
-        () if stop.is_cancelled() => Exit::Interrupted,
-        () if ended(&["unseen", "changed", "blocked"]) => Exit::Findings,
-        () => Exit::Fine,
-    };
     if options.json {
-        show(&format!("{}\n", serde_json::json!({ "schema": 1, "outcomes": outcomes })));
+        let failed: Vec<_> = failures.iter().map(failure_json).collect();
+        show(&format!("{}\n", serde_json::json!({ "schema": 1, "outcomes": outcomes, "failed": failed })));
     }
-    Ok(exit)
+    Ok(exit(&outcomes, &failures, &stop))
+}
+
+/// An interruption counts more than a failure, and a failure more than a finding.
+fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) -> Exit {
+    let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
+    match () {
+        () if stop.is_cancelled() => Exit::Interrupted,
+        () if ended(&["unseen", "changed", "blocked"]) => Exit::of_failures(failures, Exit::Findings),
+        () => Exit::of_failures(failures, Exit::Fine),
+    }
+}
+
+/// How long the work on a domain may wait for a step, and where its lines go.
+enum Pace {
+    /// It is the only domain: its lines are printed as they come, and it waits as long as the options say.
+    Alone,
+    /// It is one of many: its lines are collected, and it waits only for steps of this program, for a short time.
+    Round(Round),
+}
+
+/// One of the rounds over many domains.
+struct Round {
+    /// The first round does what the operator asked for although nothing has changed.
+    is_first: bool,
+    lines: std::sync::Mutex<String>,
 }
 
 struct Work<'a> {
@@ -131,12 +160,43 @@ struct Work<'a> {
     wanted: DesiredState,
     /// Cancelled by a signal.
     stop: CancellationToken,
+    pace: Pace,
 }
 
-impl Work<'_> {
+impl<'a> Work<'a> {
+    fn new(
+        context: &'a RolloutContext,
+        spec: &'a DomainSpec,
+        options: &'a Options,
+        stop: CancellationToken,
+        pace: Pace,
+    ) -> Result<Self, Failure> {
+        let (applier, wanted) = (context.applier(spec)?, context.wanted(spec));
+        Ok(Self { context, spec, options, applier, wanted, stop, pace })
+    }
+
+    /// How long to wait for a step.
+    fn patience(&self, actor: Actor) -> Duration {
+        let most = Duration::from_secs(self.options.patience);
+        match (&self.pace, actor) {
+            (Pace::Alone, _) => most,
+            (Pace::Round(_), Actor::Operator) => Duration::ZERO,
+            (Pace::Round(_), Actor::Sternpost) => most.min(many::OWN_PATIENCE),
+        }
+    }
+
+    /// False in later rounds over many domains.
+    fn is_first(&self) -> bool {
+        match &self.pace {
+            Pace::Alone => true,
+            Pace::Round(round) => round.is_first,
+        }
+    }
+
     /// Holds the domain's lease meanwhile, so that no other process applies its plan.
     async fn under_lease(&self) -> Result<Outcome, Failure> {
         if self.options.take_over
+            && self.is_first()
             && let Some(other) = self.context.take_over(&self.spec.name).await?
         {
             self.print(&format!("{}: the lease was taken from {}.", self.spec.name, shown(&other)));
@@ -147,6 +207,7 @@ impl Work<'_> {
             done: Vec::new(),
             rest: "done",
             until: None,
+            resumes: None,
             missing: None,
             outside: None,
         };
@@ -184,6 +245,9 @@ impl Work<'_> {
     /// Makes due what the operator asked for although nothing has changed.
     async fn made_due(&self) -> Result<(), Failure> {
         let (domain, store) = (&self.spec.name, &self.context.store);
+        if !self.is_first() {
+            return Ok(());
+        }
         if self.options.new_certificate {
             self.order_again().await?;
         }
@@ -240,6 +304,7 @@ impl Work<'_> {
         for what in self.applier.recover(&self.wanted).await.map_err(|error| self.failed(&error))? {
             self.print(&format!("  {} {what}", marks().info));
         }
+        let orders = CurrentOrders::new(self.context, self.spec);
         loop {
             self.hold().await?;
             if self.context.promote_by_evidence(self.spec).await? {
@@ -249,12 +314,22 @@ impl Work<'_> {
                 ));
             }
             let rollout = self.context.rollout(&self.spec.name).await?;
-            let permit = RolloutContext::permit(&rollout);
-            let next = self.unless_stopped(self.applier.next_step(&self.wanted, permit)).await?;
+            // The operator may change the settings or hold the domain while this waits.
+            let order = match orders.current().await {
+                Err(ApplyError::Stopped(why)) => {
+                    self.stop_changed(outcome, why);
+                    return Ok(());
+                }
+                order => order.map_err(|error| self.failed(&error))?,
+            };
+            let next = self.unless_stopped(self.applier.next_step(&order.wanted, order.permit)).await?;
             let (next, state) = next.map_err(|error| self.failed(&error))?;
             match next {
                 PlannedStep::Do(step) => {
-                    let started = self.applier.start_step(&self.wanted, step, state).await;
+                    if !matches!(orders.current().await, Ok(now) if now == order) {
+                        continue;
+                    }
+                    let started = self.applier.start_step(&order.wanted, step, state).await;
                     let started = match started {
                         Err(ApplyError::Publish(error)) if error.is_conflict => {
                             self.print(&format!(
@@ -276,7 +351,9 @@ impl Work<'_> {
                         }
                     }
                 }
-                PlannedStep::Wait(until, waiting) if self.options.wait => {
+                PlannedStep::Wait(until, waiting)
+                    if self.options.wait && matches!(self.pace, Pace::Alone) =>
+                {
                     self.print(&format!(
                         "  {} waiting until {until:.0}: {}. You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
                         marks().info,
@@ -286,18 +363,27 @@ impl Work<'_> {
                     self.sleep_until(until).await?;
                 }
                 PlannedStep::Wait(until, waiting) => {
+                    let then = match self.options.wait {
+                        true => String::new(),
+                        false => format!("\n    Run `sternpost apply {}` again then.", self.spec.name),
+                    };
                     self.print(&format!(
-                        "  {} nothing to do before {until:.0}: {}.\n    Run `sternpost apply {}` again then.",
+                        "  {} nothing to do before {until:.0}: {}.{then}",
                         marks().info,
-                        why(waiting),
-                        self.spec.name
+                        why(waiting)
                     ));
                     (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
+                    outcome.resumes = Some(until);
                     return Ok(());
                 }
                 PlannedStep::Gate => {
                     let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
-                    self.print(&format!("  {} in testing. Enforcement needs evidence: {gate}.\n    Allow enforcement with `sternpost promote {}`.", marks().info, self.spec.name));
+                    self.print(&format!(
+                        "  {} in testing. {}",
+                        marks().info,
+                        evidence_in_words(&self.spec.name, &gate, self.spec.auto_promote)
+                            .replace('\n', "\n    ")
+                    ));
                     outcome.rest = "evidence";
                     return Ok(());
                 }
@@ -309,17 +395,35 @@ impl Work<'_> {
                     self.stop_blocked(outcome, too_large(size));
                     return Ok(());
                 }
+                PlannedStep::NoMailHosts(found) => {
+                    self.stop_blocked(outcome, unmailed(&self.spec.name, found));
+                    return Ok(());
+                }
                 PlannedStep::Done => {
-                    self.print(&format!("  {} in the desired state: mode {}", marks().fine, self.mode()));
+                    self.print(&format!(
+                        "  {} in the desired state: mode {}",
+                        marks().fine,
+                        self.mode(order.wanted.mode)
+                    ));
                     return Ok(());
                 }
             }
         }
     }
 
+    /// Ends since the plan is no longer the one that was begun.
+    fn stop_changed(&self, outcome: &mut Outcome, why: String) {
+        self.print(&format!(
+            "  {} stopped: {why}.\n    Run `sternpost apply {}` again.",
+            marks().warning,
+            self.spec.name
+        ));
+        (outcome.rest, outcome.missing) = ("changed", Some(why));
+    }
+
     /// Ends where only the operator can go on.
     fn stop_blocked(&self, outcome: &mut Outcome, why: String) {
-        self.print(&format!("  {} {why}", marks().warning));
+        self.print(&format!("  {} {}", marks().warning, why.replace('\n', "\n    ")));
         (outcome.rest, outcome.missing) = ("blocked", Some(why));
     }
 
@@ -328,8 +432,8 @@ impl Work<'_> {
     }
 
     /// The mode that the plan leads to, and what keeps the domain from the configured one.
-    fn mode(&self) -> String {
-        let (domain, mode) = (&self.spec.name, self.wanted.mode);
+    fn mode(&self, mode: Mode) -> String {
+        let domain = &self.spec.name;
         match mode == self.spec.mode {
             true => mode.to_string(),
             false => format!("{mode}, since the domain is held; `sternpost promote {domain}` ends that"),
@@ -353,7 +457,11 @@ impl Work<'_> {
                 }
                 Err(instead) => instead,
             };
-            if begun.elapsed() >= Duration::from_secs(self.options.patience) {
+            if begun.elapsed() >= self.patience(actor) {
+                if matches!(self.pace, Pace::Round(_)) {
+                    self.print(&format!("    not yet: {instead}"));
+                    return Ok(Err(instead));
+                }
                 self.print_servers().await?;
                 self.print(&format!(
                     "  {} not visible after {}: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
@@ -361,7 +469,7 @@ impl Work<'_> {
                 ));
                 return Ok(Err(instead));
             }
-            if printed.is_none() {
+            if printed.is_none() && matches!(self.pace, Pace::Alone) {
                 self.print(&format!(
                     "    waiting until {}: checked every {} seconds, for up to {}.\n    You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
                     step.proof(),
@@ -453,8 +561,22 @@ impl Work<'_> {
     }
 
     fn print(&self, line: &str) {
-        if !self.options.json {
-            say(line);
+        match &self.pace {
+            _ if self.options.json => {}
+            Pace::Alone => say(line),
+            Pace::Round(round) => {
+                let mut lines = round.lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push_str(line);
+                lines.push('\n');
+            }
+        }
+    }
+
+    /// The lines of a round.
+    fn lines(self) -> String {
+        match self.pace {
+            Pace::Alone => String::new(),
+            Pace::Round(round) => round.lines.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }
 }

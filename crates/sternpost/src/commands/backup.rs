@@ -7,7 +7,7 @@ use config::failure::{Exit, Failure};
 use operations::open_failure;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use store::{CopyInfo, Store, StoreError};
+use store::{CopyInfo, Location, RestoredPolicies, Store, StoreError};
 
 /// The options of `sternpost backup`.
 #[derive(Debug, clap::Args)]
@@ -21,22 +21,31 @@ pub struct Backup {
 pub struct Restore {
     /// A file that `sternpost backup` wrote; it stays
     file: PathBuf,
+    /// Serve the policies of the backup at once: nothing was published since, as in a move to another machine
+    #[arg(long)]
+    unchanged: bool,
 }
 
 /// Writes and verifies a copy of the store.
 pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
     let file = &options.file;
+    let store = store_file(&config, "pg_dump --format=custom --file=sternpost.dump")?;
+    if std::fs::exists(store).is_ok_and(|exists| !exists) {
+        // Opening it would create an empty one, and a copy of that is no backup.
+        return Err(Failure::usage(
+            format!("there is no store to back up at {}", store.display()),
+            format!("it was looked for by {}", config.origins()),
+            "Name the configuration of the server with --config, such as\n  sternpost --config /etc/sternpost/sternpost.toml backup FILE",
+        ));
+    }
     let stopped = interruption()?;
     let copied = tokio::select! {
-        copied = Store::back_up(&config.store, file) => copied,
-        () = stopped.cancelled() => {
-            // The copy is not complete. What existed before was refused, so the file is ours.
-            let _ = std::fs::remove_file(file);
-            return Ok(Exit::Interrupted);
-        }
+        copied = Store::back_up(store, file) => copied,
+        // The store removes a file that is not complete, and no other.
+        () = stopped.cancelled() => return Ok(Exit::Interrupted),
     };
-    let copied = copied.map_err(|error| failure(&config.store, &error))?;
+    let copied = copied.map_err(|error| failure(store, &error))?;
     say(&format!("{} {} is written and verified ({}).", marks().fine, file.display(), size(&copied)));
     say(
         "  It contains private keys, password hashes and reports. Not in it: the configuration, and the files that it names.",
@@ -47,11 +56,16 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
 /// Puts a backup in the place of the store.
 pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Failure> {
     let config = Config::load(named)?;
-    let store = &config.store;
+    let store =
+        store_file(&config, "pg_restore --clean --if-exists --single-transaction --dbname=… sternpost.dump")?;
     if UnixStream::connect(config.control()).is_ok() {
         return Err(failure(store, &StoreError::InUse { path: store.display().to_string() }));
     }
-    let restored = Store::restore(&options.file, store, jiff::Timestamp::now()).await;
+    let policies = match options.unchanged {
+        true => RestoredPolicies::Served,
+        false => RestoredPolicies::Withheld,
+    };
+    let restored = Store::restore(&options.file, store, policies, jiff::Timestamp::now()).await;
     let (copied, replaced) = restored.map_err(|error| match error {
         StoreError::Open { .. } | StoreError::Broken { .. } => failure(&options.file, &error),
         other => failure(store, &other),
@@ -61,10 +75,24 @@ pub async fn restore(options: &Restore, named: Option<&Path>) -> Result<Exit, Fa
     if let Some(replaced) = replaced {
         say(&format!("  The store that was there is now {}.", replaced.display()));
     }
-    say(
-        "  Start the server again. What happened since the backup is missing: run `sternpost plan`, which compares DNS and the policies with the store, before anything else.",
-    );
+    say(match policies {
+        RestoredPolicies::Served => "  Start the server, then compare the store with DNS:\n  sternpost plan",
+        RestoredPolicies::Withheld => {
+            "  What happened since the backup is missing, so its policies are not served before they were compared with DNS;\n  senders keep those that they hold. Start the server, then serve the policies of today:\n  sternpost plan\n  sternpost apply"
+        }
+    });
     Ok(Exit::Fine)
+}
+
+/// The SQLite file of the store. Fails for a PostgreSQL database, with the tool that does the same there.
+fn store_file<'c>(config: &'c Config, tool: &str) -> Result<&'c Path, Failure> {
+    config.store.file().ok_or_else(|| {
+        Failure::usage(
+            "this command copies SQLite files only",
+            format!("the store is {}", config.store),
+            format!("Use PostgreSQL's own tools, such as\n  {tool}"),
+        )
+    })
 }
 
 fn failure(store: &Path, error: &StoreError) -> Failure {
@@ -84,7 +112,7 @@ fn failure(store: &Path, error: &StoreError) -> Failure {
             why,
             "Use another backup. `sternpost serve --replace-broken-store` renames a damaged store and starts with an empty one.",
         ),
-        other => open_failure(store, other),
+        other => open_failure(&Location::Sqlite(store.to_owned()), other),
     }
 }
 

@@ -153,7 +153,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
             "Omit --format.",
         ));
     }
-    let mut config = Config::load(config)?;
+    let mut config = Config::load_if_readable(config)?;
     if !options.resolver.is_empty() {
         config.dns_servers.clone_from(&options.resolver);
     }

@@ -1,14 +1,16 @@
 //! `sternpost config`: validates the configuration file and tries what it needs of the machine, prints the effective values,
 //! and prints the reference of all keys, limits and metrics.
 
-mod ports;
+pub mod ports;
 pub mod problems;
+mod service_user;
 mod socket_units;
 
+use crate::serve::rehearsal;
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
 use config::{self, Config};
-use problems::{Severity, problems};
+use problems::{Severity, problems, unconfigured};
 use std::path::Path;
 
 /// The subcommands of `sternpost config`.
@@ -49,7 +51,9 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
 }
 
 async fn check(config: &Config) -> Result<Exit, Failure> {
-    let found = problems(config).await;
+    let mut found = problems(config).await;
+    found.extend(unconfigured(config).await);
+    found.extend(rehearsal::obstacles(config).await.iter().map(problems::of_obstacle));
     found.iter().for_each(|problem| say(&problem.in_words()));
     let errors = found.iter().filter(|problem| problem.severity == Severity::Error).count();
     let file = match &config.file {

@@ -6,14 +6,17 @@ use clap::ValueEnum;
 use config::failure::{Exit, Failure};
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
+use net::dns::DnsError;
 use operations::promotion::OPERATOR;
 use operations::world::domain;
 use operations::{Removal, RolloutContext};
 use receiver::domain::{DnsBy, DomainSpec, HostedBy, Tag};
 use receiver::host::order::ChallengeType;
 use receiver::publish::alias_lines;
+use receiver::rollout::{LookupError, mail_hosts};
 use std::fmt::Write;
 use std::path::Path;
+use std::time::Duration;
 
 /// The subcommands of `sternpost domains`.
 #[derive(Debug, clap::Subcommand)]
@@ -138,6 +141,9 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     let spec = changed(context.config.new_domain(name), change)?;
     context.keep(&spec, OPERATOR).await?;
     say(&format!("{} {} is added.", marks().fine, spec.name));
+    if let Some(doubt) = doubt(context, &spec.name).await {
+        say(&format!("{} {}", marks().warning, doubt.replace('\n', "\n    ")));
+    }
     let aliases = context.wanted(&spec).aliases().unwrap_or_default();
     if !aliases.is_empty() {
         say(&format!("  The owner of {} publishes this in its zone, once:", spec.name));
@@ -147,6 +153,22 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     }
     say(&format!("  Bring it to the desired state: sternpost apply {}", spec.name));
     Ok(())
+}
+
+/// How long the look at a new domain may take.
+const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Why a domain that was just added looks like a typing error; `None` if DNS has MX hosts for it, or does not answer.
+async fn doubt(context: &RolloutContext, name: &DomainName) -> Option<String> {
+    let dns = context.world.addresses.as_ref();
+    let found = tokio::time::timeout(LOOK_TIMEOUT, mail_hosts(dns, name)).await.ok()?;
+    match found {
+        Ok(hosts) => hosts.why_none.map(|why| format!("{}.\n{}", why.what(name), why.remedy())),
+        Err(LookupError { error: error @ DnsError::ServerFailure(_), .. }) => Some(format!(
+            "{name} can't be looked up: {error}.\nCheck the spelling, and the name servers of the domain."
+        )),
+        Err(_) => None,
+    }
 }
 
 async fn set(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
@@ -194,6 +216,9 @@ fn list(context: &RolloutContext, json: bool) {
         ));
     }
     let mut out = String::new();
+    if !context.known.is_empty() {
+        let _ = writeln!(out, "{:<40} {:<8} KEPT IN", "DOMAIN", "DESIRED");
+    }
     for spec in &context.known {
         let place = if context.is_in_file(&spec.name) { "file" } else { "store" };
         let _ = writeln!(out, "{:<40} {:<8} {place}", spec.name, spec.mode);
@@ -202,7 +227,13 @@ fn list(context: &RolloutContext, json: bool) {
         let _ = writeln!(out, "{} {name}: its settings can't be read: {why}", marks().error);
     }
     if context.known.is_empty() && context.damaged.is_empty() {
-        out.push_str("No domains yet. Add one: sternpost domains add example.org\n");
+        let _ = writeln!(
+            out,
+            "No domains yet, in {}. Add one: sternpost domains add example.org",
+            context.config.origins()
+        );
+    } else {
+        out.push_str("\nDESIRED is the mode that is wanted. `sternpost status --brief` shows the one that senders see.\n");
     }
     show(&out);
 }

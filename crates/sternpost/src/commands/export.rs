@@ -1,10 +1,13 @@
 //! `sternpost export`: writes the policy files and the configuration of a web server or hosting platform that serves
 //! them, with a guide. The files come from [`receiver::export`].
 
+use super::plan::SIDE_BY_SIDE;
+use crate::replaced_file::replace;
 use crate::terminal::{marks, say};
 use clap::ValueEnum;
 use config::failure::{Exit, Failure};
 use formats::Policy;
+use futures_util::StreamExt;
 use operations::RolloutContext;
 use operations::apply_failure;
 use receiver::domain::DomainSpec;
@@ -47,17 +50,46 @@ impl From<Target> for Platform {
     }
 }
 
-/// Writes the files and prints where the guide is.
+/// Writes the files and prints where the guide is. A domain that can't be looked up keeps its last known policy.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open_to_show(named).await?;
-    let mut pages = Vec::new();
-    for spec in context.domains(&options.domains)? {
-        match policy(&context, &spec).await? {
-            Some(policy) => pages.push(Page { domain: spec.name, policy }),
+    let (mut pages, mut failures) = (Vec::new(), Vec::new());
+    let specs = context.domains(&options.domains)?;
+    let shared = &context;
+    let looked = specs.iter().map(move |spec| async move { (spec, policy(shared, spec).await) });
+    let mut looked = futures_util::stream::iter(looked).buffered(SIDE_BY_SIDE);
+    while let Some((spec, found)) = looked.next().await {
+        let found = match found {
+            Ok(found) => found,
+            // Without its policy, the written configuration would stop serving what senders may hold.
+            Err(failure) => {
+                let kept = known_policy(&context, spec).await?;
+                if kept.is_some() {
+                    say(&format!("{} {}: its last known policy is written.", marks().warning, spec.name));
+                }
+                failures.push(failure);
+                match kept {
+                    Some(kept) => Some(kept),
+                    None => continue,
+                }
+            }
+        };
+        match found {
+            Some(policy) => pages.push(Page { domain: spec.name.clone(), policy }),
             None => say(&format!("{} {}: skipped, it needs no policy now.", marks().info, spec.name)),
         }
     }
+    drop(looked);
+    if options.domains.is_empty() {
+        failures.extend(context.unreadable());
+    }
+    failures.iter().for_each(|failure| eprintln!("{failure}"));
     context.store.close().await;
+    let exit = Exit::of_failures(&failures, Exit::Fine);
+    if pages.is_empty() && !failures.is_empty() {
+        // A configuration without any domain would replace one that serves policies.
+        return Ok(exit);
+    }
     let shown = options.dir.display().to_string();
     let fail = |error: std::io::Error| {
         Failure::usage(format!("can't write to the folder {shown}"), error, "Name another one.")
@@ -70,7 +102,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if !pages.is_empty() {
         say(&format!("{} The remaining steps are in {}.", marks().fine, guide(&folder, options, &pages)));
     }
-    Ok(Exit::Fine)
+    Ok(exit)
+}
+
+/// The newest policy that was published, as the store has it.
+async fn known_policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
+    let rollout = context.rollout(&spec.name).await?;
+    Ok(rollout.newest().filter(|newest| !newest.assumed).map(Policy::from))
 }
 
 /// The policy to serve now: that of the plan's next steps, before any wait, or the one that is already served.
@@ -97,7 +135,7 @@ fn write(folder: &Path, file: &File) -> Result<(), Failure> {
     if let Some(parent) = path.parent() {
         std::fs::create_dir_all(parent).map_err(fail)?;
     }
-    std::fs::write(&path, &file.content).map_err(fail)?;
+    replace(&path, &file.content).map_err(fail)?;
     say(&format!("  {}", path.display()));
     Ok(())
 }

@@ -5,12 +5,14 @@ use crate::terminal::show;
 use config::Config;
 use config::failure::{Exit, Failure};
 use formats::DomainName;
+use net::dns::DnsError;
 use net::dns::provider::Service;
 use operations::resolvers;
 use operations::world::{World, domain};
 use receiver::rollout::look;
 use receiver::rollout::observed::ObservedState;
 use std::fmt::Write;
+use std::os::unix::fs::MetadataExt;
 use std::path::Path;
 
 /// The options of `sternpost init`.
@@ -33,22 +35,47 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     let world = World::new(&config)?;
     world.check_resolver(&config).await?;
-    let seen = look(world.dns.as_ref(), world.policies.as_ref(), &name, &[]).await.map_err(|error| {
-        Failure::new(
-            format!("{name} can't be looked up"),
-            error,
-            format!("The resolver is {}. A proposal needs the current records. Check the network, or configure another resolver:\n  [dns]\n  servers = [\"127.0.0.1:53\"]", resolvers(&config)),
-        )
-    })?;
-    if seen.mx.is_empty() {
+    let seen = match look(world.dns.as_ref(), world.policies.as_ref(), &name, &[]).await {
+        Ok(seen) => seen,
+        Err(failed) => {
+            if failed.error == DnsError::Bogus {
+                world.check_dnssec().await?;
+            }
+            return Err(Failure::new(
+                format!("{name} can't be looked up"),
+                failed,
+                format!(
+                    "The resolver is {}. A proposal needs the current records. Check the network, or name another resolver in [dns] servers.",
+                    resolvers(&config)
+                ),
+            ));
+        }
+    };
+    if let Some(found) = seen.unmailed {
         return Err(Failure::finding(
-            format!("{name} receives no mail"),
-            "it has no MX records and no addresses",
-            "MTA-STS protects incoming mail. Give the domain after the @ of your mail addresses.",
+            format!("nothing to propose for {name}"),
+            found.what(&name),
+            found.remedy(),
         ));
     }
+    refuse_to_hide(&config, &name, Path::new("/proc/self/fd/1"), Path::new("sternpost.toml"))?;
     show(&proposal(&name, &seen));
     Ok(Exit::Fine)
+}
+
+/// Fails if the output goes to `./sternpost.toml` while another file is in use: the new file would hide that one from all
+/// commands in this folder.
+fn refuse_to_hide(config: &Config, name: &DomainName, output: &Path, local: &Path) -> Result<(), Failure> {
+    let place = |path: &Path| std::fs::metadata(path).ok().map(|file| (file.dev(), file.ino()));
+    let Some(used) = config.file.as_deref() else { return Ok(()) };
+    if place(output) != place(local) || place(local).is_none() || place(used) == place(local) {
+        return Ok(());
+    }
+    Err(Failure::usage(
+        format!("the proposal is not written to ./{}", local.display()),
+        format!("that file would hide {}, which is in use, from all commands in this folder", used.display()),
+        format!("Add it to the file in use:\n  {}", config.init_command(name.as_str())),
+    ))
 }
 
 fn proposal(name: &DomainName, seen: &ObservedState) -> String {
@@ -61,7 +88,7 @@ fn proposal(name: &DomainName, seen: &ObservedState) -> String {
     line("[[domain]]");
     line(&format!("name = \"{name}\""));
     line(
-        "# The desired mode. Testing comes first; enforcement needs evidence from reports, or `sternpost promote`.",
+        "# The mode to reach in the end. `apply` always begins with testing; enforcement then needs evidence from reports\n# and `sternpost promote`. With \"testing\", it ends there.",
     );
     line("mode = \"enforce\"");
     line("# The MX hosts in DNS. A further MX host in DNS is added to the policy, never left out.");
@@ -84,7 +111,12 @@ fn proposal(name: &DomainName, seen: &ObservedState) -> String {
         services()
     ));
     line("dns = \"manual\"");
-    line("# Where senders send daily reports. People or a program must read them.");
+    line(
+        "# Where senders send daily reports. The mailbox has to exist before the record is published. Without reports that",
+    );
+    line(
+        "# Sternpost receives ([inbox], or `sternpost reports import`), there is no evidence, and no enforcement by evidence.",
+    );
     let rua: Vec<String> = seen.rua.iter().map(ToString::to_string).collect();
     let rua = if rua.is_empty() { vec![format!("mailto:tlsrpt@{name}")] } else { rua };
     line(&format!("rua = {rua:?}"));
@@ -164,6 +196,25 @@ mod tests {
         let config = Config::parse(&text, None).unwrap();
         assert_eq!(config.domains.len(), 1);
         assert_eq!(config.domains[0].mx.len(), 2);
+    }
+
+    #[test]
+    fn a_proposal_is_not_written_where_it_would_hide_the_file_in_use() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = |name: &str| {
+            let path = dir.path().join(name);
+            std::fs::write(&path, "").unwrap();
+            path
+        };
+        let (installed, local, other) = (file("installed.toml"), file("sternpost.toml"), file("other"));
+        let name = DomainName::parse("example.org").unwrap();
+        let config = Config::parse("", Some(installed.clone())).unwrap();
+        let to = |config: &Config, output: &Path| refuse_to_hide(config, &name, output, &local);
+        let refused = to(&config, &local).unwrap_err().to_string();
+        assert!(refused.contains("would hide") && refused.contains("installed.toml"), "{refused}");
+        assert!(to(&config, &other).is_ok() && to(&config, &installed).is_ok());
+        assert!(to(&Config::parse("", None).unwrap(), &local).is_ok());
+        assert!(to(&Config::parse("", Some(local.clone())).unwrap(), &local).is_ok());
     }
 
     #[test]

@@ -70,7 +70,8 @@ struct Listed {
 }
 
 fn list_json() -> String {
-    let cases: Vec<Listed> = lab::cases::all()
+    let cases: Vec<Listed> = [lab::cases::all(), lab::oddities::all()]
+        .concat()
         .into_iter()
         .map(|case| Listed {
             domain: case.domain(),
@@ -84,9 +85,12 @@ fn list_json() -> String {
 
 fn list_text() -> String {
     let cases = lab::cases::all();
+    let oddities = lab::oddities::all();
     let mut out = format!(
-        "{} domains; what a sender that honors MTA-STS and DANE must do with mail for each:\n",
-        cases.len()
+        "{} domains. What a sender that honors MTA-STS and DANE must do with mail for {} of them; {} more have defects that only `sternpost check` finds:\n",
+        cases.len() + oddities.len(),
+        cases.len(),
+        oddities.len()
     );
     let mut topic = None;
     for case in &cases {
@@ -104,7 +108,7 @@ fn list_text() -> String {
         );
     }
     let _ = writeln!(out, "\n{}", heading(Topic::Preflight));
-    for case in lab::oddities::all() {
+    for case in &oddities {
         let _ = writeln!(out, "  {:<28} {}", case.domain(), case.about);
     }
     out

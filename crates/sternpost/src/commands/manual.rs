@@ -1,6 +1,7 @@
 //! `sternpost man` and `sternpost completions`: manual pages and shell completions, made from the command line's own
 //! description and from the table of configuration keys.
 
+use crate::replaced_file::replace;
 use crate::terminal::{marks, say, show};
 use clap::Command;
 use clap_complete::Shell;
@@ -38,7 +39,7 @@ pub fn man(options: &Man, program: Command) -> Result<Exit, Failure> {
     // Gives each subcommand its full name.
     program.build();
     write_pages(&program, &source, dir).map_err(fail)?;
-    std::fs::write(dir.join(CONFIGURATION_PAGE), config::manual()).map_err(fail)?;
+    replace(&dir.join(CONFIGURATION_PAGE), config::manual()).map_err(fail)?;
     say(&format!("{} The manual pages are in {}.", marks().fine, dir.display()));
     Ok(Exit::Fine)
 }
@@ -50,7 +51,7 @@ fn write_pages(command: &Command, source: &str, dir: &Path) -> io::Result<()> {
     page.render(&mut text)?;
     // What follows the options in the help is always an example.
     let text = String::from_utf8_lossy(&text).replace("\n.SH EXTRA\n", "\n.SH EXAMPLES\n");
-    std::fs::write(dir.join(page.get_filename()), text)?;
+    replace(&dir.join(page.get_filename()), text)?;
     let subcommands = command.get_subcommands().filter(|command| !command.is_hide_set());
     subcommands.into_iter().try_for_each(|command| write_pages(command, source, dir))
 }

@@ -5,12 +5,14 @@ use crate::terminal::show;
 use config::failure::{Exit, Failure};
 use formats::limits::POLICY_BYTES;
 use formats::{DomainName, Mode};
+use futures_util::StreamExt;
 use operations::RolloutContext;
 use operations::apply_failure;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::gate::{Evidence, Gate};
+use receiver::rollout::observed::NoMailHosts;
 use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
@@ -80,27 +82,53 @@ enum StageView {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         hosts: Vec<DomainName>,
         why: String,
+        /// The headline.
+        #[serde(skip)]
+        stop: &'static str,
     },
 }
 
-/// Prints the plan of each domain.
+/// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
     let context = RolloutContext::open(named).await?;
-    let mut plans = Vec::new();
-    for spec in context.domains(&options.domains)? {
-        plans.push(of(&context, &spec).await?);
+    let specs = context.domains(&options.domains)?;
+    let (mut plans, mut failures) = (Vec::new(), Vec::new());
+    let planned = specs.iter().map(|spec| of(&context, spec));
+    let mut planned = futures_util::stream::iter(planned).buffered(SIDE_BY_SIDE);
+    while let Some(plan) = planned.next().await {
+        match plan {
+            Ok(plan) => plans.push(plan),
+            Err(failure) => failures.push(failure),
+        }
     }
+    drop(planned);
+    if options.domains.is_empty() {
+        failures.extend(context.unreadable());
+    }
+    failures.iter().for_each(|failure| eprintln!("{failure}"));
     if options.json {
-        let all = serde_json::json!({ "schema": 1, "plans": plans });
+        let failed: Vec<_> = failures.iter().map(failure_json).collect();
+        let all = serde_json::json!({ "schema": 1, "plans": plans, "failed": failed });
         show(&format!("{all}\n"));
     } else {
         let text = |plan: &Plan| format!("{}{}", in_words(plan), outside(&plan.outside, options.servers));
         show(&plans.iter().map(text).collect::<Vec<_>>().join("\n"));
     }
     context.store.close().await;
-    Ok(Exit::Fine)
+    let is_blocked = |plan: &Plan| plan.stages.iter().any(|stage| matches!(stage, StageView::Blocked { .. }));
+    let planned = if plans.iter().any(is_blocked) { Exit::Findings } else { Exit::Fine };
+    Ok(Exit::of_failures(&failures, planned))
 }
+
+/// A failure of one domain, as JSON.
+pub fn failure_json(failure: &Failure) -> serde_json::Value {
+    let (what, why, remedy) = failure.parts();
+    serde_json::json!({ "what": what, "why": why, "remedy": remedy })
+}
+
+/// Domains that are looked up at the same time.
+pub const SIDE_BY_SIDE: usize = 16;
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
@@ -135,8 +163,19 @@ fn stage_view(
 ) -> StageView {
     match stage {
         Stage::Evidence => StageView::Evidence { gate: gate.clone(), not_counted: evidence.left_out() },
-        Stage::Blocked(hosts) => StageView::Blocked { why: blocked(&hosts), hosts },
-        Stage::TooLarge(size) => StageView::Blocked { why: too_large(size), hosts: Vec::new() },
+        Stage::Blocked(hosts) => {
+            StageView::Blocked { why: blocked(&hosts), hosts, stop: "stop: an MX host has no valid name" }
+        }
+        Stage::TooLarge(size) => StageView::Blocked {
+            why: too_large(size),
+            hosts: Vec::new(),
+            stop: "stop: the policy is too large",
+        },
+        Stage::NoMailHosts(found) => StageView::Blocked {
+            why: unmailed(&spec.name, found),
+            hosts: Vec::new(),
+            stop: "stop: the domain receives no mail",
+        },
         Stage::Wait(waiting, until) => {
             StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
         }
@@ -204,6 +243,37 @@ pub fn blocked(hosts: &[DomainName]) -> String {
     )
 }
 
+/// Why a plan can't begin: no mail can be delivered to the domain.
+pub fn unmailed(domain: &DomainName, found: NoMailHosts) -> String {
+    format!("{}. No policy is published for it.\n{}", found.what(domain), found.remedy())
+}
+
+/// What stands between testing and enforcement, and what to do about it. No command is advised that would refuse.
+pub fn evidence_in_words(domain: &DomainName, gate: &Gate, auto_promote: bool) -> String {
+    match gate {
+        Gate::Ready => {
+            format!("The evidence is sufficient. Allow enforcement:\n  sternpost promote {domain}")
+        }
+        Gate::Ask(_) => {
+            format!(
+                "Enforcement: {gate}.\nFix the cause, or allow enforcement:\n  sternpost promote {domain}"
+            )
+        }
+        Gate::NotYet(reasons) => {
+            let then = match auto_promote {
+                true => "Enforcement then begins by itself (auto_promote).".to_owned(),
+                false => format!(
+                    "Then allow enforcement with `sternpost promote {domain}`, which refuses until then."
+                ),
+            };
+            format!(
+                "Enforcement needs evidence: {}.\n`sternpost status {domain}` shows when it is sufficient. {then}\nTo enforce without it, at your risk: sternpost promote {domain} --force --reason \"…\"",
+                reasons.join("; ")
+            )
+        }
+    }
+}
+
 /// What was seen from outside: each place if `all`, else those that showed nothing, and different policies.
 pub fn outside(seen: &Outside, all: bool) -> String {
     let mut lines = if all { seen.lines() } else { seen.faults() };
@@ -244,7 +314,10 @@ fn in_words(plan: &Plan) -> String {
             let _ = writeln!(out, "     {line}");
         }
     }
-    let _ = writeln!(out, "\nCarry out the plan: sternpost apply {}", plan.domain);
+    // `apply` would stop at once where the first stage is a stop.
+    if !matches!(plan.stages.first(), Some(StageView::Blocked { .. })) {
+        let _ = writeln!(out, "\nCarry out the plan: sternpost apply {}", plan.domain);
+    }
     out
 }
 
@@ -254,8 +327,7 @@ fn headline(stage: &StageView) -> String {
             format!("{text}{}", if *by_hand { "   (manual)" } else { "" })
         }
         StageView::Wait { until, .. } => format!("wait until {until}"),
-        StageView::Blocked { hosts, .. } if hosts.is_empty() => "stop: the policy is too large".to_owned(),
-        StageView::Blocked { .. } => "stop: an MX host has no valid name".to_owned(),
+        StageView::Blocked { stop, .. } => (*stop).to_owned(),
         StageView::Evidence { gate, .. } => format!("evidence that enforcement loses no mail: {gate}"),
     }
 }
@@ -272,14 +344,17 @@ fn below(stage: &StageView) -> Vec<String> {
             lines
         }
         StageView::Wait { why, .. } => vec![(*why).to_owned()],
-        StageView::Blocked { why, .. } => vec![why.clone()],
+        StageView::Blocked { why, .. } => why.lines().map(str::to_owned).collect(),
         StageView::Evidence { gate, not_counted } => {
-            let next = match gate {
-                Gate::Ask(_) => "decide: fix the cause, or allow enforcement with sternpost promote",
-                Gate::Ready | Gate::NotYet(_) => "or allow enforcement now: sternpost promote",
-            };
             let mut lines: Vec<String> =
                 not_counted.iter().map(|one| format!("not counted: {one}")).collect();
+            let next = match gate {
+                Gate::Ask(_) => "decide: fix the cause, or allow enforcement with sternpost promote",
+                Gate::Ready => "allow enforcement with sternpost promote",
+                Gate::NotYet(_) => {
+                    "then allow enforcement with sternpost promote; until then it refuses, unless --force and --reason are given"
+                }
+            };
             lines.push(next.to_owned());
             lines
         }
@@ -291,6 +366,59 @@ mod tests {
     use super::*;
     use formats::{MxPattern, Policy};
     use receiver::rollout::gate::{Facts, Thresholds, judge};
+
+    #[test]
+    fn advice_about_enforcement_never_names_a_command_that_refuses_without_saying_so() {
+        let domain = DomainName::parse("a.example").unwrap();
+        let ready = evidence_in_words(&domain, &Gate::Ready, false);
+        assert!(ready.ends_with("sternpost promote a.example") && !ready.contains("refuses"), "{ready}");
+        let not_yet = Gate::NotYet(vec!["no verified report has arrived yet".into()]);
+        let text = evidence_in_words(&domain, &not_yet, false);
+        assert!(text.contains("needs evidence: no verified report has arrived yet.\n"), "{text}");
+        assert!(text.contains("which refuses until then") && text.contains("--force --reason"), "{text}");
+        let by_itself = evidence_in_words(&domain, &not_yet, true);
+        assert!(by_itself.contains("begins by itself") && !by_itself.contains("refuses"), "{by_itself}");
+        for (gate, expected) in [
+            (not_yet, "until then it refuses"),
+            (Gate::Ready, "allow enforcement with sternpost promote"),
+            (Gate::Ask(Vec::new()), "fix the cause"),
+        ] {
+            let lines = below(&StageView::Evidence { gate, not_counted: Vec::new() });
+            assert!(lines.last().unwrap().contains(expected), "{lines:?}");
+        }
+    }
+
+    #[test]
+    fn a_plan_that_stops_at_once_is_not_to_be_applied() {
+        let domain = DomainName::parse("a.example").unwrap();
+        let spec = DomainSpec::new(domain.clone());
+        let nothing = Facts {
+            reports: &[],
+            probes: &[],
+            mx_hosts: &[],
+            policy: None,
+            since: jiff::Timestamp::UNIX_EPOCH,
+            excused: &Default::default(),
+            now: jiff::Timestamp::UNIX_EPOCH,
+        };
+        let judged = judge(&nothing, &Thresholds::default());
+        let stage =
+            stage_view(Stage::NoMailHosts(NoMailHosts::NoSuchName), &spec, &spec.wanted(None, None), &judged);
+        let plan = Plan {
+            domain,
+            wanted: Mode::Enforce,
+            mode: None,
+            stages: vec![stage],
+            outside: Outside::default(),
+        };
+        let text = in_words(&plan);
+        for part in
+            ["stop: the domain receives no mail", "a.example does not exist in DNS", "Check the spelling"]
+        {
+            assert!(text.contains(part), "{text}");
+        }
+        assert!(!text.contains("sternpost apply") && !text.contains("desired state"), "{text}");
+    }
 
     #[test]
     fn the_plan_for_static_hosting_says_where_the_file_goes_and_that_mta_sts_needs_an_address() {

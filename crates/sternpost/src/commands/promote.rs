@@ -209,10 +209,16 @@ pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Fail
         let listed: Vec<String> =
             reported.iter().map(|cause| format!("{} {}", cause.result, cause.host)).collect();
         let what = if known { "no report names it" } else { "unknown result type, and no report names it" };
-        let remedy = match listed.is_empty() {
+        let mut remedy = match listed.is_empty() {
             true => "The reports contain no failures.".to_owned(),
             false => format!("The reports contain:\n  {}", listed.join("\n  ")),
         };
+        if !known {
+            let types: Vec<String> = ResultType::registered().map(|kind| kind.to_string()).collect();
+            let near = config::nearest(&cause.result, types.iter().map(String::as_str));
+            let near = near.map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
+            remedy = format!("{near}The result types are {}.\n{remedy}", types.join(", "));
+        }
         return Err(Failure::finding(format!("{cause} can't be excused"), what, remedy));
     }
     let said = match &options.reason {

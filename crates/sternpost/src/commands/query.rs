@@ -39,7 +39,7 @@ pub struct Options {
 /// Looks up the domain, or asks the running server, and prints the answer.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
     let domain = domain(&options.domain)?;
-    let config = Config::load(config)?;
+    let config = Config::load_if_readable(config)?;
     let hop = NextHop::domain(domain);
     if options.cached {
         let known = control::show(&config.control(), &hop, options.map.as_deref()).await?;
@@ -69,10 +69,15 @@ async fn explain(config: &Config, hop: &NextHop, map: Option<&str>) -> Result<Ex
     let discovery =
         Discovery::new(world.dns.clone(), world.policies.clone(), store.clone(), world.clock.clone());
     let settings = settings(config, map);
-    let answers = PolicyService::new(world.dns, discovery, store.clone(), world.clock, 1 << 16, settings);
-    let explained = Explained::of(hop, &answers.explain(hop).await, config.dnssec != Dnssec::Off);
+    let (dns, clock) = (world.dns.clone(), world.clock.clone());
+    let answers = PolicyService::new(dns, discovery, store.clone(), clock, 1 << 16, settings);
+    let looked = answers.explain(hop).await;
     store.close().await;
-    Ok(explained)
+    if looked.source == Source::Failure {
+        // Behind a resolver that strips DNSSEC records, every domain would seem broken.
+        world.check_dnssec().await?;
+    }
+    Ok(Explained::of(hop, &looked, config.dnssec != Dnssec::Off))
 }
 
 /// The settings for a socketmap name: those of its table, or else of `[answers]`.
@@ -94,6 +99,7 @@ fn in_words(hop: &NextHop, explained: &Explained, trace: bool) -> String {
         let _ = writeln!(out, "\n  {}.\n    {}\n    Remedy: {}", note.finding, note.consequence, note.remedy);
     }
     let _ = writeln!(out, "\n  Reply to Postfix: {}", explained.postfix);
+    let _ = writeln!(out, "  with TLSRPT:      {}", explained.postfix_tlsrpt);
     out.push_str(&alone_in_words(explained.postfix_alone.as_ref()));
     out
 }

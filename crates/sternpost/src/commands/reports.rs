@@ -118,8 +118,12 @@ fn check_rua(url: &str) -> Result<(), Failure> {
 /// Parses a date such as `2026-11-25`; returns the start of that UTC day.
 fn day(text: &str) -> Result<Timestamp, Failure> {
     let at = format!("{text}T00:00:00Z").parse();
-    at.map_err(|error| {
-        Failure::usage(format!("{text:?} is not a valid date"), error, "Write it as 2026-11-25.")
+    at.map_err(|_: jiff::Error| {
+        Failure::usage(
+            format!("{text:?} is not a valid date"),
+            "a day is written as year, month and day, in UTC",
+            "For yesterday: --day \"$(date -u -d yesterday +%F)\"",
+        )
     })
 }
 

@@ -5,13 +5,15 @@
 use super::plan::outside;
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
+use clap::ValueEnum;
 use config::failure::{Exit, Failure};
-use formats::Mode;
+use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
 use operations::store_failure;
 use receiver::domain::DomainSpec;
 use receiver::inbox::explain::{CauseContext, Explanation, explain};
+use receiver::publish::alias_lines;
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::gate::{Evidence, Gate, Source};
@@ -27,6 +29,12 @@ use store::rollouts::JournalEntry;
 pub struct Options {
     /// Domains [default: all]
     domains: Vec<String>,
+    /// Print one line for each domain, with its mode and what comes next
+    #[arg(long, conflicts_with = "json")]
+    brief: bool,
+    /// Only domains whose policy is in this mode; `off` stands for no policy
+    #[arg(long, value_enum)]
+    mode: Option<ModeFilter>,
     /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
@@ -35,9 +43,35 @@ pub struct Options {
     servers: bool,
 }
 
+/// A value of --mode.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, ValueEnum)]
+enum ModeFilter {
+    Enforce,
+    Testing,
+    None,
+    Off,
+}
+
+impl ModeFilter {
+    fn of(mode: Option<Mode>) -> Self {
+        match mode {
+            Some(Mode::Enforce) => Self::Enforce,
+            Some(Mode::Testing) => Self::Testing,
+            Some(Mode::None) => Self::None,
+            None => Self::Off,
+        }
+    }
+}
+
 #[derive(serde::Serialize)]
 struct Status {
     domain: String,
+    /// Whether the guard of `sternpost serve` carries out the plan.
+    #[serde(skip)]
+    applied_by_guard: bool,
+    /// The CNAME records that the owner of a delegated domain publishes, if they were not seen yet.
+    #[serde(skip)]
+    aliases: Vec<String>,
     wanted: Mode,
     #[serde(flatten)]
     rollout: RolloutState,
@@ -74,6 +108,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     for (name, why) in context.damaged.iter().filter(|_| options.domains.is_empty()) {
         failed.push(format!("{name}: its settings can't be read: {why}"));
     }
+    if let Some(wanted) = options.mode {
+        all.retain(|status| ModeFilter::of(status.rollout.mode.map(|known| known.mode)) == wanted);
+    }
     let alerts = alerts(&context, &options.domains).await?;
     let quarantine = context.store.quarantine_usage().await.map_err(|error| store_failure(&error))?;
     context.store.close().await;
@@ -81,9 +118,21 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let json = serde_json::json!({ "schema": 1, "domains": all, "alerts": alerts, "unreadable": failed, "quarantine": quarantine });
         show(&format!("{json}\n"));
     } else {
-        let text = |status: &Status| in_words(status, options.servers);
-        show(&all.iter().map(text).collect::<Vec<_>>().join("\n"));
+        let text = |status: &Status| match options.brief {
+            true => brief(status),
+            false => in_words(status, options.servers),
+        };
+        show(&all.iter().map(text).collect::<Vec<_>>().join(if options.brief { "" } else { "\n" }));
+        if all.len() > 1 {
+            show(&format!("\n{}\n", totals(&all)));
+        }
         alerts.iter().for_each(|group| show(&alert_in_words(group)));
+        if options.domains.is_empty() {
+            context.unconfigured.iter().for_each(|missed| {
+                say(&format!("{} {}: {}", marks().warning, missed.what(), missed.consequence()));
+                say(&format!("    {}", missed.remedy().replace('\n', "\n    ")));
+            });
+        }
         failed.iter().for_each(|what| say(&format!("{} {what}", marks().error)));
         if quarantine != QuarantineUsage::default() {
             let limit = context.config.retention().quarantine.bytes;
@@ -127,8 +176,12 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
     let around = CauseContext { domain: name.as_str(), senders: &senders, probes: &probes };
     let causes = store.causes_of(name, since).await.map_err(fail)?;
     let counting = causes.iter().filter(|cause| cause.counts);
+    let aliases = context.wanted(spec).aliases().unwrap_or_default();
+    let aliases = if rollout.mode.is_none() { alias_lines(&aliases) } else { Vec::new() };
     Ok(Status {
         domain: name.to_string(),
+        applied_by_guard: context.is_applied_by_guard(spec),
+        aliases,
         wanted: spec.mode,
         failures: counting.map(|cause| explain(cause, &around)).collect(),
         rollout,
@@ -165,11 +218,71 @@ fn counted(evidence: &Evidence) -> String {
     format!("{} clean days, reported by {}{more}", evidence.clean_days, named.join(", "))
 }
 
+/// A domain in one line.
+fn brief(status: &Status) -> String {
+    let mode = status.rollout.mode.map_or("off".to_owned(), |known| known.mode.to_string());
+    let next = match (status.rollout.mode.map(|known| known.mode), &status.gate) {
+        (None, _) => first_step(status).unwrap_or_default(),
+        (Some(Mode::Testing), gate) if status.wanted == Mode::Enforce => gate.to_string(),
+        _ => String::new(),
+    };
+    let next = next.lines().next().unwrap_or_default();
+    format!("{:<40} {mode:<8} {next}\n", status.domain)
+}
+
+/// How many domains are in which mode.
+fn totals(all: &[Status]) -> String {
+    let count = |mode: ModeFilter| {
+        all.iter()
+            .filter(|status| ModeFilter::of(status.rollout.mode.map(|known| known.mode)) == mode)
+            .count()
+    };
+    let parts = [
+        (count(ModeFilter::Enforce), "in mode enforce"),
+        (count(ModeFilter::Testing), "in testing"),
+        (count(ModeFilter::None), "being retired (mode none)"),
+        (count(ModeFilter::Off), "without a policy"),
+    ];
+    let said: Vec<String> = parts
+        .iter()
+        .filter(|(number, _)| *number > 0)
+        .map(|(number, what)| format!("{number} {what}"))
+        .collect();
+    format!("{} domains: {}", all.len(), said.join(", "))
+}
+
+/// What comes next for a domain without a policy; `None` for all others.
+fn first_step(status: &Status) -> Option<String> {
+    if status.rollout.mode.is_some() || status.wanted == Mode::None {
+        return None;
+    }
+    let seen = status.outside.as_ref().map(|look| &look.seen);
+    if let (Some(found), Ok(name)) = (seen.and_then(|seen| seen.unmailed), DomainName::parse(&status.domain))
+    {
+        return Some(format!("{}. {}", found.what(&name), found.remedy()));
+    }
+    let apply = format!("sternpost apply {}", status.domain);
+    Some(match (status.applied_by_guard, seen.is_some(), status.aliases.is_empty()) {
+        (true, false, _) => {
+            "`sternpost serve` looks at the domain in the next round of its guard, and applies the plan"
+                .to_owned()
+        }
+        (_, _, false) => format!(
+            "the owner of the domain publishes these records, if that has not been done\n    {}\n  then: {}",
+            status.aliases.join("\n    "),
+            if status.applied_by_guard { "the guard applies the plan by itself" } else { apply.as_str() }
+        ),
+        (true, ..) => "the guard of `sternpost serve` applies the plan by itself".to_owned(),
+        _ => apply,
+    })
+}
+
 fn in_words(status: &Status, all_servers: bool) -> String {
     let mut out = String::new();
-    let now = match status.rollout.mode {
-        Some(known) => format!("{} since {:.0}", known.mode, known.since),
-        None => "not observed yet".to_owned(),
+    let now = match (status.rollout.mode, &status.outside) {
+        (Some(known), _) => format!("{} since {:.0}", known.mode, known.since),
+        (None, Some(_)) => "no policy".to_owned(),
+        (None, None) => "not observed yet".to_owned(),
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
@@ -179,8 +292,8 @@ fn in_words(status: &Status, all_servers: bool) -> String {
     for left_out in status.evidence.left_out() {
         let _ = writeln!(out, "    not counted: {left_out}");
     }
-    if status.rollout.mode.is_none() && status.wanted != Mode::None {
-        let _ = writeln!(out, "  next: sternpost apply {}", status.domain);
+    if let Some(next) = first_step(status) {
+        let _ = writeln!(out, "  next: {next}");
     }
     if let Some(word) = &status.decisions.held {
         let _ = writeln!(out, "  held in testing by {}: {}", word.who, word.reason);
@@ -253,7 +366,7 @@ mod tests {
     fn alerts_with_one_cause_are_one_text_with_their_domains() {
         let texts: Vec<String> = groups(active()).iter().map(alert_in_words).collect();
         let [gone, broken] = texts.as_slice() else { panic!("{texts:?}") };
-        let body = |text: &str| text.trim_start_matches(['\n', '✗', 'x', 'X', ' ']).to_owned();
+        let body = |text: &str| text.trim_start().trim_start_matches(marks().error).trim_start().to_owned();
         assert_eq!(
             body(gone),
             "record-gone: the record is missing (since 2026-09-21T14:13:20Z)\n    domains: a.example\n    Renew the certificate\n"

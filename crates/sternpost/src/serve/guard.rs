@@ -17,11 +17,13 @@ use futures_util::FutureExt;
 use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
+use operations::orders::CurrentOrders;
+use operations::unconfigured::Unconfigured;
 use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardError, GuardLook};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
-use receiver::rollout::{NewHosts, RolloutState, Verification};
+use receiver::rollout::{ApplyError, NewHosts, RolloutState, Verification};
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -39,6 +41,8 @@ const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 const FAILED_CHECKS: u32 = 3;
 /// The part of the deadline after which a check counts as slow.
 const SLOW_SHARE: u32 = 6;
+/// The part of the places for plans that plans of slow domains have in addition.
+const SLOW_PLANS: usize = 4;
 
 /// The state of the running guard.
 pub struct GuardRole {
@@ -50,6 +54,10 @@ pub struct GuardRole {
     tasks: JoinSet<Done>,
     /// Places for continued plans, which may wait for name servers.
     plans: Arc<Semaphore>,
+    /// Places for the plans of domains whose last check was slow, or whose last plan did not end in its time.
+    slow_plans: Arc<Semaphore>,
+    /// Domains whose last plan did not end in its time.
+    late_plans: BTreeSet<DomainName>,
     counts: Counts,
 }
 
@@ -81,7 +89,16 @@ enum Done {
     /// A check.
     Checked(Box<Checked>),
     /// What follows a check: a promotion and a continued plan.
-    Followed(DomainName),
+    Followed(DomainName, PlanEnd),
+}
+
+/// How a continued plan ended.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum PlanEnd {
+    /// By itself, or there was none.
+    InTime,
+    /// It was given up, since it took too long.
+    Late,
 }
 
 /// A finished check.
@@ -123,6 +140,8 @@ impl GuardRole {
             book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
             context: Arc::new(context),
             plans: Arc::new(Semaphore::new(config.at_once)),
+            slow_plans: Arc::new(Semaphore::new((config.at_once / SLOW_PLANS).max(1))),
+            late_plans: BTreeSet::new(),
             places: Places::new(config.at_once),
             config: Arc::new(config),
             tasks: JoinSet::new(),
@@ -155,9 +174,10 @@ impl GuardRole {
     /// Starts the check of each domain once, evenly spread over the interval.
     async fn pass(&mut self, started: Instant) {
         let context = self.context.clone();
-        let count = u32::try_from(context.known.len()).unwrap_or(u32::MAX).max(1);
+        let watched = context.watched();
+        let count = u32::try_from(watched.len()).unwrap_or(u32::MAX).max(1);
         let pause = self.config.every / count;
-        for (number, spec) in (0_u32..).zip(&context.known) {
+        for (number, spec) in (0_u32..).zip(&watched) {
             // A check that has not ended is not started again.
             if self.places.claim(spec) {
                 if !self.places.queue_if_slow(spec) {
@@ -168,7 +188,7 @@ impl GuardRole {
             }
             self.work_until(started + pause.saturating_mul(number + 1)).await;
         }
-        if context.known.is_empty() {
+        if watched.is_empty() {
             self.work_until(started + self.config.every).await;
         }
     }
@@ -220,7 +240,13 @@ impl GuardRole {
                 self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
-            Some(Done::Followed(domain)) => self.places.release(&domain),
+            Some(Done::Followed(domain, end)) => {
+                self.late_plans.remove(&domain);
+                if end == PlanEnd::Late {
+                    self.late_plans.insert(domain.clone());
+                }
+                self.places.release(&domain);
+            }
             // Tasks are aborted only with the guard.
             None => {}
         }
@@ -231,7 +257,8 @@ impl GuardRole {
     async fn settle(&mut self, checked: Checked) {
         let Checked { spec, took, alerts, .. } = checked;
         let domain = spec.name.clone();
-        self.places.set_slow(&domain, took > self.config.deadline / SLOW_SHARE);
+        let is_slow = took > self.config.deadline / SLOW_SHARE;
+        self.places.set_slow(&domain, is_slow);
         let alerts = match alerts {
             Ok(alerts) => alerts,
             Err(error) => {
@@ -242,13 +269,16 @@ impl GuardRole {
         self.places.clear_failures(&domain);
         let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
         self.book.update(&domain, alerts).await;
-        let (context, config, plans) = (self.context.clone(), self.config.clone(), self.plans.clone());
+        let (context, config) = (self.context.clone(), self.config.clone());
+        let is_slow = is_slow || self.late_plans.contains(&domain);
+        let plans = if is_slow { self.slow_plans.clone() } else { self.plans.clone() };
         self.tasks.spawn(async move {
             let follow = follow(&context, &config, &spec, uncovered, &plans);
-            if AssertUnwindSafe(follow).catch_unwind().await.is_err() {
+            let end = AssertUnwindSafe(follow).catch_unwind().await.unwrap_or_else(|_| {
                 tracing::error!(domain = %spec.name, "what follows a check ended by an internal error");
-            }
-            Done::Followed(spec.name)
+                PlanEnd::InTime
+            });
+            Done::Followed(spec.name, end)
         });
     }
 
@@ -266,14 +296,16 @@ impl GuardRole {
         }
     }
 
-    /// Loads the domains and decisions anew, and ends the alerts of domains that are no longer configured.
+    /// Loads the domains and decisions anew, and ends the alerts of domains that are no longer watched.
     async fn learn(&mut self) {
         let (config, store) = (self.context.config.clone(), self.context.store.clone());
         match RolloutContext::at(config, store, self.context.world.clone()).await {
             Ok(context) => self.context = Arc::new(context),
             Err(failure) => tracing::error!("can't load new domains: {failure}"),
         }
-        let known: BTreeSet<&str> = self.context.known.iter().map(|spec| spec.name.as_str()).collect();
+        let watched = self.context.watched();
+        let known: BTreeSet<&str> = watched.iter().map(|spec| spec.name.as_str()).collect();
+        self.late_plans.retain(|name| known.contains(name.as_str()));
         self.places.keep_only(&known);
         self.book.keep_only(&known).await;
     }
@@ -287,6 +319,19 @@ fn check_failed(domain: &DomainName, error: &CheckError) -> Alert {
         what: format!("the last {FAILED_CHECKS} checks of {domain} or more have failed: {error}"),
         consequence: "Its other alerts are those of the last complete check: new problems are not noticed, and solved ones stay.".into(),
         remedy: format!("See what the check meets: sternpost check {domain}. If many domains have this alert, check the resolver and the network of this machine"),
+        cause: None,
+        domains: Vec::new(),
+    }
+}
+
+/// The alert about a domain that has disappeared from the configuration.
+fn missed(domain: &Unconfigured) -> Alert {
+    Alert {
+        kind: AlertKind::Unconfigured,
+        subject: domain.name.to_string(),
+        what: domain.what(),
+        consequence: domain.consequence().into(),
+        remedy: domain.remedy(),
         cause: None,
         domains: Vec::new(),
     }
@@ -311,6 +356,7 @@ async fn check(
     let look = guard.look(&context.wanted(spec), &rollout).await.map_err(CheckError::Look)?;
     store_look(context, spec, &rollout, &look).await;
     let mut alerts = look.alerts;
+    alerts.extend(context.unconfigured.iter().filter(|missing| missing.name == spec.name).map(missed));
     alerts.extend(alerts_of_reports(context, config, spec, &rollout).await.map_err(CheckError::Reports)?);
     alerts.extend(alert_of_evidence(context, spec, &rollout).await.map_err(CheckError::Evidence)?);
     Ok(alerts)
@@ -373,49 +419,74 @@ async fn follow(
     spec: &DomainSpec,
     uncovered: bool,
     plans: &Semaphore,
-) {
-    let promoted = context.promote_by_evidence(spec).await.unwrap_or_else(|failure| {
+) -> PlanEnd {
+    // The operator may have changed the settings or removed the domain since this pass began.
+    let spec = match context.current(&spec.name).await {
+        Ok(Some((current, _))) => current,
+        Ok(None) => return PlanEnd::InTime,
+        Err(failure) => {
+            tracing::error!(domain = %spec.name, "the settings can't be read: {failure}");
+            return PlanEnd::InTime;
+        }
+    };
+    let promoted = context.promote_by_evidence(&spec).await.unwrap_or_else(|failure| {
         tracing::error!(domain = %spec.name, "the domain can't be promoted: {failure}");
         false
     });
     let by_itself = config.apply && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand;
     if !(by_itself || promoted || uncovered && spec.repair) {
-        return;
+        return PlanEnd::InTime;
     }
     // The semaphore is never closed.
     let _place = plans.acquire().await;
     let waiting = if by_itself { Verification::Defer } else { Verification::Await };
-    continue_plan(context, spec, waiting).await;
+    continue_plan(context, &spec, waiting, config.deadline).await
 }
 
-/// Carries out the plan up to the first manual step. Adding MX hosts is always safe; enforcement needs a permit.
-async fn continue_plan(context: &RolloutContext, spec: &DomainSpec, waiting: Verification) {
+/// Carries out the plan up to the first manual step. Adding MX hosts is always safe; enforcement needs a permit. The plan may
+/// take as long as a check, and as long as the publisher needs until name servers show a change.
+async fn continue_plan(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    waiting: Verification,
+    deadline: Duration,
+) -> PlanEnd {
     let domain = &spec.name;
     let mut applier = match context.applier(spec) {
         Ok(applier) => applier,
-        Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
+        Err(failure) => {
+            tracing::error!(%domain, "the plan can't be carried out: {failure}");
+            return PlanEnd::InTime;
+        }
     };
     if !spec.repair {
         applier.new_hosts = NewHosts::LeaveToOperator;
     }
     match context.hold(domain).await {
         Ok(true) => {}
-        Ok(false) => return,
-        Err(failure) => return tracing::error!(%domain, "the plan can't be carried out: {failure}"),
-    }
-    match context.rollout(domain).await {
-        Ok(rollout) => {
-            let (wanted, permit) = (context.wanted(spec), RolloutContext::permit(&rollout));
-            match applier.run(&wanted, permit, waiting).await {
-                Ok((steps, _)) => {
-                    steps.iter().for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step))
-                }
-                Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
-            }
+        Ok(false) => return PlanEnd::InTime,
+        Err(failure) => {
+            tracing::error!(%domain, "the plan can't be carried out: {failure}");
+            return PlanEnd::InTime;
         }
-        Err(failure) => tracing::error!(%domain, "the plan can't be carried out: {failure}"),
+    }
+    let limit =
+        deadline + applier.publisher.as_ref().map_or(Duration::ZERO, |publisher| publisher.patience());
+    let orders = CurrentOrders::new(context, spec);
+    let outcome = applier.run_ordered(&orders, waiting, Some(limit)).await;
+    let end = match &outcome {
+        Err(ApplyError::Deadline(_)) => PlanEnd::Late,
+        _ => PlanEnd::InTime,
+    };
+    match outcome {
+        Ok((steps, _)) => {
+            steps.iter().for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step))
+        }
+        Err(ApplyError::Stopped(why)) => tracing::info!(%domain, "the plan was stopped: {why}"),
+        Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
     }
     if let Err(failure) = context.release(domain).await {
         tracing::error!(%domain, "{failure}");
     }
+    end
 }

@@ -10,6 +10,7 @@ use axum::body::Body;
 use axum::extract::Request;
 use config::failure::Failure;
 use config::{Config, HostConfig};
+use formats::limits::HTTP_EXCHANGE_TIME;
 use formats::proxy_header::{Header, header};
 use net::BoxFuture;
 use net::dns::AuthoritativeServers;
@@ -139,7 +140,8 @@ impl Serve for Plain {
             if self.proxy_header && !has_proxy_header(&mut stream).await {
                 return;
             }
-            let options = HttpOptions { head: REQUEST_TIMEOUT, client: None };
+            let exchange = Some(HTTP_EXCHANGE_TIME);
+            let options = HttpOptions { head: REQUEST_TIMEOUT, exchange, client: None };
             connection(self.router.clone(), stream, options, shutdown).await;
         })
     }

@@ -83,6 +83,11 @@ impl Role {
         }
     }
 
+    /// True for services whose clients each have a share of the connections. A token is checked only after the connection.
+    fn has_shares(&self) -> bool {
+        (self.is_public() || matches!(self, Self::Admin(_) | Self::Sessions(_))) && !self.is_behind_proxy()
+    }
+
     /// What keeps the service from an address that other hosts reach; `None` if nothing does. The configuration says so of
     /// the addresses that it names, and this of the sockets of systemd.
     fn protection_needed(&self) -> Option<&'static str> {
@@ -320,8 +325,7 @@ impl Listeners {
             );
         }
         // Connections from a proxy's address belong to many clients, so they are not limited per address.
-        let each =
-            Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.is_public() && !role.is_behind_proxy());
+        let each = Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.has_shares());
         let status = self.status.clone();
         self.shutdown.tasks.spawn(async move {
             let (word, stop) = (role.word(), shutdown.token.clone());
@@ -366,7 +370,19 @@ fn without_ipv6(address: &Address, all: &[Address], error: io::Error) -> io::Res
 fn remedy(address: &Address) -> String {
     match address {
         Address::Systemd(name) => socket_remedy(name.as_deref()),
-        _ => "`sternpost config check` finds the reason: another program at this address, a missing folder of a Unix socket, or a port below 1024 without root or CAP_NET_BIND_SERVICE.".to_owned(),
+        Address::Unix(path) => format!(
+            "The folder of {} has to exist, and this user has to be able to write to it; another program may have the socket open, or an earlier file is in its place.",
+            path.display()
+        ),
+        Address::Tcp(tcp) => match crate::commands::config::ports::user_of(*tcp, false) {
+            Some((process, name)) if name == "sternpost" => format!(
+                "Another Sternpost listens there (process {process}), with this or another configuration: `systemctl status sternpost` shows whether it is the service. Stop one of them, or choose another address."
+            ),
+            Some((process, name)) => {
+                format!("{name} listens there (process {process}). Stop that program, or choose another address.")
+            }
+            None => "Another program may listen there (as root, `ss -ltnp` shows which one), or the address is not one of this machine, or the port is below 1024 and this process has neither root nor CAP_NET_BIND_SERVICE.".to_owned(),
+        },
     }
 }
 

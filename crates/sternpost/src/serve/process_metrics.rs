@@ -13,8 +13,8 @@ use std::path::{Path, PathBuf};
 /// Reads the metrics of this process.
 #[derive(Debug)]
 pub struct ProcessMetrics {
-    /// The path of the SQLite file.
-    pub store: PathBuf,
+    /// The path of the SQLite file; `None` if the store is a PostgreSQL database.
+    pub store: Option<PathBuf>,
 }
 
 impl Collector for ProcessMetrics {
@@ -30,8 +30,9 @@ impl Collector for ProcessMetrics {
             gauge(&mut encoder, &metrics::PROCESS_FDS, open)?;
             gauge(&mut encoder, &metrics::PROCESS_MAX_FDS, most)?;
         }
+        let Some(store) = &self.store else { return Ok(()) };
         let row = &metrics::STORE_BYTES;
-        let files = [("database", self.store.clone()), ("log", wal(&self.store))];
+        let files = [("database", store.clone()), ("log", wal(store))];
         let sizes = files.map(|(file, path)| (file, std::fs::metadata(path).map_or(0, |about| about.len())));
         let mut family = encoder.encode_descriptor(
             row.family,

@@ -1,6 +1,8 @@
 //! `/readyz`: whether each role is ready, and if not, why and since when. A role is not ready while the store fails, while
-//! the resolver fails if the role needs it, and while one of its background tasks or sockets is down. `?role=` limits the
-//! answer to one role, for a load balancer that sends only the requests of that role.
+//! the resolver fails if the role needs it, and while one of its background tasks or sockets is down. Policy answers are
+//! ready while a PostgreSQL database is away: they go on from memory and by look-ups, and the outage would otherwise take all
+//! servers out of a load balancer at once. `?role=` limits the answer to one role, for a load balancer that sends only the
+//! requests of that role.
 
 use super::resolver_watch::ResolverStatus;
 use super::store_watch::StoreStatus;
@@ -148,6 +150,8 @@ impl States {
 /// Judges the roles that are enabled.
 pub struct Readiness {
     enabled: Vec<RoleName>,
+    /// Whether the store is a PostgreSQL database.
+    has_database: bool,
     pub tasks: Arc<TaskStatus>,
     pub resolver: Arc<ResolverStatus>,
     pub store: Arc<StoreStatus>,
@@ -162,7 +166,8 @@ impl Readiness {
         store: Arc<StoreStatus>,
     ) -> Self {
         let enabled = RoleName::ALL.into_iter().filter(|role| role.is_enabled(config)).collect();
-        Self { enabled, tasks, resolver, store, ready: Gauges::new(&metrics::ROLE_READY) }
+        let has_database = config.store.file().is_none();
+        Self { enabled, has_database, tasks, resolver, store, ready: Gauges::new(&metrics::ROLE_READY) }
     }
 
     /// Registers the metric `role_ready`, which [`Self::update`] sets.
@@ -195,7 +200,8 @@ impl Readiness {
 
     fn state(&self, role: RoleName) -> RoleState {
         let mut problems = Vec::new();
-        if let Some((why, since)) = self.store.problem() {
+        let goes_on = self.has_database && role == RoleName::Answers;
+        if let Some((why, since)) = self.store.problem().filter(|_| !goes_on) {
             problems.push(Problem::new("store", format!("the store fails: {why}"), since));
         }
         if let Some((why, since)) = self.resolver.problem().filter(|_| role.needs_resolver()) {

@@ -122,11 +122,15 @@ impl Reporting {
             other => other.to_string(),
         };
         let fail = |error: std::io::Error| {
+            let error_kind = error.kind();
             Failure::usage(
                 format!("can't collect sessions at {shown}"),
                 error,
                 match &role.socket {
                     Address::Systemd(name) => socket_remedy(name.as_deref()),
+                    Address::Unix(path) if error_kind == std::io::ErrorKind::PermissionDenied => {
+                        socket_permission_remedy(path)
+                    }
                     _ => "The parent of the socket's folder must exist, and no other program may use the socket.\nSet another path with\n  [collector]\n  socket = \"/var/spool/postfix/run/tlsrpt/tlsrpt.sock\"".to_owned(),
                 },
             )
@@ -203,6 +207,14 @@ impl Reporting {
             prober.counts.register(registry);
         }
     }
+}
+
+/// What to do when the socket of sessions can't be created for lack of a permission.
+pub fn socket_permission_remedy(path: &std::path::Path) -> String {
+    let folder = path.parent().unwrap_or(path).display();
+    format!(
+        "The user of this process may not write to {folder}. Create it for the group of the mail server, and add the service to that group by a drop-in:\n  install -d -g postfix -m 2770 {folder}\n  [Service]\n  SupplementaryGroups=postfix\nThen: systemctl daemon-reload && systemctl restart sternpost. docs/tlsrpt-sending.md has both in full; systemd can also create the socket (sternpost-tlsrpt.socket)."
+    )
 }
 
 /// Creates the collector of a role.

@@ -66,9 +66,9 @@ impl Seen {
             Condition::Bogus => Some(
                 "the resolver's answers fail DNSSEC validation, so mail to domains that are not cached is deferred",
             ),
-            Condition::Silent => {
-                Some("the resolver does not answer, so mail to domains that are not cached is deferred")
-            }
+            Condition::Silent => Some(
+                "the resolver does not answer, so mail to domains that are not cached is deferred; check this machine's network, and the resolver in /etc/resolv.conf or [dns] servers",
+            ),
         }
     }
 }
@@ -113,14 +113,10 @@ impl ResolverStatus {
 /// configuration error. The server starts and answers before the first probe ends.
 pub async fn watch(resolver: Arc<Resolver>, answers_enabled: bool, status: Arc<ResolverStatus>) -> Failure {
     let first = resolver.probe().await;
+    if let Some(failure) = obstacle(&first).filter(|_| answers_enabled) {
+        return failure;
+    }
     match &first {
-        Err(DnsError::Bogus) if answers_enabled => {
-            return Failure::usage(
-                "the resolver's answers fail DNSSEC validation",
-                "even the root zone does not validate, so all mail would be deferred",
-                "Use a resolver that supports DNSSEC, preferably on this machine (Debian: apt install unbound), in\n/etc/resolv.conf or as [dns] servers. Without one, DANE can't work; disable DNSSEC with\n  [dns]\n  dnssec = \"off\"",
-            );
-        }
         Err(error) => tracing::warn!("the resolver failed a query for the root zone: {error}"),
         Ok(Security::Secure) => tracing::info!("the resolver supports DNSSEC"),
         Ok(_) => tracing::warn!("DNSSEC is not validated, so DANE never applies"),
@@ -131,6 +127,12 @@ pub async fn watch(resolver: Arc<Resolver>, answers_enabled: bool, status: Arc<R
         tokio::time::sleep(PROBE_INTERVAL).await;
         condition = probe(&resolver).await;
     }
+}
+
+/// The failure with which the server ends after this first probe if it answers mail servers; `None` for any other result.
+pub fn obstacle(probe: &Result<Security, DnsError>) -> Option<Failure> {
+    matches!(probe, Err(DnsError::Bogus))
+        .then(|| operations::world::no_dnssec("so all mail would be deferred"))
 }
 
 /// Probes with new connections and no cache. A resolver that is silent gets a second chance, since a packet may be lost.

@@ -112,6 +112,8 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 /// The background tasks, which end with the server.
 pub struct Tasks {
     set: JoinSet<()>,
+    /// Started tasks are dropped: the roles are made only to see whether they can be.
+    is_idle: bool,
     /// The state of the tasks.
     pub status: Arc<TaskStatus>,
 }
@@ -124,7 +126,12 @@ impl Default for Tasks {
 
 impl Tasks {
     pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { set: JoinSet::new(), status: Arc::new(TaskStatus::new(clock)) }
+        Self { set: JoinSet::new(), is_idle: false, status: Arc::new(TaskStatus::new(clock)) }
+    }
+
+    /// Tasks that never run, for roles that are made only to see whether they can be.
+    pub fn idle(clock: Arc<dyn Clock>) -> Self {
+        Self { is_idle: true, ..Self::new(clock) }
     }
 
     /// Starts a task under a name. `start` makes the task, also for each restart.
@@ -133,6 +140,9 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
         S: Fn() -> F + Send + Sync + 'static,
     {
+        if self.is_idle {
+            return;
+        }
         let status = self.status.clone();
         self.set.spawn(async move { status.supervise(name, CancellationToken::new(), start).await });
     }
@@ -167,7 +177,7 @@ mod tests {
         let delay = Duration::from_millis(50);
         let clock = Arc::new(SystemClock);
         let status = Arc::new(TaskStatus { restart_delay: delay, ..TaskStatus::new(clock) });
-        let mut tasks = Tasks { status: status.clone(), set: JoinSet::new() };
+        let mut tasks = Tasks { status: status.clone(), ..Tasks::default() };
         let (runs, mut registry) = (Arc::new(AtomicU32::new(0)), Registry::default());
         status.register(&mut registry);
         tasks.spawn("guard", failing(&runs));

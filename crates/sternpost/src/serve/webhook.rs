@@ -219,9 +219,14 @@ pub mod tests {
     async fn the_certificate_of_a_webhook_is_verified_by_the_configured_roots() {
         let pki = lab::pki::Pki::new(NOW).unwrap();
         let identity = pki.issue("localhost", lab::pki::Cert::Good).unwrap();
-        let config = rustls::ServerConfig::builder()
+        let key = rustls::pki_types::PrivatePkcs8KeyDer::from(identity.key.to_vec());
+        let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+        let config = rustls::ServerConfig::builder_with_provider(provider)
+            .with_safe_default_protocol_versions()
+            .unwrap()
             .with_no_client_auth()
-            .with_cert_resolver(Arc::new(rustls::sign::SingleCertAndKey::from(identity.certified)));
+            .with_single_cert(identity.certified.cert.clone(), key.into())
+            .unwrap();
         let acceptor = tokio_rustls::TlsAcceptor::from(Arc::new(config));
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let port = listener.local_addr().unwrap().port();
@@ -239,7 +244,7 @@ pub mod tests {
             handshakes
         });
         let url = format!("https://localhost:{port}/");
-        let post = async |tls| {
+        let post = async |tls: Arc<rustls::ClientConfig>| {
             let hook = Webhook::new(&url, None, true, tls).unwrap();
             hook.post("id-1", NOW, "{}".to_owned()).await
         };

@@ -1,11 +1,11 @@
 // Drives a real browser over every page: three widths, two themes, with the accessibility rules of
 // axe-core, by keyboard alone, and as an attacker. Prints what it did; exits with 1 on the first fault.
-// drive.mjs ROOT BASE OPERATOR_LINK READER_LINK SHOTS
+// drive.mjs ROOT BASE SHOTS OPERATOR_LINK READER_LINK UNUSED_LINK
 import assert from "node:assert/strict";
 import { base, browser, contextOf, look, looked, welcome, PASSWORD } from "./look.mjs";
 
-const [operatorLink, readerLink] = process.argv.slice(5);
-const PAGES = ["/", "/?q=nothing-like-it", "/?state=action&sort=failed&dir=desc", "/alerts", "/domains/failing.example", "/domains/ready.example",
+const [operatorLink, readerLink, unusedLink] = process.argv.slice(5);
+const PAGES = ["/", "/?tag=shop", "/t/main/senders", "/?q=nothing-like-it", "/?state=action&sort=failed&dir=desc", "/alerts", "/domains/failing.example", "/domains/ready.example",
   "/domains/new.example", "/domains/silent.example", "/domains/enforced.example", "/domains/enforced.example?days=365", "/domains/xn--mller-kva.example",
   "/domains/enforced.example/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
   "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/journal?domain=ready.example", "/sending", "/settings", "/account", "/domains/failing.example/check", "/check", "/check?domain=no+domain", "/nothing-here"];
@@ -27,6 +27,7 @@ for (const colorScheme of ["light", "dark"]) {
     await context.close();
     const stranger = await contextOf(colorScheme, width);
     await look(await stranger.newPage(), "/sign-in", `${width}-${colorScheme}`);
+    await look(await stranger.newPage(), new URL(unusedLink).pathname, `${width}-${colorScheme}`, "welcome");
     await stranger.close();
   }
 }
@@ -71,14 +72,21 @@ for (const colorScheme of ["light", "dark"]) {
 {
   const context = await browser.newContext({ storageState: operator, javaScriptEnabled: false });
   const page = await context.newPage();
-  const names = () => page.locator("section:has(#domains) tbody th").allInnerTexts();
+  // Tags are in a second line.
+  const names = async () => (await page.locator("section:has(#domains) tbody th").allInnerTexts()).map((text) => text.split("\n")[0]);
   await page.goto(base + "/");
   assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /of \d+ domains need action: mail is at risk for \d/);
   const group = page.locator(".group", { hasText: "mx.shared.example failed TLS authentication" });
   assert.equal(await group.count(), 1);
-  await group.getByRole("link", { name: "See the domains" }).click();
+  await group.getByRole("link", { name: "See the 5 domains" }).click();
   assert.deepEqual(await names(), ["five.example", "four.example", "one.example", "three.example", "two.example"]);
   assert.match(await page.locator(".filter").innerText(), /^5 of \d+ domains: cause “.*mx.shared.example/);
+  await page.getByRole("link", { name: "Show all domains" }).click();
+  await page.getByRole("link", { name: /^Mail at risk/ }).click();
+  assert.deepEqual(await names(), ["five.example", "four.example", "one.example", "three.example", "two.example"]);
+  await page.goto(base + "/");
+  await page.getByRole("link", { name: "shop 2" }).click();
+  assert.deepEqual(await names(), ["one.example", "enforced.example"]);
   await page.getByRole("link", { name: "Show all domains" }).click();
   await page.getByRole("link", { name: "Domain", exact: true }).click();
   assert.equal(await page.locator("th[aria-sort=ascending]").innerText(), "Domain");

@@ -20,8 +20,8 @@ export const looked = () => count;
 export const contextOf = (colorScheme, width, storageState) =>
   browser.newContext({ storageState, colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
 
-/** Everything that a page must be, whatever is on it. */
-export async function look(page, path, name) {
+/** Everything that a page must be, whatever is on it. Its picture is called after the path, or `called`. */
+export async function look(page, path, name, called = path) {
   const errors = [];
   page.on("pageerror", (error) => errors.push(String(error)));
   page.on("console", (message) => message.type() === "error" && !/40[0-9]/.test(message.text()) && errors.push(message.text()));
@@ -29,7 +29,7 @@ export async function look(page, path, name) {
   const response = await page.goto(base + path);
   const size = (await response.body()).length;
   assert.ok(size < 80_000, `${path} has ${size} bytes`);
-  await page.screenshot({ path: `${shots}/${path.replace(/[^a-z0-9.-]+/g, "_")}-${name}.png`, fullPage: true });
+  await page.screenshot({ path: `${shots}/${called.replace(/[^a-z0-9.-]+/g, "_")}-${name}.png`, fullPage: true });
   const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
   assert.ok(!wide, `${path} is wider than the screen at ${name}`);
   await page.evaluate(axe);

@@ -22,6 +22,7 @@ mod orders;
 mod pages;
 mod pebble;
 mod postfix;
+mod postgresql;
 mod provider_api;
 mod providers;
 mod runbook;

@@ -271,6 +271,9 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
                       [[domain]]\nname = \"ready.example\"\nrua = [\"mailto:r@ready.example\"]\n[[domain]]\nname = \"new.example\"\n".to_owned();
         for name in MANY.iter().map(|name| (*name).to_owned()).chain(plain_domains()) {
             config += &format!("[[domain]]\nname = \"{name}\"\nrua = [\"mailto:r@{name}\"]\n");
+            if ["enforced.example", "one.example"].contains(&name.as_str()) {
+                config += "tags = [\"shop\", \"customer-7\"]\n";
+            }
         }
         std::fs::write(place.path().join("sternpost.toml"), config).unwrap();
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -288,16 +291,18 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
         let operator = std::fs::read_to_string(&link).unwrap();
         assert!(!std::fs::read_to_string(&log).unwrap().contains(operator.trim()), "the link is in the log");
         let reader = shell(&format!("{command} dashboard invite reader --role reader 2>/dev/null"));
+        let unused = shell(&format!("{command} dashboard invite guest --role reader 2>/dev/null"));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let said = shell(&format!(
-            "node {}/tests/pages/drive.mjs {} http://127.0.0.1:8460 {} {} {}",
+            "node {}/tests/pages/drive.mjs {} http://127.0.0.1:8460 {} {} {} {}",
             here.display(),
             unpacked("pages").display(),
             here.join("../../target/pages").display(),
             operator.trim(),
-            reader.trim()
+            reader.trim(),
+            unused.trim()
         ));
-        assert!(said.contains("180 looks at pages, no fault"), "{said}");
+        assert!(said.contains("198 looks at pages, no fault"), "{said}");
     });
 }
 

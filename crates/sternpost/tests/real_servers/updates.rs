@@ -11,6 +11,7 @@ use net::dns::update::{Algorithm, Replacement, UpdateError, Updater};
 use net::dns::{Absence, Answer, AuthoritativeServers, Data, Dns, DnsError, Kind, Security, ServerFault};
 use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
+use std::process::Stdio;
 use std::sync::Arc;
 use std::sync::Mutex;
 use std::sync::atomic::{AtomicUsize, Ordering};
@@ -128,6 +129,48 @@ async fn says_what_is_wrong(server: &str) {
     assert_eq!(dig(server, "_mta-sts.example TXT").len(), 1);
 }
 
+/// Changes a record that Sternpost does not publish, as its owner does.
+async fn change(server: &str, line: &str) {
+    let script = format!(
+        "server {server} 53\nzone example.\nkey hmac-sha256:sternpost {SECRET}\nupdate {line}\nsend\n"
+    );
+    let mut child = tokio::process::Command::new("nsupdate").stdin(Stdio::piped()).spawn().unwrap();
+    child.stdin.take().unwrap().write_all(script.as_bytes()).await.unwrap();
+    assert!(child.wait().await.unwrap().success(), "{line}");
+}
+
+async fn publishes_nothing_beside_what_excludes_it(server: &str) {
+    let updater = updater(server, "sternpost", SECRET);
+    let put = async |at: &DomainName, new: &Replacement| {
+        updater.replace(at, new, None, 300, Timestamp::now()).await.map(drop)
+    };
+    let host = name("mta-sts.example");
+    let alias = Replacement::Alias(name("policy.host.test"));
+    let old = Replacement::Addresses(vec!["192.0.2.7".parse().unwrap()]);
+    put(&host, &old).await.unwrap();
+    for other in ["CAA 0 issue \"ca.test\"", "TXT \"site=verification\"", "HTTPS 1 . alpn=h2"] {
+        change(server, &format!("add mta-sts.example. 300 {other}")).await;
+        let error = put(&host, &alias).await.unwrap_err();
+        let UpdateError::Beside(lines) = &error else { panic!("{error}") };
+        let kind = other.split(' ').next().unwrap();
+        change(server, &format!("delete mta-sts.example. {kind}")).await;
+        assert!(lines.iter().any(|line| line.contains(kind)), "{lines:?}");
+        assert!(error.is_unmade() && error.to_string().contains("nothing was changed"), "{error}");
+        assert_eq!(dig(server, "mta-sts.example A"), ["192.0.2.7"]);
+    }
+    // A kind that is not in the list: the server ignores the CNAME after it has removed the addresses.
+    change(server, "add mta-sts.example. 300 HINFO a b").await;
+    let error = put(&host, &alias).await.unwrap_err();
+    assert!(matches!(error, UpdateError::Ignored(..)), "{error}");
+    assert!(error.to_string().contains("were published again"), "{error}");
+    assert_eq!(dig(server, "mta-sts.example A"), ["192.0.2.7"]);
+    change(server, "delete mta-sts.example. HINFO").await;
+    // The other way round.
+    put(&host, &alias).await.unwrap();
+    let error = put(&host, &txt("1")).await.unwrap_err();
+    assert!(matches!(&error, UpdateError::Beside(lines) if lines[0].contains("policy.host.test")), "{error}");
+}
+
 #[test]
 fn bind_and_knot_take_updates_and_refuse_wrong_keys_clocks_and_names_in_words() {
     in_a_room_of_its_own(|| {
@@ -139,6 +182,7 @@ fn bind_and_knot_take_updates_and_refuse_wrong_keys_clocks_and_names_in_words() 
             for server in ["127.0.2.1", "127.0.2.3"] {
                 replaces_what_is_ours_alone(server).await;
                 says_what_is_wrong(server).await;
+                publishes_nothing_beside_what_excludes_it(server).await;
             }
             let dead = updater("127.0.2.99", "sternpost", SECRET);
             let error = dead.replace(&name("_mta-sts.example"), &txt("1"), None, 300, Timestamp::now()).await;

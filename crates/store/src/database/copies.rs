@@ -4,9 +4,9 @@
 //! A copy is written by `VACUUM INTO`: it is one state of the database, with everything that was committed when the copy
 //! began, and without free space. Copying the file itself would miss what is only in its write-ahead log.
 
-use super::sqlite::{code, create_private, is_broken, reason};
+use super::sqlite::{Owner, code, create_private, is_broken, reason};
 use super::{Store, StoreError, with_suffix};
-use sqlx::sqlite::{SqliteConnectOptions, SqliteLockingMode};
+use sqlx::sqlite::{SqliteConnectOptions, SqliteJournalMode, SqliteLockingMode};
 use sqlx::{Connection, SqliteConnection};
 use std::fs::File;
 use std::io;
@@ -25,6 +25,16 @@ pub struct CopyInfo {
     pub schema: i64,
 }
 
+/// What a restored store does with the policies in the backup.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum RestoredPolicies {
+    /// It does not serve them, since they may be older than what senders have fetched meanwhile. The next plan of each domain
+    /// serves its policy again, for the MX hosts of that time; until then senders keep what they hold (RFC 8461 §3.3).
+    Withheld,
+    /// It serves them: nothing was published since the backup, as in a move to another machine.
+    Served,
+}
+
 impl Store {
     /// Writes a copy of the SQLite file `from` to the new file `to`, which only its owner can read, and verifies it. Other
     /// processes can read and write the file meanwhile. What they commit after the beginning is not in the copy.
@@ -32,17 +42,13 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Copy`] if `to` exists or can't be written, which leaves no file behind; [`StoreError::Open`] and
-    /// [`StoreError::Broken`] if `from` can't be read or is damaged.
+    /// [`StoreError::Broken`] if `from` can't be read or is damaged. The same when the future is dropped: a file that existed
+    /// before stays, and the new one is removed.
     pub async fn back_up(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
-        let mut source = open(from).await?;
-        let created = create_private_new(to).map_err(|error| failed(to, error));
-        let copied = match created {
-            Ok(()) => copy(&mut source, from, to).await.inspect_err(|_| drop(std::fs::remove_file(to))),
-            Err(error) => Err(error),
-        };
-        // Nothing was changed, so an error here does no harm.
-        let _ = source.close().await;
-        copied
+        let unfinished = Unfinished::create(to, Owner::Creator)?;
+        let copied = copied(from, to).await?;
+        unfinished.complete();
+        Ok(copied)
     }
 
     /// Replaces the SQLite file `to` by the backup `from`, which stays. A file that is at `to` is renamed with its `-wal` and
@@ -55,21 +61,75 @@ impl Store {
     pub async fn restore(
         from: &Path,
         to: &Path,
+        policies: RestoredPolicies,
         now: jiff::Timestamp,
     ) -> Result<(CopyInfo, Option<PathBuf>), StoreError> {
         let written = with_suffix(to, &format!(".restoring-{}", now.as_second()));
-        let copy = Self::back_up(from, &written).await?;
-        let replaced = match crate::migrations::newest() {
-            known if copy.schema > known => {
-                Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known })
-            }
-            _ => replace(&written, to, now).await,
-        };
-        if replaced.is_err() {
-            let _ = std::fs::remove_file(&written);
+        // One that was left by a restore that was killed.
+        let _ = std::fs::remove_file(&written);
+        let unfinished = Unfinished::create(&written, Owner::OfFolder)?;
+        let copy = copied(from, &written).await?;
+        let known = crate::migrations::newest();
+        if copy.schema > known {
+            return Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known });
         }
-        Ok((copy, replaced?))
+        if policies == RestoredPolicies::Withheld {
+            withhold_policies(&written).await?;
+        }
+        let replaced = replace(&written, to, now).await?;
+        unfinished.complete();
+        Ok((copy, replaced))
     }
+}
+
+/// A file that is removed unless it is completed.
+struct Unfinished(Option<PathBuf>);
+
+impl Unfinished {
+    /// Creates the file, which only its owner can read.
+    fn create(path: &Path, owner: Owner) -> Result<Self, StoreError> {
+        let created = match std::fs::symlink_metadata(path) {
+            Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists already")),
+            Err(_) => create_private(path, owner),
+        };
+        created.map_err(|error| failed(path, error))?;
+        Ok(Self(Some(path.to_owned())))
+    }
+
+    fn complete(mut self) {
+        self.0 = None;
+    }
+}
+
+impl Drop for Unfinished {
+    fn drop(&mut self) {
+        if let Some(path) = self.0.take() {
+            let _ = std::fs::remove_file(path);
+        }
+    }
+}
+
+/// Copies the database `from` to the empty file `to` and verifies the copy.
+async fn copied(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
+    let mut source = open(from).await?;
+    let copied = copy(&mut source, from, to).await;
+    // Nothing was changed, so an error here does no harm.
+    let _ = source.close().await;
+    copied
+}
+
+/// Makes the store of the file serve no policy.
+async fn withhold_policies(path: &Path) -> Result<(), StoreError> {
+    let change = async {
+        let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Delete);
+        let mut connection = SqliteConnection::connect_with(&options).await?;
+        sqlx::query("UPDATE hosted SET policy = ''").execute(&mut connection).await?;
+        connection.close().await
+    };
+    change.await.map_err(|error: sqlx::Error| StoreError::Copy {
+        path: path.display().to_string(),
+        why: reason(&error),
+    })
 }
 
 /// Puts a verified copy in the place of the file `to`.
@@ -82,13 +142,22 @@ async fn replace(written: &Path, to: &Path, now: jiff::Timestamp) -> Result<Opti
         true => Some(super::set_aside(to, "replaced", now).map_err(|error| failed(to, error))?),
         false => None,
     };
-    std::fs::rename(written, to).and_then(|()| sync_folder(to)).map_err(|error| failed(to, error))?;
+    if let Err(error) = std::fs::rename(written, to) {
+        if let Some(aside) = &aside {
+            // Without the store that was there, the server would begin with an empty one.
+            super::rename_database(aside, to).map_err(|error| failed(to, error))?;
+        }
+        return Err(failed(to, error));
+    }
+    sync_folder(to).map_err(|error| failed(to, error))?;
     Ok(aside)
 }
 
 /// Copies to the empty file `to` and verifies it.
 async fn copy(source: &mut SqliteConnection, from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
-    let name = to.to_str().ok_or_else(|| failed(to, io::Error::other("its name is not UTF-8")))?;
+    // SQLite takes a name that begins with `file:` for a URI; an absolute one never does.
+    let absolute = std::path::absolute(to).map_err(|error| failed(to, error))?;
+    let name = absolute.to_str().ok_or_else(|| failed(to, io::Error::other("its name is not UTF-8")))?;
     sqlx::query("VACUUM INTO $1").bind(name).execute(source).await.map_err(|error| {
         match is_broken(&error) {
             true => StoreError::Broken { path: from.display().to_string(), why: reason(&error) },
@@ -130,7 +199,7 @@ async fn verify(path: &Path) -> Result<i64, StoreError> {
 }
 
 /// Opens a database that exists, as it is.
-async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
+pub(super) async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
     let options = SqliteConnectOptions::new().filename(path).busy_timeout(LOCK_TIMEOUT);
     let fail = |error: sqlx::Error| {
         let (path, why) = (path.display().to_string(), reason(&error));
@@ -152,7 +221,7 @@ async fn open(path: &Path) -> Result<SqliteConnection, StoreError> {
 }
 
 /// True if another process has the database open: each connection holds a lock while the journal mode is WAL.
-async fn is_in_use(path: &Path) -> bool {
+pub(super) async fn is_in_use(path: &Path) -> bool {
     let options = SqliteConnectOptions::new()
         .filename(path)
         .locking_mode(SqliteLockingMode::Exclusive)
@@ -165,13 +234,6 @@ async fn is_in_use(path: &Path) -> bool {
     };
     // A damaged file is in the way of nobody.
     lock.await.is_err_and(|error| code(&error).is_some_and(|code| matches!(code & 0xff, 5 | 6)))
-}
-
-fn create_private_new(path: &Path) -> io::Result<()> {
-    match std::fs::symlink_metadata(path) {
-        Ok(_) => Err(io::Error::new(io::ErrorKind::AlreadyExists, "the file exists already")),
-        Err(_) => create_private(path),
-    }
 }
 
 fn failed(path: &Path, error: io::Error) -> StoreError {
@@ -188,7 +250,7 @@ fn sync_folder(path: &Path) -> io::Result<()> {
 mod tests {
     use super::*;
     use crate::query::sql;
-    use std::os::unix::fs::PermissionsExt;
+    use std::os::unix::fs::{MetadataExt, PermissionsExt};
 
     fn now() -> jiff::Timestamp {
         jiff::Timestamp::from_second(7).unwrap()
@@ -236,6 +298,78 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_backup_that_is_given_up_leaves_an_older_one_and_removes_its_own() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, older, new) = (dir.path().join("s.db"), dir.path().join("older"), dir.path().join("new"));
+        Store::open(&path).await.unwrap().close().await;
+        std::fs::write(&older, "an older backup").unwrap();
+        // Another process keeps the store to itself.
+        let options = SqliteConnectOptions::new().filename(&path).locking_mode(SqliteLockingMode::Exclusive);
+        let mut other = SqliteConnection::connect_with(&options).await.unwrap();
+        sqlx::query("BEGIN EXCLUSIVE").execute(&mut other).await.unwrap();
+        for to in [&older, &new] {
+            let given_up = tokio::time::timeout(Duration::from_millis(50), Store::back_up(&path, to)).await;
+            assert!(!given_up.is_ok_and(|ended| ended.is_ok()));
+        }
+        assert_eq!(std::fs::read_to_string(&older).unwrap(), "an older backup");
+        assert!(!new.exists());
+    }
+
+    #[tokio::test]
+    async fn a_backup_belongs_to_who_makes_it_and_a_restored_store_to_the_owner_of_the_folder() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, folder) = (dir.path().join("s.db"), dir.path().join("other"));
+        Store::open(&path).await.unwrap().close().await;
+        std::fs::create_dir(&folder).unwrap();
+        let me = std::fs::metadata(&folder).unwrap().uid();
+        let owner = if me == 0 { 1234 } else { me };
+        std::os::unix::fs::chown(&folder, Some(owner), None).unwrap();
+        let uid = |path: &Path| std::fs::metadata(path).unwrap().uid();
+        Store::back_up(&path, &folder.join("copy")).await.unwrap();
+        assert_eq!(uid(&folder.join("copy")), me);
+        Store::restore(&folder.join("copy"), &folder.join("s.db"), RestoredPolicies::Withheld, now())
+            .await
+            .unwrap();
+        assert_eq!(uid(&folder.join("s.db")), owner);
+    }
+
+    #[tokio::test]
+    async fn a_name_that_looks_like_a_uri_of_sqlite_is_a_name() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("s.db");
+        Store::open(&path).await.unwrap().close().await;
+        let bare = Path::new("file:sternpost-test.db");
+        let written = Store::back_up(&path, bare).await;
+        let modes = ["file:sternpost-test.db", "sternpost-test.db"].map(|name| std::fs::metadata(name).ok());
+        let _ = std::fs::remove_file("sternpost-test.db");
+        std::fs::remove_file(bare).unwrap();
+        written.unwrap();
+        let [named, other] = modes;
+        assert!(other.is_none());
+        assert_eq!(named.unwrap().permissions().mode() & 0o777, 0o600);
+    }
+
+    #[tokio::test]
+    async fn a_restored_store_serves_no_policy_and_one_restored_again_loses_no_file() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path).await.unwrap();
+        let domain = formats::DomainName::parse("a.example").unwrap();
+        store.put_hosted(&domain, Some("version: STSv1")).await.unwrap();
+        Store::back_up(&path, &copy).await.unwrap();
+        store.close().await;
+        let (_, first) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
+        let (_, second) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
+        let (first, second) = (first.unwrap(), second.unwrap());
+        assert!(first.ends_with("s.db.replaced-7") && second.ends_with("s.db.replaced-7-2"), "{second:?}");
+        let hosted = async |path: &Path| Store::open(path).await.unwrap().hosted(&domain).await.unwrap();
+        assert!(hosted(&first).await.is_some(), "the store that was there");
+        assert_eq!((hosted(&second).await, hosted(&path).await), (None, None));
+        Store::restore(&copy, &path, RestoredPolicies::Served, now()).await.unwrap();
+        assert!(hosted(&path).await.is_some());
+    }
+
+    #[tokio::test]
     async fn what_is_not_a_store_is_not_backed_up_and_leaves_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
@@ -269,11 +403,11 @@ mod tests {
         add(&store, "a").await;
         Store::back_up(&path, &copy).await.unwrap();
         add(&store, "b").await;
-        let error = Store::restore(&copy, &path, now()).await.unwrap_err();
+        let error = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap_err();
         assert!(matches!(error, StoreError::InUse { .. }), "{error}");
         assert_eq!(rows(&store).await, 2);
         store.close().await;
-        let (_, aside) = Store::restore(&copy, &path, now()).await.unwrap();
+        let (_, aside) = Store::restore(&copy, &path, RestoredPolicies::Withheld, now()).await.unwrap();
         let aside = aside.unwrap();
         assert!(aside.ends_with("s.db.replaced-7"));
         let names = std::fs::read_dir(dir.path()).unwrap();
@@ -285,9 +419,14 @@ mod tests {
         assert_eq!(rows(&Store::open(&aside).await.unwrap()).await, 2);
         // Also where no store exists, and in place of a damaged one.
         let elsewhere = dir.path().join("new.db");
-        assert_eq!(Store::restore(&copy, &elsewhere, now()).await.unwrap().1, None);
+        assert_eq!(
+            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, now()).await.unwrap().1,
+            None
+        );
         std::fs::write(&elsewhere, "not a database, and longer than its header would be").unwrap();
-        assert!(Store::restore(&copy, &elsewhere, now()).await.unwrap().1.is_some());
+        assert!(
+            Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, now()).await.unwrap().1.is_some()
+        );
         assert_eq!(rows(&Store::open(&elsewhere).await.unwrap()).await, 1);
     }
 
@@ -313,7 +452,7 @@ mod tests {
         Store::back_up(&path, &copy).await.unwrap();
         let other = dir.path().join("other.db");
         Store::open(&other).await.unwrap().close().await;
-        let error = Store::restore(&copy, &other, now()).await.unwrap_err();
+        let error = Store::restore(&copy, &other, RestoredPolicies::Withheld, now()).await.unwrap_err();
         assert!(matches!(error, StoreError::Newer { .. }), "{error}");
         assert!(Store::open(&other).await.is_ok() && !dir.path().join("other.db.restoring-7").exists());
     }

@@ -1,88 +1,106 @@
-//! The PostgreSQL database: connects to it, and runs statements on it. SQLx's PostgreSQL driver is used only here.
+//! The PostgreSQL database: runs statements on it. SQLx's PostgreSQL driver is used only here and in the modules below:
+//! [`link`] connects to a server, [`pool`] keeps the connections, [`schema`] migrates.
 //!
 //! Transactions run beside each other at the level READ COMMITTED. Each row that a decision rests on is locked first,
 //! and batches of rows are written in the order of their keys, so that two transactions do not wait for each other.
 
+mod link;
+mod pool;
+pub(super) mod schema;
+
 use super::StoreError;
+use super::location::PostgresLocation;
+use crate::Access;
 use crate::query::{Query, Value, numbered, without_nul};
 use crate::writing::Tries;
-use sqlx::pool::PoolConnection;
-use sqlx::postgres::{PgArguments, PgConnectOptions, PgPoolOptions};
-use sqlx::{Arguments, AssertSqlSafe, Column, PgConnection, PgPool, Row, SqlSafeStr, SqlStr, TypeInfo};
+use link::{reason, unreachable};
+pub(crate) use pool::PgHandle;
+use pool::Pool;
+use sqlx::postgres::PgArguments;
+use sqlx::{Arguments, AssertSqlSafe, Column, Row, SqlSafeStr, SqlStr, TypeInfo};
 use std::borrow::Cow;
-use std::fmt;
+use std::sync::Arc;
+use std::time::Duration;
 
 pub(crate) use sqlx::postgres::PgRow;
-pub(crate) type PgHandle = PoolConnection<sqlx::Postgres>;
-
-/// Where a PostgreSQL database is, and how to sign in there.
-#[derive(Clone)]
-pub struct PostgresLocation(Box<PgConnectOptions>);
-
-impl PostgresLocation {
-    pub(super) fn parse(url: &str) -> Result<Self, StoreError> {
-        let options = url.parse::<PgConnectOptions>();
-        let options = options.map_err(|error| StoreError::Open {
-            // The URL may contain a password.
-            path: "postgres://…".to_owned(),
-            why: error.to_string(),
-        })?;
-        Ok(Self(Box::new(options)))
-    }
-}
-
-impl fmt::Debug for PostgresLocation {
-    /// Omits the password.
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        let Self(options) = self;
-        let (user, host, port) = (options.get_username(), options.get_host(), options.get_port());
-        let database = options.get_database().unwrap_or(user);
-        match options.get_socket() {
-            Some(folder) => write!(f, "postgres://{user}@{}:{port}/{database}", folder.display()),
-            None => write!(f, "postgres://{user}@{host}:{port}/{database}"),
-        }
-    }
-}
 
 /// The connections to a database.
 #[derive(Clone)]
 pub(crate) struct PostgresPool {
-    pool: PgPool,
+    pool: Arc<Pool>,
 }
 
-/// The maximum number of connections of one process.
-const CONNECTIONS: u32 = 10;
+/// The time limit of a statement: after it the database counts as away. That of the server is shorter where it applies.
+const STATEMENT_TIME: Duration = Duration::from_secs(65);
 
 impl PostgresPool {
-    /// Connects and migrates.
-    pub(super) async fn open(location: &PostgresLocation) -> Result<Self, StoreError> {
-        let open =
-            |error: sqlx::Error| StoreError::Open { path: format!("{location:?}"), why: error.to_string() };
-        let options = PgPoolOptions::new().max_connections(CONNECTIONS);
-        let pool = options.connect_with(location.0.as_ref().clone()).await.map_err(open)?;
-        let migrated = crate::migrations::postgres().run(&pool).await;
-        migrated.map_err(|error| super::migration_error(&format!("{location:?}"), error))?;
+    /// Connects. The schema is neither looked at nor changed.
+    pub(super) async fn open(location: &PostgresLocation, access: &Access) -> Result<Self, StoreError> {
+        let pool = Pool::new(location, access);
+        drop(pool.connection().await?);
         Ok(Self { pool })
     }
 
     pub(crate) async fn connection(&self) -> Result<PgHandle, StoreError> {
-        Ok(self.pool.acquire().await?)
+        self.pool.connection().await
     }
 
     /// Runs a statement that changes rows, as its own transaction. Returns their number.
     pub(crate) async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
         let mut tries = Tries::default();
         loop {
-            let done = execute(&mut *self.connection().await?, &query).await;
+            let done = self.within(query.limit, self.write_once(&query)).await;
             if !tries.again(&done) {
                 return done;
             }
         }
     }
 
-    /// Runs a statement that reads.
+    async fn write_once(&self, query: &Query<'_>) -> Result<u64, StoreError> {
+        let mut handle = self.connection().await?;
+        if self.pool.location.kept_statements > 0 {
+            return execute(&mut handle, query).await;
+        }
+        begin(&mut handle).await?;
+        let done = execute(&mut handle, query).await;
+        end(&mut handle, done.is_ok()).await?;
+        done
+    }
+
+    /// Runs a statement that reads. On a connection that turns out to be lost, it is run again on another one.
     pub(crate) async fn read(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-        rows(&mut *self.connection().await?, query).await
+        let reading = async {
+            match self.read_once(&query).await {
+                Err(StoreError::Unreachable { .. }) => self.read_once(&query).await,
+                done => done,
+            }
+        };
+        self.within(query.limit, reading).await
+    }
+
+    async fn read_once(&self, query: &Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+        let mut handle = self.connection().await?;
+        if self.pool.location.kept_statements > 0 {
+            return rows(&mut handle, query).await;
+        }
+        begin(&mut handle).await?;
+        let done = rows(&mut handle, query).await;
+        end(&mut handle, done.is_ok()).await?;
+        done
+    }
+
+    /// Ends after `limit`, with the wait for a connection.
+    async fn within<T>(
+        &self,
+        limit: Option<Duration>,
+        work: impl Future<Output = Result<T, StoreError>>,
+    ) -> Result<T, StoreError> {
+        let Some(limit) = limit else { return work.await };
+        tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
+            // What hangs here hangs for the next caller as well.
+            self.pool.forget_idle();
+            Err(unreachable(&self.pool.location, format!("no answer within {} seconds", limit.as_secs_f32())))
+        })
     }
 
     pub(super) async fn close(&self) {
@@ -92,21 +110,78 @@ impl PostgresPool {
 
 /// Begins a transaction. The timeouts are part of it, since a pooler between the program and the database refuses them
 /// as parameters of the connection. They end a wait behind a process that hangs, and this one's transaction if it hangs.
-pub(crate) async fn begin(connection: &mut PgConnection) -> Result<(), StoreError> {
+pub(crate) async fn begin(handle: &mut PgHandle) -> Result<(), StoreError> {
     let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'; \
                  SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
-    sqlx::raw_sql(begin).execute(connection).await?;
-    Ok(())
+    let limit = handle.limit;
+    run_text(handle, begin.into_sql_str(), limit).await
 }
 
-pub(crate) async fn execute(connection: &mut PgConnection, query: &Query<'_>) -> Result<u64, StoreError> {
-    let statement = sqlx::query_with(text_of(query), arguments(&query.values)?).persistent(query.is_kept);
-    Ok(statement.execute(connection).await.map_err(conflict)?.rows_affected())
+/// Ends the transaction of a single statement.
+async fn end(handle: &mut PgHandle, is_done: bool) -> Result<(), StoreError> {
+    let end = if is_done { "COMMIT" } else { "ROLLBACK" };
+    let limit = handle.limit;
+    run_text(handle, end.into_sql_str(), limit).await
 }
 
-pub(crate) async fn rows(connection: &mut PgConnection, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-    let statement = sqlx::query_with(text_of(&query), arguments(&query.values)?).persistent(query.is_kept);
-    statement.fetch_all(connection).await.map_err(conflict)
+/// Runs statements without values and rows.
+async fn run_text(handle: &mut PgHandle, text: SqlStr, limit: Duration) -> Result<(), StoreError> {
+    let work = sqlx::raw_sql(text).execute(handle.begin()?);
+    let done = tokio::time::timeout(limit, work).await;
+    ended(handle, done, limit).map(drop)
+}
+
+pub(crate) async fn execute(handle: &mut PgHandle, query: &Query<'_>) -> Result<u64, StoreError> {
+    let is_kept = query.is_kept && handle.pool().location.kept_statements > 0;
+    let statement = sqlx::query_with(text_of(query), arguments(&query.values)?).persistent(is_kept);
+    let limit = handle.limit;
+    let done = tokio::time::timeout(limit, statement.execute(handle.begin()?)).await;
+    Ok(ended(handle, done, limit)?.rows_affected())
+}
+
+pub(crate) async fn rows(handle: &mut PgHandle, query: &Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+    let is_kept = query.is_kept && handle.pool().location.kept_statements > 0;
+    let statement = sqlx::query_with(text_of(query), arguments(&query.values)?).persistent(is_kept);
+    let limit = handle.limit;
+    let done = tokio::time::timeout(limit, statement.fetch_all(handle.begin()?)).await;
+    ended(handle, done, limit)
+}
+
+/// Decides from the outcome of a statement whether the connection can be used again, and whether the others can.
+fn ended<T>(
+    handle: &mut PgHandle,
+    done: Result<Result<T, sqlx::Error>, tokio::time::error::Elapsed>,
+    limit: Duration,
+) -> Result<T, StoreError> {
+    let why = match done {
+        Ok(Ok(done)) => {
+            handle.end();
+            return Ok(done);
+        }
+        Ok(Err(error)) if is_lost(&error) => reason(&error),
+        Ok(Err(error)) => {
+            handle.end();
+            return Err(conflict(error));
+        }
+        Err(_) => format!("no answer within {} seconds", limit.as_secs()),
+    };
+    handle.pool().forget_idle();
+    Err(unreachable(&handle.pool().location, why))
+}
+
+/// True if the server has gone, is about to go, or has become read-only, as after a failover.
+fn is_lost(error: &sqlx::Error) -> bool {
+    match error {
+        sqlx::Error::Io(_) | sqlx::Error::Tls(_) | sqlx::Error::Protocol(_) | sqlx::Error::WorkerCrashed => {
+            true
+        }
+        sqlx::Error::Database(error) => error.code().is_some_and(|code| {
+            // A time limit of the server for idle transactions (25P03) closes the connection as well.
+            code.starts_with("08")
+                || matches!(&*code, "25006" | "25P03" | "57P01" | "57P02" | "57P03" | "57P05")
+        }),
+        _ => false,
+    }
 }
 
 /// PostgreSQL knows numbered parameters only.
@@ -156,16 +231,5 @@ pub(crate) fn bytes(row: &PgRow, at: usize) -> Result<Option<Vec<u8>>, sqlx::Err
     row.try_get(at)
 }
 
-/// Creates a schema for one test in the database at the URL in the variable `STERNPOST_TEST_POSTGRES`.
 #[cfg(test)]
-pub(crate) async fn scratch() -> PostgresLocation {
-    use std::sync::atomic::{AtomicU32, Ordering};
-    static NUMBER: AtomicU32 = AtomicU32::new(0);
-    let url = std::env::var("STERNPOST_TEST_POSTGRES")
-        .expect("`./test` sets STERNPOST_TEST_POSTGRES to the URL of a server");
-    let PostgresLocation(options) = PostgresLocation::parse(&url).unwrap();
-    let schema = format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
-    let mut connection = <PgConnection as sqlx::Connection>::connect_with(&options).await.unwrap();
-    sqlx::raw_sql(AssertSqlSafe(format!("CREATE SCHEMA {schema}"))).execute(&mut connection).await.unwrap();
-    PostgresLocation(Box::new(options.options([("search_path", schema)])))
-}
+pub(crate) mod tests;

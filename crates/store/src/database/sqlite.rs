@@ -4,7 +4,7 @@
 //! in which they ask, so that a burst of imports delays a policy by the transactions before it and no more. Reads have
 //! connections of their own, which see every committed write.
 
-use super::StoreError;
+use super::{SchemaState, StoreError};
 use crate::query::{Query, Value};
 use nix::unistd::{AccessFlags, access, geteuid};
 use sqlx::migrate::MigrateError;
@@ -77,7 +77,7 @@ impl SqliteFile {
             let (path, why) = (path.display().to_string(), reason(&error));
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
-        create_private(path).map_err(|error| open(sqlx::Error::Io(error)))?;
+        create_private(path, Owner::OfFolder).map_err(|error| open(sqlx::Error::Io(error)))?;
         let start = Instant::now();
         let writer = loop {
             // Only a new file can be told to give back space in steps; `compact` does so for others. This setting would
@@ -106,6 +106,18 @@ impl SqliteFile {
         writer.set_connect_options(options.clone());
         let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
         Ok(Self { readers, writer, file: Arc::new(OpenFile { path: path.to_owned(), identity }) })
+    }
+
+    /// See [`crate::Store::schema`].
+    pub(super) async fn schema(path: &Path) -> Result<SchemaState, StoreError> {
+        let mut connection = super::copies::open(path).await?;
+        let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version");
+        let rows = applied.fetch_all(&mut connection).await?;
+        let column = |row: &SqliteRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));
+        let applied = rows.iter().map(column).collect::<Result<Vec<(i64, Vec<u8>)>, _>>()?;
+        // Nothing was changed, so an error here does no harm.
+        let _ = sqlx::Connection::close(connection).await;
+        SchemaState::of(&applied, &crate::migrations::sqlite())
     }
 
     /// Fails when the file that the connections have open is no longer the one at its path.
@@ -258,13 +270,15 @@ fn is_transient(error: &MigrateError) -> bool {
 /// password hashes and reports. SQLite gives its `-wal` and `-shm` files the same mode. An existing file is not opened,
 /// since closing it again would release the locks of this process.
 ///
-/// A file that root creates belongs to the owner of its folder, as the service that has the folder has to open it. SQLite
+/// A store that root creates belongs to the owner of its folder, as the service that has the folder has to open it. SQLite
 /// does the same with the files beside it.
-pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
+pub(super) fn create_private(path: &Path, owner: Owner) -> std::io::Result<()> {
     let created = OpenOptions::new().write(true).create_new(true).mode(OWNER_ONLY_MODE).open(path);
     match created {
         Ok(file) => {
-            give_to_owner_of_folder(&file, path);
+            if owner == Owner::OfFolder {
+                give_to_owner_of_folder(&file, path);
+            }
             file.set_permissions(Permissions::from_mode(OWNER_ONLY_MODE))
         }
         Err(error) if error.kind() == ErrorKind::AlreadyExists => {
@@ -272,6 +286,15 @@ pub(super) fn create_private(path: &Path) -> std::io::Result<()> {
         }
         Err(error) => Err(error),
     }
+}
+
+/// Who owns a new file.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(super) enum Owner {
+    /// Who runs the program.
+    Creator,
+    /// If root runs the program, the owner of the folder.
+    OfFolder,
 }
 
 /// Lets root give a new file to the owner of its folder. A failure is ignored: root without the capability is root of a

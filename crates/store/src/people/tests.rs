@@ -26,6 +26,8 @@ pub(crate) fn session<'s>(digest: &'s str, name: &'s str) -> NewSession<'s> {
         digest,
         tenant: Tenant::FIRST,
         name,
+        password: "p",
+        second_factor: None,
         begun_at: at(0),
         expires_at: at(100),
         address: "192.0.2.1",

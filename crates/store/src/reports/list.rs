@@ -1,7 +1,7 @@
 //! Searches for reports and reads single reports, for the dashboard and `sternpost reports`.
 
 use super::{Arrival, Trust};
-use crate::query::{FromRow, Row, built, total};
+use crate::query::{FromRow, Row, Value, built, total};
 use crate::writing::Counter;
 use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::limits::REPORT_EVIDENCE_DAYS;
@@ -129,34 +129,41 @@ const LISTED: &str = concat!(
     total!("failed"),
     " FROM outcome WHERE outcome.report = report.id), (SELECT text FROM name WHERE id = report.about)"
 );
-/// Expired reports have an empty text.
-const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = $1 AND length(report.packed) > 0";
+const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report.submitter JOIN name AS organization ON organization.id = report.organization WHERE report.tenant = $1 AND report.is_expired = 0";
 
-impl Store {
-    /// Returns the reports that match `search`, newest first.
-    pub async fn reports(&self, search: &Search) -> Result<Vec<ListedReport>, StoreError> {
+impl Search {
+    /// The statement that selects the reports, with its values.
+    fn statement(&self) -> (String, Vec<Value<'_>>) {
         let mut text = format!("{LISTED}{FROM}");
         let mut values = vec![TENANT.into()];
         let mut add = |text: &mut String, condition: &str, value| {
             values.push(value);
             text.push_str(&condition.replace("$?", &format!("${}", values.len())));
         };
-        if let Some(domain) = &search.domain {
+        if let Some(domain) = &self.domain {
             let condition = " AND report.id IN (SELECT report FROM outcome WHERE tenant = $1 AND domain = (SELECT id FROM name WHERE text = $?))";
             add(&mut text, condition, domain.into());
         }
-        if let Some(submitter) = &search.submitter {
+        if let Some(submitter) = &self.submitter {
             add(&mut text, " AND submitter.text = $?", submitter.into());
         }
-        if search.failed {
+        if self.failed {
             text.push_str(
                 " AND EXISTS (SELECT 1 FROM outcome WHERE outcome.report = report.id AND outcome.failed > 0)",
             );
         }
-        if let Some(before) = search.before {
+        if let Some(before) = self.before {
             add(&mut text, " AND report.id < $?", before.into());
         }
-        add(&mut text, " ORDER BY report.id DESC LIMIT $?", search.most.into());
+        add(&mut text, " ORDER BY report.id DESC LIMIT $?", self.most.into());
+        (text, values)
+    }
+}
+
+impl Store {
+    /// Returns the reports that match `search`, newest first.
+    pub async fn reports(&self, search: &Search) -> Result<Vec<ListedReport>, StoreError> {
+        let (text, values) = search.statement();
         let mut query = built(text);
         query.values = values;
         query.fetch_all(self).await
@@ -206,5 +213,32 @@ impl FromRow for StoredReport {
         let listed = ListedReport::from_row(row)?;
         let range = DateRange { start: listed.start, end: listed.end };
         Ok(Self { range, packed: row.get()?, signer: row.get()?, listed })
+    }
+}
+
+#[cfg(all(test, not(feature = "postgres")))]
+mod tests {
+    use super::*;
+
+    #[tokio::test]
+    async fn the_newest_reports_are_found_without_sorting_all_of_them() {
+        let (_dir, store) = crate::scratch().await;
+        let all = Search { most: 30, ..Search::default() };
+        let of_sender = Search { submitter: Some("big.example".into()), ..all.clone() };
+        for (search, index) in [
+            (all.clone(), "report_listed"),
+            (Search { before: Some(9), ..all.clone() }, "report_listed"),
+            (Search { failed: true, ..all }, "report_listed"),
+            (Search { before: Some(9), ..of_sender.clone() }, "report_submitter"),
+            (of_sender, "report_submitter"),
+        ] {
+            let (text, values) = search.statement();
+            let mut query = built(format!("EXPLAIN QUERY PLAN {text}"));
+            query.values = values;
+            let rows: Vec<(i64, i64, i64, String)> = query.fetch_all(&store).await.unwrap();
+            let plan: Vec<String> = rows.into_iter().map(|(_, _, _, step)| step).collect();
+            assert!(plan.iter().any(|step| step.contains(index)), "{search:?}: {plan:#?}");
+            assert!(!plan.iter().any(|step| step.contains("ORDER BY")), "{search:?}: {plan:#?}");
+        }
     }
 }

@@ -90,7 +90,7 @@ pub fn hosts(facts: &Facts, seen: &SeenCertificates, bound: f64, now: Timestamp)
         let was_good = row.last.is_none_or(|(day, is_good)| day < probe.day || is_good);
         row.last = Some((probe.day, was_good && probe.bad == 0));
         if !probe.problem.is_empty() {
-            row.last_problem = format!("{} ({})", probe.problem, probe.day.strftime("%Y-%m-%d"));
+            row.last_problem = format!("{} ({})", probe.problem, text::date(&probe.day));
         }
     }
     let mut rows: Vec<HostRow> = rows

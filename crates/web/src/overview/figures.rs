@@ -1,10 +1,8 @@
 //! The verdict about all domains in one sentence, and the figures below it.
 
 use super::OverviewQuery;
-use crate::judge::Urgency;
-use crate::snapshot::{ENDS_SOON, Entry, Group, Snapshot};
+use crate::snapshot::{ENDS_SOON, Group, Snapshot, Totals};
 use crate::text;
-use formats::Mode;
 use jiff::Timestamp;
 
 /// A figure about all domains.
@@ -19,11 +17,8 @@ pub struct Figure {
 }
 
 /// The answer to "is anything wrong?" in one sentence.
-pub fn verdict(domains: &[Entry]) -> String {
-    let count = |is: fn(&Entry) -> bool| domains.iter().filter(|entry| is(entry)).count();
-    let all = domains.len();
-    let (action, risk) = (count(Entry::needs_action), count(|entry| entry.need == Urgency::Failing));
-    let enforced = count(|entry| entry.mode == Some(Mode::Enforce));
+pub fn verdict(totals: &Totals) -> String {
+    let Totals { all, enforced, action, risk, .. } = *totals;
     let of_all = |some: usize| match all {
         1 => "The domain".to_owned(),
         _ if some == all => format!("All {} domains", text::count(all)),
@@ -59,18 +54,9 @@ pub fn lead(group: &Group) -> String {
 
 /// The figures about all domains.
 pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
-    let domains = &snapshot.domains;
     let plain = OverviewQuery::default();
-    let count = |is: fn(&Entry) -> bool| domains.iter().filter(|entry| is(entry)).count();
-    let (all, enforced) = (domains.len(), count(|entry| entry.mode == Some(Mode::Enforce)));
-    let risk = count(|entry| entry.need == Urgency::Failing);
-    let action = count(Entry::needs_action);
-    let since =
-        domains.iter().filter(|entry| entry.mode == Some(Mode::Enforce)).filter_map(|entry| entry.since);
-    let (first, last) = (since.clone().min(), since.max());
-    let (sessions, failed) = domains.iter().fold((0u64, 0u64), |(sessions, failed), entry| {
-        (sessions.saturating_add(entry.sessions()), failed.saturating_add(entry.failed))
-    });
+    let Totals { all, enforced, risk, action, sessions, failed, .. } = snapshot.totals;
+    let (first, last) = (snapshot.totals.first_enforced, snapshot.totals.last_enforced);
     let figure = |label, value, note, class, link| Figure { label, value, note, class, link };
     let state = |state| plain.link(&[("state", state)]);
     let ending_note = format!("within {} days", ENDS_SOON.as_hours() / 24);
@@ -89,8 +75,8 @@ pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
         ),
         figure(
             "In testing",
-            text::count(count(|entry| entry.mode == Some(Mode::Testing))),
-            format!("{} not set up", text::count(count(|entry| entry.mode.is_none()))),
+            text::count(snapshot.totals.testing),
+            format!("{} not set up", text::count(snapshot.totals.unset)),
             "",
             state("testing"),
         ),
@@ -122,7 +108,7 @@ pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
         figure(
             "Certificates ending",
             text::count(snapshot.ending),
-            match domains.iter().any(|entry| entry.certificate_ends.is_some_and(|end| end <= now)) {
+            match snapshot.totals.first_expiry.is_some_and(|end| end <= now) {
                 true => "some have expired".to_owned(),
                 false => ending_note,
             },

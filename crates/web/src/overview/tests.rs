@@ -43,7 +43,7 @@ fn the_verdict_says_whether_anything_is_wrong() {
         (vec![fine("a.example"), waits.clone(), way], "1 of 3 domains needs action"),
         (vec![risk, waits], "All 2 domains need action: mail is at risk for 1"),
     ] {
-        assert_eq!(verdict(&domains), expected);
+        assert_eq!(verdict(&Totals::of(&domains)), expected);
     }
 }
 
@@ -95,6 +95,15 @@ fn domains_are_filtered_by_tag_and_by_risk() {
         tagged("c.example", Urgency::Fine, &[]),
     ];
     let snapshot = Snapshot::of(domains);
+    // The filters and their counts agree.
+    for (state, _) in STATES {
+        let by_state = OverviewQuery { state: state.into(), ..OverviewQuery::default() };
+        assert_eq!(
+            by_state.select(&snapshot).len(),
+            OverviewQuery::count_in(state, &snapshot.totals),
+            "{state}"
+        );
+    }
     let names = |query: OverviewQuery| -> Vec<String> {
         query.select(&snapshot).iter().map(|entry| entry.name.clone()).collect()
     };

@@ -130,7 +130,7 @@ async fn users_list_and_end_their_own_sessions_only() {
 }
 
 /// The code of the app for a secret, at this time.
-fn code(secret: &str, place: &Place) -> String {
+pub(super) fn code(secret: &str, place: &Place) -> String {
     let bytes = data_encoding::BASE32_NOPAD.decode(secret.as_bytes()).unwrap();
     let secret = Secret::new_stack(bytes.try_into().unwrap());
     let totp = Builder::new().with_secret(secret).build().unwrap();
@@ -138,15 +138,19 @@ fn code(secret: &str, place: &Place) -> String {
 }
 
 /// Sets up a second factor; returns the secret and the recovery codes.
-async fn set_up(place: &Place, browser: &mut Browser<'_>) -> (String, Vec<String>) {
+pub(super) async fn set_up(place: &Place, browser: &mut Browser<'_>) -> (String, Vec<String>) {
     let begun = browser.submit("/account", "/account/second-factor/begin", &[("current", PASSWORD)]).await;
     assert_eq!(begun.status, StatusCode::SEE_OTHER, "{}", begun.body);
     let page = browser.get("/account").await;
     let secret: String = page.body.split("?secret=").nth(1).unwrap().split('&').next().unwrap().to_owned();
-    let wrong = browser.submit("/account", "/account/second-factor/confirm", &[("code", "no code")]).await;
-    assert_eq!(wrong.status, StatusCode::UNPROCESSABLE_ENTITY);
-    let form = [("code", &*code(&secret, place))];
-    let confirmed = browser.submit("/account", "/account/second-factor/confirm", &form).await;
+    let mut confirm = async |current: &str, code: &str| {
+        let form = [("current", current), ("code", code)];
+        browser.submit("/account", "/account/second-factor/confirm", &form).await
+    };
+    for (current, code) in [(PASSWORD, "no code"), ("guess", &*code(&secret, place))] {
+        assert_eq!(confirm(current, code).await.status, StatusCode::UNPROCESSABLE_ENTITY);
+    }
+    let confirmed = confirm(PASSWORD, &code(&secret, place)).await;
     let (_, rest) = confirmed.body.split_once("aria-label=\"recovery codes\" tabindex=\"0\">").unwrap();
     let codes = rest.split("</pre>").next().unwrap().lines().map(str::to_owned).collect();
     (secret, codes)
@@ -199,8 +203,8 @@ async fn codes_are_not_guessed_from_many_addresses() {
     let (secret, _) = set_up(&place, &mut bob).await;
     let proof = place.browser("192.0.2.1").sign_in("bob", PASSWORD).await.input("proof");
     let mut judged = 0;
-    for last in 1..40 {
-        let mut thief = place.browser(&format!("192.0.2.{last}"));
+    for third in 1..40 {
+        let mut thief = place.browser(&format!("192.0.{third}.1"));
         let answer = thief.post("/sign-in/code", &[("proof", &proof), ("code", "no code")]).await;
         judged += u32::from(answer.status == StatusCode::UNAUTHORIZED);
     }

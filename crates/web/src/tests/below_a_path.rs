@@ -65,7 +65,9 @@ async fn every_link_of_every_page_stays_below_the_path_whether_the_proxy_removes
         let answer = browser.post(&format!("{kept}{path}"), &form).await;
         assert_eq!(answer.location(), format!("{BASE}/"), "{}", answer.body);
         for value in answer.headers.get_all(SET_COOKIE) {
-            assert!(value.to_str().unwrap().contains("; Path=/tools/sternpost; "), "{value:?}");
+            let value = value.to_str().unwrap();
+            assert!(value.starts_with("__Secure-sternpost"), "{value}");
+            assert!(value.contains("; Path=/tools/sternpost; ") && value.ends_with("; Secure"), "{value}");
         }
         let more = ["/", "/dmarc", "/check", "/quarantine", "/domains/one.example/check", "/account"];
         let seen = crawl(&mut browser, &more, removed).await;

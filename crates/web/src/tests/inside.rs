@@ -74,6 +74,9 @@ async fn the_page_of_a_check_connects_nowhere_until_an_operator_asks() {
     assert_eq!((checked.status, checked.location()), (StatusCode::SEE_OTHER, page), "{}", checked.body);
     let shown = bob.get(page).await;
     assert!(shown.body.contains("Checked on ") && !shown.body.contains("Check now"), "{}", shown.body);
+    for part in ["What senders do with mail for this domain today", "A sender that honors MTA-STS"] {
+        assert!(shown.body.contains(part), "{part}: {}", shown.body);
+    }
     assert!(ada.get(page).await.body.contains("Check now"));
 }
 

@@ -20,14 +20,14 @@ async fn a_stranger_who_fails_all_the_time_keeps_nobody_out() {
     // The owner with a new browser at another address, and with a known browser at the stranger's.
     for mut owner in [place.browser("203.0.113.5"), Browser { address: "192.0.2.66".into(), ..known.clone() }]
     {
-        owner.cookies.remove("sternpost");
+        owner.cookies.remove("__Host-sternpost");
         let answer = owner.sign_in("bob", PASSWORD).await;
         assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/"), "{}", answer.body);
         assert!(owner.is_in().await);
     }
     let mut other_name = place.browser("192.0.2.66");
     other_name.cookies = known.cookies.clone();
-    other_name.cookies.remove("sternpost");
+    other_name.cookies.remove("__Host-sternpost");
     for _ in 0..6 {
         other_name.sign_in("ann", "guess").await;
     }
@@ -85,7 +85,7 @@ async fn cookies_are_for_this_dashboard_only_and_are_replaced_at_each_sign_in() 
     let place = Place::new().await;
     let mut bob = place.user("bob", Role::Reader, "198.51.100.1").await;
     let before = bob.cookies.clone();
-    bob.cookies.insert("sternpost".into(), "chosen-by-mallory".into());
+    bob.cookies.insert("__Host-sternpost".into(), "chosen-by-mallory".into());
     let answer = bob.sign_in("bob", PASSWORD).await;
     for value in answer.headers.get_all(SET_COOKIE) {
         let value = value.to_str().unwrap();
@@ -94,12 +94,12 @@ async fn cookies_are_for_this_dashboard_only_and_are_replaced_at_each_sign_in() 
             "{value}"
         );
     }
-    for name in ["sternpost", "sternpost-browser"] {
+    for name in ["__Host-sternpost", "__Host-sternpost-browser"] {
         assert!(bob.cookies[name] != before[name] && bob.cookies[name] != "chosen-by-mallory", "{name}");
     }
     assert!(place.store.session_user("chosen-by-mallory", place.clock.now()).await.unwrap().is_none());
     // The cookie of a known browser lets nobody in.
-    bob.cookies.remove("sternpost");
+    bob.cookies.remove("__Host-sternpost");
     assert!(!bob.is_in().await);
 }
 

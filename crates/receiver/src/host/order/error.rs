@@ -1,6 +1,7 @@
 //! Why an order failed, and whether the failure counts against the CA's rate limits.
 
 use super::super::authority::AccountError;
+use super::super::ca_http::NoAnswer;
 use super::super::vault::VaultError;
 use instant_acme::Error;
 use store::StoreError;
@@ -37,6 +38,9 @@ pub(super) enum OrderError {
     Invalid(String),
     #[error("the CA's response can't be used: {0}")]
     Chain(String),
+    /// The code that runs the order panicked. The log has the place.
+    #[error("this program failed while it ordered; its log says where")]
+    Panicked,
     #[error(transparent)]
     Store(#[from] StoreError),
 }
@@ -54,13 +58,24 @@ impl OrderError {
             Self::Refused(each) => each.iter().all(|(_, error)| error.costs_nothing()),
             // The order at the CA stays open, and the zone was changed.
             Self::Record(_) | Self::Time(_) => false,
-            Self::Invalid(_) | Self::Chain(_) | Self::Store(_) | Self::Vault(_) => false,
+            Self::Invalid(_) | Self::Chain(_) | Self::Panicked | Self::Store(_) | Self::Vault(_) => false,
         }
     }
 
     /// True when another CA would fail as well.
     pub fn is_about_the_host(&self) -> bool {
-        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Record(_) | Self::Time(_) | Self::Store(_))
+        matches!(self, Self::Invalid(_) | Self::NotHere(_) | Self::Record(_) | Self::Store(_))
+    }
+
+    /// True when the CA takes no orders for a while: it reported a rate limit, or gave no answer in time.
+    pub fn is_a_reason_to_pause(&self) -> bool {
+        match self {
+            Self::Slow(_) => true,
+            Self::Acme(Error::Other(error)) | Self::Account(AccountError::Acme(Error::Other(error))) => {
+                error.is::<NoAnswer>()
+            }
+            _ => self.is(RATE_LIMITED),
+        }
     }
 
     /// Whether the CA reported this problem type.
@@ -155,5 +170,26 @@ mod tests {
         }
         // A cause that is in the message already is not repeated, and one that is not known gets no advice.
         assert_eq!(told(&["can't connect: refused", "refused"]), "can't connect: refused");
+    }
+
+    fn silent() -> OrderError {
+        OrderError::Acme(Error::Other(Box::new(NoAnswer)))
+    }
+
+    #[test]
+    fn a_ca_that_hangs_is_paused_and_the_next_one_is_asked() {
+        for error in [
+            silent(),
+            OrderError::Slow(60),
+            OrderError::Account(AccountError::Acme(Error::Other(Box::new(NoAnswer)))),
+        ] {
+            assert!(error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
+            assert!(error.costs_nothing());
+        }
+        for error in [OrderError::Time(600), OrderError::Panicked, OrderError::Chain("x".into())] {
+            assert!(!error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
+            assert!(!error.costs_nothing());
+        }
+        assert!(OrderError::Invalid("x".into()).is_about_the_host());
     }
 }

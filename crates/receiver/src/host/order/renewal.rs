@@ -6,24 +6,27 @@ use super::error::OrderError;
 use super::{Orders, identifier, validity};
 use crate::host::authority::CaClient;
 use formats::DomainName;
-use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
+use futures_util::{FutureExt, StreamExt};
 use jiff::{SignedDuration, Timestamp};
 use net::BoxFuture;
 use net::clock::later;
+use std::panic::AssertUnwindSafe;
 use std::time::Duration;
 use store::StoreError;
 use store::certificate_orders::{RenewalInfo, RenewalQuestion};
+use store::hosting::LONGEST_ASK;
 use tokio::time::timeout;
 
 /// Time until a CA is asked again when it does not say, or does not answer.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(6);
 /// The shortest time until a CA is asked again, whatever it says (RFC 9773 §4.3).
 const SHORTEST_ASK: SignedDuration = SignedDuration::from_mins(1);
-/// The longest time until a CA is asked again, whatever it says (RFC 9773 §4.3).
-const LONGEST_ASK: SignedDuration = SignedDuration::from_hours(24);
 /// Time limit for one answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
+/// How long a certificate is kept at least, if a sixth of its life is not less, unless the CA changes the window that it
+/// suggested. A CA that wants every new certificate replaced at once would otherwise be sent orders without an end.
+const SHORTEST_USE: SignedDuration = SignedDuration::from_hours(48);
 /// Questions in one round.
 const ASK_BATCH: u32 = 64;
 
@@ -43,19 +46,23 @@ pub(super) fn moment(
     if end <= start {
         return None;
     }
+    let life = validity.1.duration_since(validity.0).max(SignedDuration::ZERO);
+    let earliest = match known {
+        Some(other) if other != window => validity.0,
+        _ => later(validity.0, (life / 6).min(SHORTEST_USE)),
+    };
     // All certificates of a mass revocation are due at once; the pace of orders spreads them.
     if end <= now {
-        return Some(now);
+        return Some(now.max(earliest));
     }
     if known == Some(window) {
         return None;
     }
     let length = end.duration_since(start);
     let into = SignedDuration::from_secs((length.as_secs_f64() * fraction.clamp(0.0, 1.0)) as i64);
-    let life = validity.1.duration_since(validity.0).max(SignedDuration::ZERO);
     // A window that leaves no time for retries is not kept to.
     let latest = later(validity.0, life / 6 * 5);
-    Some(later(start, into).min(latest).max(now))
+    Some(later(start, into).min(latest).max(now).max(earliest))
 }
 
 /// The time until the next question, from the CA's `Retry-After`.
@@ -142,11 +149,15 @@ impl Orders {
         let Some(id) = identifier(chain) else {
             return Err(OrderError::Chain("it has no authority key identifier".to_owned()));
         };
-        let answer = timeout(ASK_TIMEOUT, async {
+        let answer = AssertUnwindSafe(async {
             let account = ca.account(&self.store, &self.vault, self.clock.now()).await?;
             Ok::<_, OrderError>(account.renewal_info(&id).await?)
         });
-        let (info, wait) = answer.await.map_err(|_| OrderError::Slow(ASK_TIMEOUT.as_secs()))??;
+        let answer = timeout(ASK_TIMEOUT, answer.catch_unwind()).await;
+        let (info, wait) = match answer {
+            Ok(ended) => ended.unwrap_or(Err(OrderError::Panicked))?,
+            Err(_) => return Err(OrderError::Slow(ASK_TIMEOUT.as_secs())),
+        };
         let at =
             |second| Timestamp::from_second(second).map_err(|error| OrderError::Chain(error.to_string()));
         let window = &info.suggested_window;
@@ -211,10 +222,22 @@ mod tests {
     #[test]
     fn a_window_in_the_past_means_now_and_no_window_is_kept_past_the_life_of_the_certificate() {
         assert_eq!(chosen((-2, -1), Some((1440, 1488)), 10, 0.9), Some(10));
-        assert_eq!(chosen((-2, -1), Some((-2, -1)), 10, 0.9), Some(10), "again after a failed order");
+        assert_eq!(chosen((-2, -1), Some((-2, -1)), 100, 0.9), Some(100), "again after a failed order");
         assert_eq!(chosen((1488, 1440), None, 10, 0.5), None, "the end is before the start");
         assert_eq!(chosen((1440, 1440), None, 10, 0.5), None);
         assert_eq!(chosen((9000, 9048), None, 10, 0.5), Some(LIFE / 6 * 5));
+    }
+
+    #[test]
+    fn a_ca_that_wants_every_certificate_replaced_at_once_gets_an_order_every_other_day() {
+        for window in [(-2, -1), (10, 11)] {
+            assert_eq!(chosen(window, None, 10, 0.0), Some(48));
+            assert_eq!(chosen(window, Some(window), 10, 0.0), if window.1 <= 10 { Some(48) } else { None });
+        }
+        // A certificate of six days: a day.
+        let times = |(start, end)| (at(start), at(end));
+        let moment = moment(times((-2, -1)), None, (at(0), at(6 * 24)), at(1), 0.0).unwrap();
+        assert_eq!(moment, at(24));
     }
 
     #[test]

@@ -15,6 +15,8 @@ use store::hosting::Due;
 const ORDERS_AT_ONCE: usize = 16;
 /// The maximum number of them whose last order failed.
 const RETRIES_AT_ONCE: usize = 4;
+/// Time between two looks for times that were planned by a wrong clock.
+const CORRECTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// Time between two checks for certificates that are due.
 const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
 
@@ -76,7 +78,9 @@ impl Orders {
     /// Orders certificates when they are due, until it is dropped.
     pub async fn run(&self) {
         let (mut running, mut is_held) = (Running::default(), false);
+        let mut corrected_at = None;
         loop {
+            self.correct_plans(&mut corrected_at).await;
             let tick = self.tick(&mut running, &mut is_held).await;
             if let Err(error) = tick {
                 tracing::error!("certificates can't be ordered: the store fails: {error}");
@@ -93,6 +97,22 @@ impl Orders {
                     }
                 }
             }
+        }
+    }
+
+    /// At the start and once an hour, makes orders due that were planned by a clock that was ahead.
+    async fn correct_plans(&self, last: &mut Option<Duration>) {
+        let elapsed = self.clock.elapsed();
+        if last.is_some_and(|last| elapsed.saturating_sub(last) < CORRECTION_INTERVAL) {
+            return;
+        }
+        *last = Some(elapsed);
+        match self.store.correct_certificate_plans(self.clock.now()).await {
+            Ok(0) => {}
+            Ok(count) => tracing::warn!(
+                "the orders of {count} certificates were planned while the clock was ahead, and are due now"
+            ),
+            Err(error) => tracing::error!("the times of certificate orders can't be corrected: {error}"),
         }
     }
 

@@ -59,11 +59,13 @@ pub enum AlertKind {
     DecisionNeeded,
     /// The last checks of the domain failed or did not end in time, so its other alerts are those of an earlier check.
     CheckFailed,
+    /// The domain is no longer configured, although senders may hold its policy.
+    Unconfigured,
 }
 
 impl AlertKind {
     /// All kinds that a check of a domain raises.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::MxUncovered,
         Self::PolicyUnserved,
         Self::RecordGone,
@@ -75,6 +77,7 @@ impl AlertKind {
         Self::Silence,
         Self::DecisionNeeded,
         Self::CheckFailed,
+        Self::Unconfigured,
     ];
 }
 
@@ -93,6 +96,7 @@ impl fmt::Display for AlertKind {
             Self::QuarantineFull => "quarantine-full",
             Self::DecisionNeeded => "decision-needed",
             Self::CheckFailed => "check-failed",
+            Self::Unconfigured => "unconfigured",
         })
     }
 }

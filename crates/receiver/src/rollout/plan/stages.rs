@@ -2,7 +2,7 @@
 //! which the evidence is sufficient when the gate is reached.
 
 use super::super::desired::{DesiredState, PolicyHostAt};
-use super::super::observed::ObservedState;
+use super::super::observed::{NoMailHosts, ObservedState};
 use super::super::outside::Outside;
 use super::super::state::RolloutState;
 use super::{Permit, PlannedStep, Step, WaitReason, next};
@@ -23,6 +23,8 @@ pub enum Stage {
     Blocked(Vec<DomainName>),
     /// The end of the plan: the policy file would have this many bytes, more than senders read.
     TooLarge(usize),
+    /// The end of the plan: no mail can be delivered to the domain.
+    NoMailHosts(NoMailHosts),
 }
 
 /// Maximum number of stages. A longer plan would never end, which the model check in docs/safety.md rules out.
@@ -51,6 +53,10 @@ pub fn plan(
             }
             PlannedStep::TooLarge(size) => {
                 stages.push(Stage::TooLarge(size));
+                break;
+            }
+            PlannedStep::NoMailHosts(why) => {
+                stages.push(Stage::NoMailHosts(why));
                 break;
             }
             PlannedStep::Gate => {

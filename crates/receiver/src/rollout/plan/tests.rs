@@ -80,6 +80,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
         Stage::Evidence => "evidence".to_owned(),
         Stage::Blocked(_) => "blocked".to_owned(),
         Stage::TooLarge(_) => "too large".to_owned(),
+        Stage::NoMailHosts(_) => "no mail hosts".to_owned(),
     };
     stages.iter().map(word).collect()
 }
@@ -281,6 +282,29 @@ fn an_mx_host_that_no_policy_can_name_blocks_the_plan_unless_a_wildcard_matches_
     assert_eq!(all(Mode::Enforce, &[], &rollout)[1..], blocked);
 }
 
+#[test]
+fn a_domain_that_receives_no_mail_is_not_called_done_and_nothing_is_published_for_it() {
+    let without = |why| ObservedState { unmailed: Some(why), ..seen(&[]) };
+    let of = |mode, mx: &[&str], rollout: &RolloutState, seen: &ObservedState| {
+        next(&wanted(mode, mx), rollout, seen, Permit::Testing, now())
+    };
+    let new = RolloutState::default();
+    for why in
+        [NoMailHosts::NoSuchName, NoMailHosts::NoRecords, NoMailHosts::NullMx, NoMailHosts::InvalidHosts]
+    {
+        let seen = without(why);
+        assert_eq!(of(Mode::Enforce, &[], &new, &seen), PlannedStep::NoMailHosts(why));
+        assert_eq!(stages_of(&wanted(Mode::Enforce, &[]), &new, &seen), [Stage::NoMailHosts(why)]);
+        // A policy that senders may hold is kept and retired as before.
+        let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+        assert!(matches!(of(Mode::Enforce, &[], &rollout, &seen), PlannedStep::Do(_)));
+        assert!(!matches!(of(Mode::None, &[], &rollout, &seen), PlannedStep::NoMailHosts(_)));
+        // Listed hosts are published later, but not in a domain that does not exist.
+        let listed = of(Mode::Enforce, &["mx1.a.example"], &new, &seen);
+        assert_eq!(listed == PlannedStep::NoMailHosts(why), why == NoMailHosts::NoSuchName);
+    }
+}
+
 /// Host names of MX records: also those that a policy can't name.
 fn hosts() -> impl Strategy<Value = Vec<DomainName>> {
     let host = "[a-z0-9_]{1,4}(-[a-z0-9_]{1,3})?(\\.[a-z0-9_]{1,4}){1,3}";
@@ -404,4 +428,72 @@ fn a_policy_that_senders_would_not_read_is_not_published() {
     let parent = seen.mx[0].parent().unwrap();
     let covered = wanted(Mode::Testing, &[&format!("*.{parent}")]);
     assert_eq!(words(&stages_of(&covered, &RolloutState::default(), &seen)).len(), 2);
+}
+
+#[test]
+fn an_id_that_is_not_known_stands_for_a_policy_that_senders_may_hold() {
+    // A backup from before the second MX host was added was restored: DNS has the host and a later id.
+    let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let wanted = wanted(Mode::Enforce, &["mx3.a.example"]);
+    seen.mx.push(domain("mx2.a.example"));
+    seen.record = Some(PolicyId::parse("20261101000000").unwrap());
+    rollout.observe(&wanted, &seen, after(10));
+    let unknown = rollout.promises.first().unwrap().clone();
+    assert_eq!((unknown.mode, unknown.max_age, unknown.until), (Mode::Enforce, 604_800, Some(after(10))));
+    assert!(unknown.names(&domain("mx2.a.example")) && !unknown.names(&domain("mx3.a.example")));
+    assert!(rollout.newest().is_some_and(|newest| !newest.names(&domain("mx2.a.example"))));
+    // A second look does not lengthen it, and the newest policy is announced under an id of its own.
+    let once = rollout.clone();
+    rollout.observe(&wanted, &seen, after(20));
+    assert_eq!(rollout.promises, once.promises);
+    let words = words(&stages_of(&wanted, &rollout, &seen));
+    assert_eq!(words[..2], ["serve enforce mx3.a.example mx1.a.example mx2.a.example", "announce"]);
+    assert!(words[2].starts_with("wait "), "{words:?}");
+    // Ids that the planner chose or knows are no such ids, nor is one from before.
+    for known in ["20260101000000", "20251201000000"] {
+        let (mut rollout, mut seen) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
+        seen.record = Some(PolicyId::parse(known).unwrap());
+        rollout.observe(&wanted, &seen, after(10));
+        assert_eq!(rollout.promises.len(), 1, "{known}");
+    }
+    let chosen = PolicyId::parse("20261101000000").unwrap();
+    for is_abandoned in [false, true] {
+        let (mut rollout, mut seen) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
+        rollout.offer(&chosen);
+        if is_abandoned {
+            rollout.intend(&Policy::new(Mode::Testing, 601, vec![pattern("mx1.a.example")]).unwrap());
+        }
+        seen.record = Some(chosen.clone());
+        rollout.observe(&wanted, &seen, after(10));
+        assert!(rollout.promises.iter().all(|published| published.mode == Mode::Testing), "{is_abandoned}");
+    }
+}
+
+#[test]
+fn an_approval_is_for_the_mx_hosts_that_were_in_testing() {
+    let hosts = ["mx1.a.example", "mx2.a.example"];
+    for (now_seen, listed, lapses) in [
+        (&hosts[..], &["*.a.example"][..], true),
+        (&hosts[..1], &["mx1.a.example"][..], false),
+        (&hosts[..2], &["mx1.a.example", "mx2.a.example"][..], false),
+        (&["mx3.a.example"][..], &["mx1.a.example"][..], true),
+        (&hosts[..1], &["mx1.a.example", "mx3.a.example"][..], true),
+    ] {
+        let (mut rollout, mut seen) = existing(Mode::Testing, 600, &hosts, &hosts);
+        assert!(rollout.approve(now()));
+        let wanted = wanted(Mode::Enforce, listed);
+        seen.mx = now_seen.iter().map(|host| domain(host)).collect();
+        rollout.observe(&wanted, &seen, after(10));
+        assert_eq!(
+            (rollout.approved.is_none(), rollout.is_lapsed),
+            (lapses, lapses),
+            "{now_seen:?} {listed:?}"
+        );
+        // Another approval counts for the hosts of now.
+        rollout.intend(&Policy::new(Mode::Testing, 600, wanted.mx.clone()).unwrap());
+        assert!(rollout.approve(after(20)) && !rollout.is_lapsed);
+        rollout.hold();
+        assert!(!rollout.approve(after(30)) && rollout.approved.is_none());
+        assert!(rollout.forbids(Mode::Enforce) && !rollout.forbids(Mode::Testing));
+    }
 }

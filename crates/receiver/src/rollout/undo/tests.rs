@@ -6,6 +6,7 @@ use super::*;
 use crate::domain::DomainSpec;
 use crate::publish::{DnsPublisher, PublishError};
 use crate::rollout::Hosting;
+use crate::rollout::orders::{Order, Orders};
 use formats::MxPattern;
 use jiff::SignedDuration;
 use net::clock::Clock;
@@ -35,6 +36,8 @@ enum Fate {
     CutAtTheBeginning,
     /// Another program has changed the records.
     Conflict,
+    /// The answer of the server refuses the change.
+    Refused,
 }
 
 /// The zone, the policy hosts and the clock.
@@ -167,6 +170,27 @@ impl PolicyHosts for World {
 /// The publisher of the world's records.
 struct Zone(Arc<World>);
 
+/// As [`Zone`], for changes that are made completely or not at all.
+struct WholeZone(Zone);
+
+impl DnsPublisher for WholeZone {
+    fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>> {
+        self.0.read(change)
+    }
+
+    fn put<'a>(
+        &'a self,
+        change: &'a Change,
+        expected: &'a Previous,
+    ) -> BoxFuture<'a, Result<(), PublishError>> {
+        self.0.put(change, expected)
+    }
+
+    fn is_whole(&self) -> bool {
+        true
+    }
+}
+
 impl Zone {
     fn make(&self, change: &Change) -> Result<Fate, PublishError> {
         let fate = std::mem::replace(&mut *self.0.fate.lock().unwrap(), Fate::Made);
@@ -175,6 +199,10 @@ impl Zone {
             Fate::Conflict => {
                 let error = PublishError::new(&change.name, "another program changed it");
                 return Err(PublishError { is_conflict: true, ..error });
+            }
+            Fate::Refused => {
+                let error = PublishError::new(&change.name, "the key has a different secret");
+                return Err(PublishError { is_unmade: true, ..error });
             }
             Fate::CutInTwo => drop(records.remove(&change.name)),
             Fate::CutAtTheBeginning => {}
@@ -406,6 +434,139 @@ async fn a_change_that_was_cut_off_is_put_back_or_finished_by_the_next_run() {
         assert_eq!(stage.world.address(), [IpAddr::from(NEW)]);
         assert_eq!(stage.journal().await.contains("that was cut off at"), fate == Fate::CutInTwo);
     }
+}
+
+impl Stage {
+    /// A change of the policy host's name that was cut off.
+    async fn cut_off(before: Option<&Records>, fate: Fate) -> Self {
+        let stage = Self::new().await;
+        if let Some(before) = before {
+            stage.world.records.lock().unwrap().insert(name("mta-sts.a.example"), before.clone());
+        }
+        *stage.world.fate.lock().unwrap() = fate;
+        run_until_killed(&stage, Mode::Testing).await;
+        stage
+    }
+
+    fn set(&self, label: &str, records: Option<Records>) {
+        let name = name("a.example").below(label).unwrap();
+        let mut all = self.world.records.lock().unwrap();
+        match records {
+            Some(records) => drop(all.insert(name, records)),
+            None => drop(all.remove(&name)),
+        }
+    }
+
+    async fn states(&self) -> Vec<ChangeState> {
+        let all = self.applier.store.record_changes::<RecordedChange>(&name("a.example")).await.unwrap();
+        all.into_iter().map(|stored| stored.state).collect()
+    }
+}
+
+#[tokio::test]
+async fn records_that_others_published_after_a_change_was_cut_off_are_left_alone() {
+    let at = |last: u8| Records::Place(PolicyHostAt::Addresses(vec![[127, 0, 0, last].into()]));
+    let alias = |target: &str| Records::Place(PolicyHostAt::Alias(name(target)));
+    let mixed = Records::Place(PolicyHostAt::Addresses(vec![OLD.into(), [127, 0, 0, 66].into()]));
+    for before in [None, Some(at(7)), Some(alias("old.example"))] {
+        for fate in [Fate::CutAtTheBeginning, Fate::CutInTwo, Fate::CutAtTheEnd] {
+            for foreign in [at(66), alias("elsewhere.example"), mixed.clone()] {
+                let stage = Stage::cut_off(before.as_ref(), fate).await;
+                stage.set("mta-sts", Some(foreign.clone()));
+                let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+                assert!(done.len() == 1 && done[0].contains("others have changed the records"), "{done:?}");
+                assert_eq!(stage.record("mta-sts"), Some(foreign));
+                assert_eq!(stage.states().await, [ChangeState::Unmade]);
+                assert!(stage.journal().await.contains("was left as it is"));
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn of_changes_that_are_whole_no_part_is_put_back_and_none_is_looked_after_by_hand() {
+    let old = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
+    let mut stage = Stage::cut_off(Some(&old), Fate::CutAtTheBeginning).await;
+    stage.applier.publisher = Some(Arc::new(WholeZone(Zone(stage.world.clone()))));
+    // The operator has removed the address.
+    stage.set("mta-sts", None);
+    let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+    assert!(done[0].contains("others have removed the records"), "{done:?}");
+    assert_eq!((stage.record("mta-sts"), stage.states().await), (None, vec![ChangeState::Unmade]));
+    // With `dns = "manual"`, everything that is there is the operator's.
+    let mut stage = Stage::cut_off(Some(&old), Fate::CutInTwo).await;
+    stage.applier.publisher = None;
+    let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+    assert!(done[0].contains("the operator changes the records now"), "{done:?}");
+    assert_eq!((stage.record("mta-sts"), stage.states().await), (None, vec![ChangeState::Unmade]));
+}
+
+#[tokio::test]
+async fn a_change_that_an_answer_refuses_has_not_begun() {
+    let stage = Stage::new().await;
+    *stage.world.fate.lock().unwrap() = Fate::Refused;
+    let run = stage.applier.run(&wanted(Mode::Testing), Permit::Testing, Verification::Defer).await;
+    assert!(run.unwrap_err().to_string().contains("different secret"));
+    assert_eq!(stage.states().await, [ChangeState::Unmade]);
+    // Weeks later, there is a record of the operator.
+    let theirs = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
+    stage.set("mta-sts", Some(theirs.clone()));
+    assert!(stage.applier.recover(&wanted(Mode::Testing)).await.unwrap().is_empty());
+    assert_eq!(stage.record("mta-sts"), Some(theirs));
+}
+
+#[tokio::test]
+async fn old_records_that_can_not_be_published_again_are_left_to_the_plan() {
+    let stage = Stage::new().await;
+    let line = |id: u8| format!("_mta-sts.a.example. 60 IN TXT \"v=STSv1; id={id};\"");
+    let change = RecordedChange {
+        name: name("_mta-sts.a.example"),
+        before: Previous { lines: vec![line(1), line(2)], records: None },
+        after: Records::Txt("v=STSv1; id=3;".to_owned()),
+        policy: None,
+    };
+    stage
+        .applier
+        .store
+        .begin_record_change(&name("a.example"), stage.applier.clock.now(), &change)
+        .await
+        .unwrap();
+    stage.set("_mta-sts", Some(Records::Txt("v=STSv1; id=2;".to_owned())));
+    stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+    // The policy of id 3 may not be served any more.
+    assert_eq!(stage.record("_mta-sts"), Some(Records::Txt("v=STSv1; id=2;".to_owned())));
+    assert_eq!(stage.states().await, [ChangeState::Unmade]);
+}
+
+#[tokio::test]
+async fn a_plan_ends_by_its_time_and_where_its_orders_end() {
+    struct Ends(Mutex<u32>);
+    impl Orders for Ends {
+        fn current(&self) -> BoxFuture<'_, Result<Order, ApplyError>> {
+            let mut left = self.0.lock().unwrap();
+            let order = Order { wanted: wanted(Mode::Testing), permit: Permit::Testing };
+            let is_over = *left == 0;
+            *left = left.saturating_sub(1);
+            let over = ApplyError::Stopped("another process".to_owned());
+            Box::pin(std::future::ready(if is_over { Err(over) } else { Ok(order) }))
+        }
+    }
+    // Each number of questions: before recovery, before the step is chosen, and before it begins.
+    for (questions, steps) in [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2)] {
+        let stage = Stage::new().await;
+        let orders = Ends(Mutex::new(questions));
+        let error = stage.applier.run_ordered(&orders, Verification::Defer, None).await.unwrap_err();
+        assert!(matches!(error, ApplyError::Stopped(_)), "{error}");
+        let begun = usize::from(stage.record("mta-sts").is_some())
+            + usize::from(stage.world.files.lock().unwrap().contains_key(&IpAddr::from(NEW)));
+        assert_eq!(begun, steps, "{questions}");
+    }
+    let stage = Stage::new().await;
+    let orders = Ends(Mutex::new(100));
+    let error =
+        stage.applier.run_ordered(&orders, Verification::Defer, Some(Duration::ZERO)).await.unwrap_err();
+    assert!(matches!(error, ApplyError::Deadline(_)), "{error}");
+    assert!(stage.world.puts.lock().unwrap().is_empty());
 }
 
 #[tokio::test]

@@ -5,11 +5,11 @@ use check::{Examination, Known, Previous};
 use config::Config;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
-use operations::RolloutContext;
 use operations::world::World;
+use operations::{RolloutContext, open_store};
 use receiver::rollout::gate::Gate;
+use std::path::Path;
 use std::sync::Arc;
-use store::Store;
 
 /// Access to the store, if there is one.
 pub struct Memory {
@@ -23,8 +23,8 @@ const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
 impl Memory {
     /// Opens the store if its file exists. A check never creates a store, and continues without one that fails to open.
     pub async fn open(config: Config, world: Arc<World>) -> Self {
-        let context = match config.store.is_file() {
-            true => match Store::open(&config.store).await {
+        let context = match config.store.file().is_none_or(Path::is_file) {
+            true => match open_store(&config).await {
                 Ok(store) => RolloutContext::at(config, store, world.clone()).await.ok(),
                 Err(_) => None,
             },
@@ -67,7 +67,12 @@ async fn gate(context: &RolloutContext, domain: &DomainName) -> Option<(bool, St
     let rollout = context.rollout(domain).await.ok()?;
     rollout.mode.filter(|known| known.mode == Mode::Testing)?;
     let (_, gate) = context.gate(domain, &rollout).await.ok()?;
-    Some((gate == Gate::Ready, gate.to_string()))
+    let why = match &gate {
+        Gate::Ready => "the reports and probes are sufficient".to_owned(),
+        Gate::NotYet(reasons) => reasons.join("; "),
+        Gate::Ask(_) => gate.to_string(),
+    };
+    Some((gate == Gate::Ready, why))
 }
 
 /// The day of the last report, if any. The outer `None` means that this installation has no report inbox.

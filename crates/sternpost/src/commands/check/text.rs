@@ -67,12 +67,14 @@ fn counts(seen: &Examination, shown: usize, took: Duration, verbose: bool) -> St
 fn sender(view: &SenderView, is_alike: bool) -> String {
     let name = match view.sender {
         Sender::Strict => "honors MTA-STS",
-        Sender::Testing => "tests policies",
-        Sender::Dane => "uses DANE",
+        Sender::Testing => "only reports",
+        Sender::Dane => "DANE and MTA-STS",
         Sender::Plain => "any other",
     };
     let mut out = format!("  {name:<16} {}\n", view.summary);
-    for host in view.hosts.iter().filter(|_| !is_alike) {
+    // Where nothing is known about a kind of sender, the hosts were not tried for it.
+    let is_unknown = view.summary.starts_with("unknown");
+    for host in view.hosts.iter().filter(|_| !is_alike && !is_unknown) {
         let mark = match host.outcome {
             Outcome::Verified => marks().fine,
             Outcome::Encrypted | Outcome::Clear => marks().warning,

@@ -63,6 +63,17 @@ fn process_with(socket: &str) -> Option<(u32, String)> {
     })
 }
 
+/// Whether a process has a file open. Also true if this user may not see what it has open.
+pub fn has_open(process: u32, file: &Path) -> bool {
+    let Ok(file) = file.canonicalize() else { return false };
+    match std::fs::read_dir(format!("/proc/{process}/fd")) {
+        Ok(open) => {
+            open.flatten().any(|entry| std::fs::read_link(entry.path()).is_ok_and(|target| target == file))
+        }
+        Err(_) => true,
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;

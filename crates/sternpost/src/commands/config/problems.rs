@@ -1,14 +1,22 @@
 //! What `sternpost config check` finds beyond the text of the file: addresses that can't be bound together or are in use,
 //! ports that need a capability, folders that are missing, and files with secrets that all users can read.
 
-use super::ports::user_of;
+use super::ports::{has_open, user_of};
+use super::service_user::ServiceUser;
 use super::socket_units::{self, Mismatch};
 use crate::terminal::marks;
 use config::Config;
+use config::failure::Failure;
 use nix::errno::Errno;
+use nix::unistd::geteuid;
+use operations::unconfigured::Unconfigured;
+use operations::world::World;
+use operations::{RolloutContext, access};
 use sender::serve::listen::{Address, Listener, SocketFileOptions};
 use std::io;
 use std::path::Path;
+use std::sync::Arc;
+use store::{Access, Store};
 
 /// Whether `sternpost serve` starts with what was found.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -62,13 +70,48 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
     let addresses: Vec<Address> = listening.iter().map(|one| one.address.clone()).collect();
     for one in listening.iter().filter(|_| is_free_of_collisions) {
         found.extend(match &one.address {
-            Address::Tcp(_) => of_port(one.key, &one.address, &addresses).await,
+            Address::Tcp(_) => of_port(one.key, &one.address, &addresses, config.store.file()).await,
             Address::Unix(path) => of_folder(one.key, path),
             Address::Systemd(_) => None,
         });
     }
-    found.extend(of_folder("store", &config.store));
+    found.extend(config.store.file().and_then(|file| of_folder("store", file)));
+    // A folder that several keys need is reported once.
+    let mut told = Vec::new();
+    found.retain(|problem| {
+        let about = problem.what.split_once(": ").map_or("", |(_, about)| about).to_owned();
+        let is_new = !told.contains(&about);
+        let is_folder = about.ends_with("does not exist");
+        told.push(about);
+        is_new || !is_folder
+    });
+    let place = config.store.file().unwrap_or(&config.state_folder);
+    if let Some(service) = ServiceUser::find(place, Path::new("/")) {
+        let lacks = service.lacks(config, &listening);
+        found.extend(lacks.into_iter().map(|(what, remedy)| Problem::error(what, remedy)));
+    }
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
+    found
+}
+
+/// Domains of the store that the file no longer has, although senders may hold a policy of them. Nothing if there is no store,
+/// or if it can't be opened as it is: `sternpost serve` says why.
+pub async fn unconfigured(config: &Config) -> Vec<Problem> {
+    if config.store.file().is_some_and(|file| !file.is_file()) {
+        return Vec::new();
+    }
+    // The server migrates a PostgreSQL database, or the operator does; a check does not.
+    let access = Access { may_migrate: false, ..access(config) };
+    let (Ok(store), Ok(world)) = (Store::connect(&config.store, &access).await, World::new(config)) else {
+        return Vec::new();
+    };
+    let context = RolloutContext::at(config.clone(), store, Arc::new(world)).await;
+    let Ok(context) = context else { return Vec::new() };
+    let warning = |missed: &Unconfigured| {
+        Problem::warning(format!("{}: {}", missed.what(), missed.consequence()), missed.remedy())
+    };
+    let found = context.unconfigured.iter().map(warning).collect();
+    context.store.close().await;
     found
 }
 
@@ -106,6 +149,7 @@ fn of_text(config: &Config) -> Vec<Problem> {
     let mut found: Vec<Problem> =
         config.warnings.iter().map(|what| Problem::warning(what.clone(), newer)).collect();
     found.extend(exposed_secrets(config));
+    found.extend(undeclared_proxy(config));
     found.extend(config.without_ipv4().iter().map(|(one, by)| {
         let what = format!(
             "{}: {} accepts IPv6 only, since {} has {}; clients with IPv4 alone can't connect",
@@ -114,6 +158,19 @@ fn of_text(config: &Config) -> Vec<Problem> {
         Problem::warning(what, "Give one of them another port, or add an IPv4 address.")
     }));
     found
+}
+
+/// The problem of a dashboard whose clients all look like one: something in front of it must serve the HTTPS of its URL.
+fn undeclared_proxy(config: &Config) -> Option<Problem> {
+    let dashboard = config.dashboard.as_ref()?;
+    let is_undeclared =
+        dashboard.url.starts_with("https://") && dashboard.certificate.is_none() && !dashboard.behind_proxy;
+    is_undeclared.then(|| {
+        Problem::warning(
+            "dashboard.url begins with https://, but neither a certificate nor behind_proxy is set: a proxy in front would be the only client, so that one stranger's failed sign-ins count for everybody".to_owned(),
+            "Set behind_proxy = true in [dashboard], and let the proxy set X-Forwarded-For.",
+        )
+    })
 }
 
 /// The files with secrets that all users of the machine can read or change.
@@ -130,12 +187,12 @@ pub fn exposed_secrets(config: &Config) -> Vec<Problem> {
 }
 
 /// The problem of a TCP address, which is bound as `serve` binds it beside `all`.
-async fn of_port(key: &str, address: &Address, all: &[Address]) -> Option<Problem> {
+async fn of_port(key: &str, address: &Address, all: &[Address], store: Option<&Path>) -> Option<Problem> {
     let bound = Listener::bind_beside(address, SocketFileOptions::default(), all).await;
     let error = bound.err()?;
     let Address::Tcp(tcp) = address else { return None };
     match error.raw_os_error().map(Errno::from_raw) {
-        Some(Errno::EADDRINUSE) => in_use(key, address, user_of(*tcp, address.leaves_ipv4_to(all))),
+        Some(Errno::EADDRINUSE) => in_use(key, address, user_of(*tcp, address.leaves_ipv4_to(all)), store),
         Some(Errno::EACCES) => Some(Problem::warning(
             format!("{key}: this user may not listen on {address}"),
             "Ports below 1024 need root or CAP_NET_BIND_SERVICE. Under systemd, use a socket unit (\"systemd:NAME\"), or add to the service\n  AmbientCapabilities=CAP_NET_BIND_SERVICE\n  CapabilityBoundingSet=CAP_NET_BIND_SERVICE\n  PrivateUsers=no",
@@ -156,10 +213,26 @@ async fn of_port(key: &str, address: &Address, all: &[Address]) -> Option<Proble
     }
 }
 
-/// The problem of a port that another process listens on; `None` if that is the running Sternpost.
-fn in_use(key: &str, address: &Address, user: Option<(u32, String)>) -> Option<Problem> {
+/// The problem of a port that another process listens on; `None` if that is the running Sternpost. With PostgreSQL every
+/// Sternpost may be that one: its process has no file of the store open.
+fn in_use(
+    key: &str,
+    address: &Address,
+    user: Option<(u32, String)>,
+    store: Option<&Path>,
+) -> Option<Problem> {
     match user {
-        Some((_, name)) if name == "sternpost" => None,
+        Some((process, name)) if name == "sternpost" => {
+            match store.is_none_or(|store| has_open(process, store)) {
+                true => None,
+                false => Some(Problem::error(
+                    format!(
+                        "{key}: {address} is in use by another Sternpost (process {process}), which has another store"
+                    ),
+                    "It runs with another configuration. Stop one of them, or choose another address.",
+                )),
+            }
+        }
         Some((1, name)) => Some(Problem::warning(
             format!("{key}: {address} is in use by {name}, which may be a socket unit"),
             format!(
@@ -177,6 +250,49 @@ fn in_use(key: &str, address: &Address, user: Option<(u32, String)>) -> Option<P
     }
 }
 
+/// How to create a folder for the service.
+fn creation(folder: &Path) -> String {
+    let shown = folder.display();
+    let by_systemd = match folder.components().nth(1).and_then(|part| part.as_os_str().to_str()) {
+        Some("run") => " Under systemd, RuntimeDirectory= in the unit creates it.",
+        Some("var") if folder.starts_with("/var/lib") => {
+            " Under systemd, StateDirectory= in the unit creates it."
+        }
+        _ => "",
+    };
+    let is_packaged = ["/var/lib/sternpost", "/etc/sternpost", "/run/sternpost"]
+        .iter()
+        .any(|path| folder == Path::new(path));
+    match is_packaged {
+        true => format!("Installing Sternpost creates it (docs/install.md).{by_systemd}"),
+        false => format!(
+            "Create it, writable for the user that Sternpost runs as:\n  install -d -o sternpost -g sternpost {shown}{by_systemd}"
+        ),
+    }
+}
+
+/// A role that can't be made. Files that only the service can read are a warning for another user.
+pub fn of_obstacle(failure: &Failure) -> Problem {
+    let (what, why, remedy) = failure.parts();
+    let shown = format!("{what}: {why}");
+    if what.contains(CREDENTIALS) && !Path::new(CREDENTIALS).exists() {
+        return Problem::warning(
+            shown,
+            "systemd provides this file while the service runs, if its unit has LoadCredential= for it; it can't be checked now.",
+        );
+    }
+    if why.contains("Permission denied") && !geteuid().is_root() {
+        return Problem::warning(
+            shown,
+            "Run the check as root, or as the user of the service, to see whether the service can read it.",
+        );
+    }
+    Problem::error(shown, remedy)
+}
+
+/// The folder of the packaged unit with the files that systemd hands to it.
+const CREDENTIALS: &str = "/run/credentials/sternpost.service";
+
 /// The folders that the collector creates for its socket: that of the socket, and the one above.
 const CREATED_FOLDERS: usize = 2;
 
@@ -191,7 +307,7 @@ fn of_folder(key: &str, file: &Path) -> Option<Problem> {
         Ok(_) => Some(Problem::error(format!("{key}: {} is not a folder", folder.display()), "")),
         Err(error) if error.kind() == io::ErrorKind::NotFound => Some(Problem::error(
             format!("{key}: the folder {} does not exist", folder.display()),
-            "Create it, writable for the user that Sternpost runs as. Under systemd, RuntimeDirectory= creates folders below /run.",
+            creation(folder),
         )),
         Err(error) => {
             Some(Problem::warning(format!("{key}: {} can't be looked into: {error}", folder.display()), ""))
@@ -231,6 +347,63 @@ mod tests {
         let text = "[metrics]\nlisten = \"127.0.0.1:7999\"\n[admin]\nlisten = \"127.0.0.1:7999\"\ntoken_file = \"t\"\n";
         let problems = found(text, dir.path()).await;
         assert!(problems.len() == 1 && problems[0].starts_with("Error admin.listen is"), "{problems:?}");
+    }
+
+    #[test]
+    fn a_missing_folder_is_created_by_the_way_that_fits_its_place() {
+        let of = |folder: &str| creation(Path::new(folder));
+        assert!(of("/run/x").contains("RuntimeDirectory=") && !of("/run/x").contains("StateDirectory="));
+        assert!(
+            of("/var/lib/sternpost").contains("StateDirectory=")
+                && of("/var/lib/sternpost").contains("install.md")
+        );
+        assert!(!of("/srv/x").contains("Directory=") && of("/srv/x").contains("install -d"));
+    }
+
+    #[tokio::test]
+    async fn a_folder_that_two_keys_need_is_reported_once() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "store = \"sqlite:none/s.db\"\n[answers]\nlisten = [\"127.0.0.1:0\"]\ncontrol = \"none/s.sock\"\n";
+        let problems = found(text, dir.path()).await;
+        assert_eq!(problems.iter().filter(|one| one.contains("does not exist")).count(), 1, "{problems:?}");
+    }
+
+    #[test]
+    fn a_port_of_another_sternpost_is_an_error_and_of_the_same_one_is_not() {
+        let dir = tempfile::tempdir().unwrap();
+        let address = Address::parse("127.0.0.1:8461").unwrap();
+        let store = dir.path().join("s.db");
+        let _open = std::fs::File::create(&store).unwrap();
+        let user = || Some((std::process::id(), "sternpost".to_owned()));
+        assert_eq!(in_use("answers.listen", &address, user(), Some(&store)), None);
+        assert_eq!(in_use("answers.listen", &address, user(), None), None);
+        let other = in_use("answers.listen", &address, user(), Some(&dir.path().join("other.db"))).unwrap();
+        assert!(other.severity == Severity::Error && other.what.contains("another Sternpost"), "{other:?}");
+    }
+
+    #[test]
+    fn an_obstacle_is_an_error_unless_only_the_service_can_see_the_file() {
+        let of = |what: &str, why: &str| of_obstacle(&Failure::usage(what, why, "")).severity;
+        assert_eq!(of("the token file admin.token can't be read", "No such file"), Severity::Error);
+        if !Path::new(CREDENTIALS).exists() {
+            let file = format!("the token file {CREDENTIALS}/admin.token can't be read");
+            assert_eq!(of(&file, "No such file"), Severity::Warning);
+        }
+    }
+
+    #[tokio::test]
+    async fn a_proxy_in_front_of_the_dashboard_is_to_be_declared() {
+        let dir = tempfile::tempdir().unwrap();
+        for (url, more, is_doubtful) in [
+            ("https://a.example", "", true),
+            ("https://a.example", "behind_proxy = true", false),
+            ("http://a.example", "", false),
+        ] {
+            let text = format!("[dashboard]\nlisten = [\"127.0.0.1:0\"]\nurl = \"{url}\"\n{more}\n");
+            let problems = found(&text, dir.path()).await;
+            let is_found = problems.iter().any(|one| one.starts_with("Warning dashboard.url begins"));
+            assert_eq!(is_found, is_doubtful, "{problems:?}");
+        }
     }
 
     #[tokio::test]

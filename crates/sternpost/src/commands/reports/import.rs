@@ -99,7 +99,7 @@ enum Ready {
 /// Imports the reports from all paths.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let files = find(&options.paths, &context.config.store)?;
+    let files = find(&options.paths, context.config.store.file())?;
     let inbox = Arc::new(inbox_of(&context));
     let mut counts = Counts::default();
     let known: BTreeSet<String> = context.known.iter().map(|spec| spec.name.to_string()).collect();
@@ -140,7 +140,7 @@ fn with_schema(counts: &Counts) -> Result<serde_json::Value, Failure> {
 }
 
 /// The files to import; `None` for standard input.
-fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure> {
+fn find(paths: &[PathBuf], store: Option<&Path>) -> Result<Vec<Option<PathBuf>>, Failure> {
     let mut all = Vec::new();
     for path in paths {
         if path.as_os_str() == "-" {
@@ -154,7 +154,9 @@ fn find(paths: &[PathBuf], store: &Path) -> Result<Vec<Option<PathBuf>>, Failure
                 "Name a report file, a message, an mbox, a zip file, or a folder of them; `-` reads standard input.",
             )
         })?;
-        all.extend(found.into_iter().filter(|file| !is_of_store(file, store)).map(Some));
+        all.extend(
+            found.into_iter().filter(|file| !store.is_some_and(|store| is_of_store(file, store))).map(Some),
+        );
     }
     Ok(all)
 }
@@ -417,7 +419,13 @@ impl Progress {
 
 fn in_words(counts: &Counts) -> String {
     let marks = marks();
-    let mut out = format!("{} {} new reports", marks.fine, counts.new);
+    let tls = counts.new + counts.duplicates + counts.confirmed;
+    let is_nothing = tls + counts.dmarc + counts.dmarc_duplicates == 0;
+    let mark = if is_nothing { marks.warning } else { marks.fine };
+    let mut out = format!("{mark} {} new reports", counts.new);
+    if is_nothing {
+        out.push_str(": nothing that was read is a TLS report");
+    }
     let mut also = |count: u64, what: &str| {
         if count > 0 {
             out.push_str(&format!("\n{} {count} {what}", marks.info));

@@ -100,12 +100,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         }
     }
     found.truncate(options.limit as usize);
+    let origins = context.config.origins();
     context.store.close().await;
     match options.json {
         true => show(&format!("{}\n", serde_json::json!({ "schema": 1, "reports": found }))),
-        false if found.is_empty() => show(
-            "No reports. Import some: sternpost reports import FILE, or enable the inbox with a section [inbox].\n",
-        ),
+        false if found.is_empty() => show(&format!(
+            "No reports, in {origins}. Import some: sternpost reports import FILE, or enable the inbox with a section [inbox].\n",
+        )),
         false => show(&found.iter().map(line).collect::<String>()),
     }
     Ok(Exit::Fine)

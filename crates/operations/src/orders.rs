@@ -1,0 +1,166 @@
+//! The orders for the plan of a domain ([`receiver::rollout::orders`]): its settings, the operator's decisions and the
+//! approval, read from the store again before each step. So `sternpost hold` and `sternpost domains set` take effect at once,
+//! whatever process applies the plan.
+
+use crate::rollout_context::RolloutContext;
+use config::failure::Failure;
+use formats::Mode;
+use net::BoxFuture;
+use receiver::domain::DomainSpec;
+use receiver::rollout::ApplyError;
+use receiver::rollout::decisions::Decisions;
+use receiver::rollout::orders::{Order, Orders};
+
+/// The orders for a plan that was begun with certain settings. Each question for them renews the domain's lease.
+pub struct CurrentOrders<'a> {
+    context: &'a RolloutContext,
+    spec: &'a DomainSpec,
+}
+
+impl<'a> CurrentOrders<'a> {
+    /// The orders for a plan whose applier was made for these settings.
+    pub fn new(context: &'a RolloutContext, spec: &'a DomainSpec) -> Self {
+        Self { context, spec }
+    }
+
+    async fn order(&self) -> Result<Order, ApplyError> {
+        let name = &self.spec.name;
+        let failed = |failure: Failure| ApplyError::Stopped(failure.to_string());
+        if !self.context.hold(name).await.map_err(failed)? {
+            return Err(ApplyError::Stopped("another process applies it now".to_owned()));
+        }
+        let Some((spec, decisions)) = self.context.current(name).await.map_err(failed)? else {
+            return Err(ApplyError::Stopped("the domain was removed".to_owned()));
+        };
+        if spec != *self.spec || !self.is_same_elsewhere(&decisions) {
+            return Err(ApplyError::Stopped(
+                "its settings were changed meanwhile; the next run uses them".to_owned(),
+            ));
+        }
+        let rollout = self.context.rollout(name).await.map_err(failed)?;
+        let mut wanted = self.context.wanted_under(&spec, &decisions);
+        if rollout.is_held && wanted.mode == Mode::Enforce {
+            // A hold is stored in two parts, of which this is the first.
+            wanted.mode = Mode::Testing;
+        }
+        Ok(Order { wanted, permit: RolloutContext::permit(&rollout) })
+    }
+
+    /// Whether these decisions let the same places count, for which the applier was made.
+    fn is_same_elsewhere(&self, decisions: &Decisions) -> bool {
+        decisions.omitted_places() == self.context.decisions(&self.spec.name).omitted_places()
+    }
+}
+
+impl Orders for CurrentOrders<'_> {
+    fn current(&self) -> BoxFuture<'_, Result<Order, ApplyError>> {
+        Box::pin(self.order())
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::promotion::{allow, hold_back};
+    use crate::rollout_context::Hold;
+    use crate::world::World;
+    use config::Config;
+    use formats::{DomainName, MxPattern, Policy};
+    use jiff::Timestamp;
+    use receiver::rollout::RolloutState;
+    use receiver::rollout::desired::DesiredState;
+    use receiver::rollout::plan::{Permit, PlannedStep, Step};
+    use receiver::rollout::state::InMode;
+    use receiver::rollout::{Actor, StepOutcome};
+    use std::sync::Arc;
+    use store::Store;
+
+    fn name() -> DomainName {
+        DomainName::parse("a.example").unwrap()
+    }
+
+    fn policy(mode: Mode) -> Policy {
+        Policy::new(mode, 600, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap()
+    }
+
+    /// Two processes with the same store, and a domain in testing.
+    async fn two() -> (tempfile::TempDir, RolloutContext, RolloutContext, DomainSpec) {
+        let folder = tempfile::tempdir().unwrap();
+        let config = Config::parse("[dns]\nservers = [\"127.0.0.1:1\"]\n", None).unwrap();
+        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let world = Arc::new(World::new(&config).unwrap());
+        let spec = DomainSpec { auto_promote: true, ..DomainSpec::new(name()) };
+        store.put_domain(&name(), &spec).await.unwrap();
+        let begin = |rollout: &mut RolloutState| {
+            rollout.mode = Some(InMode { mode: Mode::Testing, since: Timestamp::UNIX_EPOCH });
+            rollout.intend(&policy(Mode::Testing));
+        };
+        store.change_rollout(&name(), begin).await.unwrap();
+        let first = RolloutContext::at(config.clone(), store.clone(), world.clone()).await.unwrap();
+        let second = RolloutContext::at(config, store, world).await.unwrap();
+        (folder, first, second, spec)
+    }
+
+    async fn serves(
+        context: &RolloutContext,
+        spec: &DomainSpec,
+        wanted: &DesiredState,
+        step: Step,
+    ) -> StepOutcome {
+        let rollout = context.rollout(&name()).await.unwrap();
+        context.applier(spec).unwrap().start_step(wanted, step, rollout).await.unwrap()
+    }
+
+    #[tokio::test]
+    async fn a_hold_takes_effect_at_once_in_a_process_that_applies_the_plan_with_earlier_decisions() {
+        let (_folder, guard, mut operator, spec) = two().await;
+        let orders = CurrentOrders::new(&guard, &spec);
+        assert!(guard.approve(&name(), "auto_promote", "ready", Hold::Keep).await.unwrap());
+        let before = orders.current().await.unwrap();
+        assert_eq!((before.wanted.mode, before.permit), (Mode::Enforce, Permit::Enforce));
+        hold_back(&mut operator, &spec, "operator", "a broken certificate").await.unwrap();
+        // The guard's context has the decisions of before.
+        assert_eq!(guard.wanted(&spec).mode, Mode::Enforce);
+        let after = orders.current().await.unwrap();
+        assert_eq!((after.wanted.mode, after.permit), (Mode::Testing, Permit::Testing));
+        assert!(!guard.approve(&name(), "auto_promote", "ready", Hold::Keep).await.unwrap());
+        assert!(!guard.promote_by_evidence(&spec).await.unwrap());
+        // Nor does a step begin that was chosen before.
+        let enforce = Step::Serve(policy(Mode::Enforce));
+        let outcome = serves(&guard, &spec, &before.wanted, enforce).await;
+        assert_eq!(outcome, StepOutcome::Idle(PlannedStep::Gate));
+        let rollout = guard.rollout(&name()).await.unwrap();
+        assert!(rollout.promises.iter().all(|published| published.mode == Mode::Testing));
+        // What eases is not held.
+        let eased = serves(&guard, &spec, &before.wanted, Step::Serve(policy(Mode::Testing))).await;
+        assert!(matches!(eased, StepOutcome::Started(_, Actor::Operator)), "{eased:?}");
+        // The operator ends the hold.
+        allow(&mut operator, &spec, "operator", Some("renewed")).await.unwrap().ok().unwrap();
+        let again = orders.current().await.unwrap();
+        assert_eq!((again.wanted.mode, again.permit), (Mode::Enforce, Permit::Enforce));
+    }
+
+    #[tokio::test]
+    async fn changed_settings_a_removal_and_a_lost_lease_stop_a_plan_before_its_next_step() {
+        let (_folder, guard, operator, spec) = two().await;
+        let stopped = async || match CurrentOrders::new(&guard, &spec).current().await {
+            Err(ApplyError::Stopped(why)) => why,
+            other => panic!("{other:?}"),
+        };
+        for changed in [
+            DomainSpec { mode: Mode::Testing, ..spec.clone() },
+            DomainSpec { auto_promote: false, ..spec.clone() },
+            DomainSpec { mx: vec![MxPattern::parse("mx2.a.example").unwrap()], ..spec.clone() },
+        ] {
+            operator.store.put_domain(&name(), &changed).await.unwrap();
+            assert!(stopped().await.contains("settings were changed"), "{changed:?}");
+            assert!(!guard.promote_by_evidence(&spec).await.unwrap());
+        }
+        operator.store.remove_domain(&name()).await.unwrap();
+        assert!(stopped().await.contains("was removed"));
+        operator.store.put_domain(&name(), &spec).await.unwrap();
+        CurrentOrders::new(&guard, &spec).current().await.unwrap();
+        operator.take_over(&name()).await.unwrap().unwrap();
+        assert!(stopped().await.contains("another process"));
+    }
+}

@@ -1,0 +1,115 @@
+//! What a look makes of a policy host whose name servers fail for one address family, or do not agree.
+
+use super::super::desired::PolicyHostAt;
+use super::*;
+use net::BoxFuture;
+use net::dns::{Absence, Security};
+use net::https::{FetchError, Fetched};
+use std::time::Duration;
+
+fn name(text: &str) -> DomainName {
+    DomainName::parse(text).unwrap()
+}
+
+fn none() -> DnsError {
+    DnsError::NoSuchRecord(Absence { security: Security::Insecure, ttl: None })
+}
+
+fn records(records: Vec<Data>) -> Result<Answer, DnsError> {
+    let (ttl, security) = (Duration::from_secs(60), Security::Insecure);
+    Ok(Answer { records, ttl, security, aliases: Vec::new(), is_split: false })
+}
+
+fn differ(all: Vec<Data>) -> Result<Answer, DnsError> {
+    Err(DnsError::Differ { name: name("mta-sts.a.example"), shown: "ns1 and ns2".to_owned(), all })
+}
+
+/// The A and AAAA answers for the policy host, and those for `old.example`, which an alias may lead to.
+struct Zone {
+    v4: Result<Answer, DnsError>,
+    v6: Result<Answer, DnsError>,
+    old: Result<Answer, DnsError>,
+    alias: Option<DomainName>,
+}
+
+impl Dns for Zone {
+    fn lookup<'a>(&'a self, asked: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+        let answer = match (asked.as_str(), kind) {
+            ("mta-sts.a.example", Kind::A) => self.v4.clone(),
+            ("mta-sts.a.example", Kind::Aaaa) => self.v6.clone(),
+            ("mta-sts.a.example", Kind::Cname) => match &self.alias {
+                Some(target) => records(vec![Data::Cname(target.clone())]),
+                None => Err(none()),
+            },
+            ("old.example", Kind::A) => self.old.clone(),
+            _ => Err(none()),
+        };
+        Box::pin(std::future::ready(answer))
+    }
+}
+
+struct NoPolicy;
+
+impl PolicyHosts for NoPolicy {
+    fn fetch<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>> {
+        Box::pin(std::future::ready(Err(FetchError::Status(404))))
+    }
+}
+
+fn v4(last: u8) -> Data {
+    Data::A([192, 0, 2, last].into())
+}
+
+fn v6() -> Data {
+    Data::Aaaa("2001:db8::1".parse().unwrap())
+}
+
+async fn seen(zone: &Zone) -> Result<ObservedState, LookupError> {
+    look(zone, &NoPolicy, &name("a.example"), &[]).await
+}
+
+#[tokio::test]
+async fn an_address_family_that_fails_other_than_by_absence_fails_the_look() {
+    for error in [DnsError::Timeout, DnsError::Bogus, DnsError::ServerFailure("SERVFAIL".to_owned())] {
+        for alias in [None, Some(name("old.example"))] {
+            for (a, aaaa) in [
+                (records(vec![v4(1)]), Err(error.clone())),
+                (Err(error.clone()), records(vec![v6()])),
+                (Err(none()), Err(error.clone())),
+                (Err(error.clone()), Err(none())),
+            ] {
+                let zone = Zone { v4: a, v6: aaaa, old: Err(none()), alias: alias.clone() };
+                let failed = seen(&zone).await.unwrap_err();
+                assert_eq!((failed.error, failed.name), (error.clone(), name("mta-sts.a.example")));
+            }
+        }
+    }
+    let fine = Zone { v4: records(vec![v4(1)]), v6: Err(none()), old: Err(none()), alias: None };
+    assert_eq!(seen(&fine).await.unwrap().policy_host.1.len(), 1);
+}
+
+#[tokio::test]
+async fn addresses_that_only_some_name_servers_show_are_visited_and_the_name_points_nowhere_for_sure() {
+    let alias = || Data::Cname(name("old.example"));
+    for (a, aaaa, old, expected) in [
+        (records(vec![v4(1)]), differ(vec![v6()]), Err(none()), 2),
+        (differ(vec![v4(1), v4(2)]), Err(none()), Err(none()), 2),
+        (differ(vec![v4(1)]), differ(vec![v6()]), Err(none()), 2),
+        // One server still shows the alias to the host before.
+        (differ(vec![v4(1), alias()]), differ(vec![alias()]), records(vec![v4(7)]), 2),
+        (differ(vec![v4(1), alias()]), differ(vec![alias()]), differ(vec![v4(7), v4(8), v4(1)]), 3),
+    ] {
+        let zone = Zone { v4: a, v6: aaaa, old, alias: None };
+        let seen = seen(&zone).await.unwrap();
+        assert_eq!(seen.policy_host.1.len(), expected, "{:?}", seen.policy_host);
+        assert!(seen.policy_host_differs.as_ref().unwrap().contains("do not agree"));
+        let all = PolicyHostAt::Addresses(seen.policy_host.1.clone());
+        for place in [all, PolicyHostAt::Alias(name("old.example")), PolicyHostAt::Operator] {
+            assert!(!seen.points_to(&place), "{place:?}");
+        }
+    }
+    // The host that an alias of some servers leads to is not known.
+    let a = differ(vec![v4(1), alias()]);
+    let zone = Zone { v4: a, v6: Err(none()), old: Err(DnsError::Timeout), alias: None };
+    assert_eq!(seen(&zone).await.unwrap_err().error, DnsError::Timeout);
+}

@@ -1,0 +1,139 @@
+//! What keeps `sternpost serve` from starting, apart from its addresses: each role is made as at the start, from the same
+//! configuration, with an empty store in a temporary folder and without its sockets and background tasks. So
+//! `sternpost config check` finds every file that a role can't read or use, and a resolver that all mail would wait for.
+
+use super::hosting::Hosting;
+use super::http::HttpsRouter;
+use super::inbox::MailRole;
+use super::messages::Messenger;
+use super::report_hook::ReportHookRole;
+use super::reporting;
+use super::resolver_watch;
+use super::sessions::{RemoteCollector, Sessions};
+use super::tasks::Tasks;
+use config::Config;
+use config::failure::Failure;
+use net::metrics::Registry;
+use operations::RolloutContext;
+use operations::world::World;
+use std::sync::Arc;
+use std::time::Duration;
+use store::Store;
+use web::Dashboard;
+
+/// How long the resolver may take to answer.
+const RESOLVER_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// Everything that keeps a role from starting.
+pub async fn obstacles(config: &Config) -> Vec<Failure> {
+    let world = match World::new(config) {
+        Ok(world) => Arc::new(world),
+        Err(failure) => return vec![failure],
+    };
+    let folder = match tempfile::tempdir() {
+        Ok(folder) => folder,
+        Err(error) => return vec![Failure::new("can't create a temporary folder", error, "Set TMPDIR.")],
+    };
+    let store = match Store::open(&folder.path().join("rehearsal.db")).await {
+        Ok(store) => store,
+        Err(error) => return vec![Failure::new("can't create a temporary store", error, "Set TMPDIR.")],
+    };
+    let mut found = Vec::new();
+    found.extend(roles(config, &store, &world).await.into_iter().filter_map(Result::err));
+    store.close().await;
+    found.extend(resolver(config, &world).await);
+    found
+}
+
+/// The outcome for each role.
+async fn roles(config: &Config, store: &Store, world: &Arc<World>) -> Vec<Result<(), Failure>> {
+    let mut all = Vec::new();
+    let mut tasks = Tasks::idle(world.clock.clone());
+    let context = || RolloutContext::at(config.clone(), store.clone(), world.clone());
+    if let Some(role) = &config.host {
+        all.push(Hosting::new(role, store.clone(), world).await.map(drop));
+    }
+    if let Some(role) = &config.guard {
+        all.push(Messenger::new(role, store, world).map(drop));
+    }
+    if let Some(role) = &config.inbox {
+        all.push(MailRole::new(role, store, world, &mut tasks, &mut Registry::default()).map(drop));
+        if let Some(hook) = &role.webhook {
+            all.push(ReportHookRole::new(hook, store, world).map(drop));
+        }
+    }
+    if let Some(role) = &config.dashboard {
+        let made = async {
+            let router = web::router(&Dashboard::new(role, context().await?)?, None, None);
+            let (files, proxy) = (role.certificate.as_ref(), role.behind_proxy);
+            HttpsRouter::new(router, files, proxy, "dashboard-certificate", &mut tasks)
+        };
+        all.push(made.await.map(drop));
+    }
+    if let Some(role) = &config.admin {
+        let made = async { web::admin::router(role, context().await?) };
+        all.push(made.await.map(drop));
+    }
+    if let Some(role) = &config.collector {
+        let made = reporting::collector(role, store, world).and_then(|collector| {
+            if role.http.is_some() {
+                Sessions::new(role, collector, world, &mut tasks)?;
+            }
+            if let (Some(url), Some(token)) = (&role.forward_to, &role.token_file) {
+                RemoteCollector::new(url, token, world)?;
+            }
+            Ok(())
+        });
+        all.push(made);
+    }
+    if let Some(role) = &config.reporter {
+        all.push(reporting::scheduler(role, store, world).map(drop));
+    }
+    all
+}
+
+/// The failure with which the server ends when its resolver can't validate anything.
+async fn resolver(config: &Config, world: &World) -> Option<Failure> {
+    config.answers.as_ref()?;
+    let probe = tokio::time::timeout(RESOLVER_TIMEOUT, world.resolver.probe()).await.ok()?;
+    resolver_watch::obstacle(&probe)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::path::Path;
+
+    async fn found(text: &str, folder: &Path) -> Vec<String> {
+        // The resolver of the machine is not asked.
+        let text = format!("[dns]\nservers = [\"127.0.0.1:1\"]\n{text}");
+        let config = Config::parse(&text, Some(folder.join("s.toml"))).unwrap();
+        obstacles(&config).await.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn each_file_that_a_role_reads_at_the_start_is_read_and_nothing_is_left_behind() {
+        let dir = tempfile::tempdir().unwrap();
+        for (text, file) in [
+            (
+                "[reporter]\nfrom = \"a@b.example\"\ndkim = { selector = \"k\", key_file = \"dkim.pem\" }\n",
+                "dkim.pem",
+            ),
+            (
+                "[reporter]\nfrom = \"a@b.example\"\ndkim = { selector = \"k\", key_file = \"dkim.pem\" }\ndeliver = \"smarthost:m.example:587\"\nuser = \"u\"\npassword_file = \"smtp.pw\"\n",
+                "smtp.pw",
+            ),
+            ("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n", "admin.token"),
+            ("[host]\nlisten = [\"127.0.0.1:0\"]\nkey_file = \"host.key\"\n", "host.key"),
+        ] {
+            let problems = found(text, dir.path()).await;
+            assert!(problems.iter().any(|one| one.contains(file)), "{file}: {problems:?}");
+        }
+        std::fs::write(dir.path().join("admin.token"), "0123456789abcdef0123456789abcdef").unwrap();
+        let fine = "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n[guard]\n";
+        assert_eq!(found(fine, dir.path()).await, [] as [&str; 0]);
+        let left: Vec<_> =
+            std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["admin.token"]);
+    }
+}

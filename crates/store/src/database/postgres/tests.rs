@@ -1,0 +1,199 @@
+use super::*;
+use crate::Store;
+use crate::database::Location;
+use crate::query::sql;
+use crate::scratch::access;
+use std::sync::atomic::{AtomicU32, Ordering};
+
+/// The database at the URL in the variable `STERNPOST_TEST_POSTGRES`; `None` without the variable.
+fn server() -> Option<PostgresLocation> {
+    let url = std::env::var("STERNPOST_TEST_POSTGRES").ok()?;
+    match Location::parse(&url, std::path::Path::new("/")) {
+        Ok(Location::Postgres(location)) => Some(location),
+        other => panic!("{url}: {other:?}"),
+    }
+}
+
+/// Runs statements as the user who owns the database.
+async fn administer(statements: String) {
+    let mut handle = link::connect(&server().unwrap(), &access(), 0).await.unwrap().0;
+    sqlx::raw_sql(AssertSqlSafe(statements)).execute(&mut handle).await.unwrap();
+}
+
+/// Creates a user who owns a schema of the same name and nothing else, for one test.
+pub(crate) async fn new_schema() -> Option<Location> {
+    static NUMBER: AtomicU32 = AtomicU32::new(0);
+    let mut location = server()?;
+    let name = format!("t{}_{}", std::process::id(), NUMBER.fetch_add(1, Ordering::Relaxed));
+    administer(format!(
+        "CREATE ROLE {name} LOGIN; CREATE SCHEMA {name} AUTHORIZATION {name}; ALTER ROLE {name} SET search_path = {name}"
+    ))
+    .await;
+    location.user = name;
+    Some(Location::Postgres(location))
+}
+
+/// The message with which opening a database fails.
+async fn refused(location: &Location) -> String {
+    Store::connect(location, &access()).await.map(drop).unwrap_err().to_string()
+}
+
+fn with_database(location: &Location, name: &str) -> Location {
+    let Location::Postgres(mut location) = location.clone() else { panic!() };
+    location.database = name.to_owned();
+    Location::Postgres(location)
+}
+
+#[tokio::test]
+async fn a_database_is_migrated_by_several_programs_at_once_and_only_where_that_is_allowed() {
+    let Some(location) = new_schema().await else { return };
+    let strict = Access { may_migrate: false, ..access() };
+    let error = Store::connect(&location, &strict).await.map(drop).unwrap_err();
+    assert!(matches!(error, StoreError::Outdated { schema: None, .. }), "{error}");
+    let all: Vec<_> = (0..6)
+        .map(|_| {
+            let location = location.clone();
+            tokio::spawn(async move { Store::migrate(&location, &access()).await.map(|(_, after)| after) })
+        })
+        .collect();
+    for task in all {
+        let after = task.await.unwrap().unwrap();
+        assert_eq!((after.applied, after.pending), (Some(after.known), Vec::new()));
+    }
+    Store::connect(&location, &strict).await.unwrap().close().await;
+}
+
+#[tokio::test]
+async fn a_schema_of_an_earlier_and_of_a_newer_release_are_told_apart() {
+    let Some(location) = new_schema().await else { return };
+    let store = Store::connect(&location, &access()).await.unwrap();
+    let strict = Access { may_migrate: false, ..access() };
+    let known = crate::migrations::newest();
+    let forget = "DELETE FROM _sqlx_migrations WHERE version = $1";
+    sql(forget).bind(known).execute(&store).await.unwrap();
+    let error = Store::connect(&location, &strict).await.map(drop).unwrap_err();
+    assert!(matches!(&error, StoreError::Outdated { schema: Some(_), .. }), "{error}");
+    // The migration fails, since its tables exist, and leaves nothing behind.
+    let error = Store::migrate(&location, &access()).await.unwrap_err();
+    assert!(matches!(&error, StoreError::Schema(_)), "{error}");
+    let state = Store::schema(&location, &strict).await.unwrap();
+    assert_eq!(state.pending, [known]);
+    let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
+        VALUES ($1, 'later', TRUE, '', 0)";
+    sql(newer).bind(known + 2).execute(&store).await.unwrap();
+    for access in [&strict, &access()] {
+        let error = Store::connect(&location, access).await.map(drop).unwrap_err();
+        assert!(matches!(&error, StoreError::Newer { schema, .. } if *schema == known + 2), "{error}");
+    }
+    store.close().await;
+}
+
+#[tokio::test]
+async fn a_user_who_may_not_create_tables_gets_the_words_of_the_server() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let name = &postgres.user;
+    // As with PostgreSQL's own defaults: the schema public of a database of somebody else.
+    administer(format!("ALTER ROLE {name} SET search_path = public")).await;
+    let error = Store::connect(&location, &access()).await.map(drop).unwrap_err();
+    assert!(matches!(&error, StoreError::Forbidden(_) | StoreError::Schema(_)), "{error:?}");
+    assert!(
+        error.to_string().contains("permission denied") || error.to_string().contains("no schema"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
+async fn a_database_of_another_encoding_a_read_only_one_and_a_missing_one_are_refused_in_words() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let name = postgres.user.clone();
+    // A pooler would need to learn of each database first.
+    administer(format!(
+        "CREATE DATABASE {name} OWNER {name} ENCODING 'LATIN1' LOCALE 'C' TEMPLATE template0"
+    ))
+    .await;
+    let error = refused(&with_database(&location, &name)).await;
+    assert!(error.contains("its encoding is LATIN1") && error.contains("ENCODING 'UTF8'"), "{error}");
+    let error = refused(&with_database(&location, "missing")).await;
+    assert!(error.contains("missing"), "{error}");
+    administer(format!("ALTER ROLE {name} SET default_transaction_read_only = on")).await;
+    let error = refused(&location).await;
+    assert!(error.contains("it is read-only"), "{error}");
+    administer(format!("DROP DATABASE {name} WITH (FORCE)")).await;
+}
+
+#[tokio::test]
+async fn a_server_with_another_time_zone_and_without_utf8_clients_stores_the_same() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let name = &postgres.user;
+    administer(format!(
+        "ALTER ROLE {name} SET timezone = 'Pacific/Kiritimati'; ALTER ROLE {name} SET client_encoding = 'LATIN1'; \
+         ALTER ROLE {name} SET datestyle = 'German'; ALTER ROLE {name} SET standard_conforming_strings = off"
+    ))
+    .await;
+    let store = Store::connect(&location, &access()).await.unwrap();
+    let text = "\\ é ÿ 漢字 '";
+    sql("INSERT INTO domain (name, spec) VALUES ($1, $2)")
+        .bind(text)
+        .bind(text)
+        .execute(&store)
+        .await
+        .unwrap();
+    let read: (String, String) = sql("SELECT name, spec FROM domain").fetch_one(&store).await.unwrap();
+    assert_eq!(read, (text.to_owned(), text.to_owned()));
+    store.close().await;
+}
+
+/// The clocks of the program and of the database may differ by hours.
+#[test]
+fn no_statement_uses_the_clock_of_the_database() {
+    let folder = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+    let mut folders = vec![folder.join("src"), folder.join("migrations")];
+    while let Some(folder) = folders.pop() {
+        for entry in std::fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path()) {
+            if entry.is_dir() {
+                folders.push(entry);
+                continue;
+            }
+            let is_sql = entry.extension().is_some_and(|extension| extension == "sql");
+            let text = std::fs::read_to_string(&entry).unwrap().to_ascii_lowercase();
+            for word in
+                ["current_timestamp", "clock_timestamp(", "statement_timestamp(", "unixepoch(", "now()"]
+            {
+                // When a migration ran is for people. A word of Rust is not within quotation marks.
+                let is_used = |line: &str| {
+                    let before = line.split(word).next().unwrap_or_default();
+                    line.contains(word) && !line.contains("installed_on") && (is_sql || before.contains('"'))
+                };
+                let found = text.lines().find(|line| is_used(line));
+                assert!(found.is_none() || entry.ends_with("tests.rs"), "{}: {found:?}", entry.display());
+            }
+        }
+    }
+}
+
+#[tokio::test]
+async fn a_connection_that_the_server_closed_is_replaced() {
+    let Some(location) = new_schema().await else { return };
+    let store = Store::connect(&location, &access()).await.unwrap();
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let kill = format!(
+        "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE usename = '{}'",
+        postgres.user
+    );
+    let mut writing = store.writing().await.unwrap();
+    let insert = "INSERT INTO domain (name, spec) VALUES ('a', '1')";
+    sql(insert).execute(&mut writing).await.unwrap();
+    administer(kill.clone()).await;
+    // The transaction is lost and says so.
+    let error = writing.commit().await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    sql(insert).execute(&store).await.unwrap();
+    // A read does not notice.
+    administer(kill).await;
+    let (count,) = sql("SELECT count(*) FROM domain").fetch_one::<(i64,)>(&store).await.unwrap();
+    assert_eq!(count, 1);
+    store.close().await;
+}
