@@ -85,7 +85,7 @@ const SPARE: u64 = 40;
 /// Memory beyond the limits of the inbox: the cache of answers, buffers of the database, and of the allocator.
 const OTHER_MEMORY: u64 = 160 << 20;
 /// Memory that may stay when the strangers have gone: the cache of answers, buffers of the database, and heaps of threads.
-const KEPT_MEMORY: u64 = 64 << 20;
+const KEPT_MEMORY: u64 = 128 << 20;
 
 #[test]
 fn answers_reports_and_memory_hold_while_strangers_write_to_the_inbox() {
