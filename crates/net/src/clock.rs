@@ -53,12 +53,8 @@ impl Clock for SystemClock {
 
     #[cfg(target_os = "linux")]
     fn boot(&self) -> Option<Boot> {
-        static ID: OnceLock<Option<String>> = OnceLock::new();
-        let read = || {
-            let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-            Some(text.trim().to_owned()).filter(|id| !id.is_empty())
-        };
-        let id = ID.get_or_init(read).clone()?;
+        let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+        let id = Some(text.trim().to_owned()).filter(|id| !id.is_empty())?;
         Some(Boot { id, at: self.now().checked_sub(since_boot()).ok()? })
     }
 }

@@ -198,7 +198,7 @@ fn a_second_machine_hands_its_sessions_over_and_keeps_them_while_the_first_is_do
             "",
             &format!(
                 "[answers]\nlisten = [\"127.0.0.1:8461\"]\n{}socket = \"a.sock\"\n{REPORTER}[metrics]\nlisten = \"127.0.0.1:8463\"\n",
-                lines("toml reporting machine")
+                lines("toml reporting machine").strip_prefix("store = \"sqlite:/var/lib/sternpost/sternpost.db\"\n\n").unwrap()
             ),
         );
         ground.run();

@@ -54,6 +54,23 @@ pub fn by_a_clock_of_its_own(place: &Path) -> String {
     )
 }
 
+/// Sets the clock of [`by_a_clock_of_its_own`] so many seconds ahead, as if the machine had been off meanwhile. In one boot,
+/// Sternpost takes a clock that jumps for one that was set, and the time for what the kernel measures. The server stands still
+/// in between.
+pub fn let_time_pass(place: &Path, seconds: u32, server: Option<&Running>) {
+    let signal = |name: &str| {
+        if let Some(server) = server {
+            shell(&format!("kill -{name} {}", server.0.id()));
+        }
+    };
+    signal("STOP");
+    let boot = place.join(format!("boot-{seconds}"));
+    std::fs::write(&boot, std::fs::read_to_string("/proc/sys/kernel/random/uuid").unwrap()).unwrap();
+    mount_over(&boot, Path::new("/proc/sys/kernel/random/boot_id"));
+    std::fs::write(place.join("time"), format!("+{seconds}")).unwrap();
+    signal("CONT");
+}
+
 /// Waits until something is so, for half a minute at most.
 pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
     let begun = Instant::now();
