@@ -86,7 +86,7 @@ def config(version, revision, time, diff_id):
         "os": "linux",
         "config": {
             "User": f"{USER}:{USER}",
-            "Env": ["PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt"],
+            "Env": ["PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", "MALLOC_MMAP_THRESHOLD_=262144"],
             "Entrypoint": ["/usr/bin/sternpost"],
             "Cmd": ["--config", CONFIG, "serve"],
             "WorkingDir": "/var/lib/sternpost",

@@ -143,9 +143,7 @@ pub fn main() -> ExitCode {
             return if error.use_stderr() { Exit::Usage.into() } else { Exit::Fine.into() };
         }
     };
-    if matches!(cli.command, Command::Serve(_)) {
-        serve::allocator::fix_threshold();
-    } else {
+    if !matches!(cli.command, Command::Serve(_)) {
         log::start("error", log::Form::TextWithTarget);
     }
     let outcome = match tokio::runtime::Runtime::new() {

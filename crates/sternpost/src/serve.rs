@@ -5,7 +5,6 @@
 //! `messages` and `report_hook`; `rehearsal` finds for `config check` what keeps a role from starting; `store_watch` and `resolver_watch` probe what all roles need.
 
 mod alert_book;
-pub mod allocator;
 pub mod api;
 mod certificate;
 mod guard;

@@ -175,7 +175,7 @@ fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_nev
     let all = lab::cases::all();
     let named = |name: &str| all.iter().find(|case| case.name == name).unwrap().clone();
     // In this order, the domain that fails comes before the last one.
-    let names = ["txt-servfail.test", "gone.test", "mx-null.test", "good-enforce.test"];
+    let names = ["txt-servfail.test", "gone.example.org", "mx-null.test", "good-enforce.test"];
     let more: String = names.iter().map(|name| format!("[[domain]]\nname = \"{name}\"\n")).collect();
     let cases = [domain("example.org"), named("txt-servfail"), named("mx-null"), named("good-enforce")];
     let scene = Scene::with(&cases, "mailto:new@example.org", &more);
@@ -185,11 +185,12 @@ fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_nev
     let (shown, failed) = (text(&output.stdout), text(&output.stderr));
     assert_eq!(output.status.code(), Some(3), "{shown}{failed}");
     assert!(failed.contains("error: txt-servfail.test"), "{failed}");
-    for part in ["example.org: ", "good-enforce.test: ", "gone.test does not exist in DNS", "null MX record"]
+    for part in
+        ["example.org: ", "good-enforce.test: ", "gone.example.org does not exist in DNS", "null MX record"]
     {
         assert!(shown.contains(part), "{part}: {shown}{failed}");
     }
-    for name in ["gone.test", "mx-null.test"] {
+    for name in ["gone.example.org", "mx-null.test"] {
         for command in ["plan", "apply"] {
             let (code, printed) = scene.run(&[command, name]);
             assert_eq!(code, 1, "{command} {name}: {printed}");
@@ -219,7 +220,7 @@ fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_nev
     let (_, brief) = scene.run(&["status", "--brief"]);
     assert!(brief.contains("5 domains: ") && brief.lines().count() == 7, "{brief}");
     let (_, enforced) = scene.run(&["status", "--brief", "--mode", "off"]);
-    assert!(enforced.contains("gone.test") && !enforced.contains("good-enforce.test"), "{enforced}");
+    assert!(enforced.contains("gone.example.org") && !enforced.contains("good-enforce.test"), "{enforced}");
 }
 
 #[test]

@@ -193,7 +193,13 @@ impl Place {
         let program =
             std::env::var("SPOST_PROGRAM").unwrap_or_else(|_| env!("CARGO_BIN_EXE_sternpost").to_owned());
         let log = std::fs::File::create(self.path().join("log")).unwrap();
-        let child = Command::new(program).current_dir(self.path()).arg("serve").stderr(log).spawn().unwrap();
+        let child = Command::new(program)
+            .current_dir(self.path())
+            .env("MALLOC_MMAP_THRESHOLD_", "262144")
+            .arg("serve")
+            .stderr(log)
+            .spawn()
+            .unwrap();
         let program = Program(child);
         let begun = Instant::now();
         while !self.log().contains("ready") || !self.is_ready() {

@@ -183,7 +183,9 @@ fn a_second_machine_hands_its_sessions_over_and_keeps_them_while_the_first_is_do
         std::fs::write(place.join("collector.token"), "0123456789abcdef0123456789abcdef\n").unwrap();
         let at = place.display().to_string();
         let lines = |mark: &str| {
-            block(PAGE, mark).replace("/etc/sternpost", &at).replace("reports.example.org", host)
+            let text = block(PAGE, mark).replace("/etc/sternpost", &at).replace("reports.example.org", host);
+            // Each machine of the test has a store of its own.
+            text.strip_prefix("store = \"sqlite:/var/lib/sternpost/sternpost.db\"\n\n").unwrap().to_owned()
         };
         ground.configure(
             "",
@@ -198,7 +200,7 @@ fn a_second_machine_hands_its_sessions_over_and_keeps_them_while_the_first_is_do
             "",
             &format!(
                 "[answers]\nlisten = [\"127.0.0.1:8461\"]\n{}socket = \"a.sock\"\n{REPORTER}[metrics]\nlisten = \"127.0.0.1:8463\"\n",
-                lines("toml reporting machine").strip_prefix("store = \"sqlite:/var/lib/sternpost/sternpost.db\"\n\n").unwrap()
+                lines("toml reporting machine")
             ),
         );
         ground.run();
