@@ -151,7 +151,7 @@ async fn an_interrupted_copy_goes_on_and_its_target_is_not_used_before() {
     // The connections of the dropped copy end in threads of their own; those of a process would have ended with it.
     let error = loop {
         match copy(&source, &target.location, false).await.unwrap_err() {
-            TransferError::InUse(_) => tokio::time::sleep(std::time::Duration::from_millis(5)).await,
+            TransferError::InUse(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             error => break error,
         }
     };
