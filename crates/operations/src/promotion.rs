@@ -37,7 +37,7 @@ pub async fn allow(
     if let Some(refusal) = not_yet(spec, &rollout) {
         return Ok(Err(refusal));
     }
-    if rollout.mode.is_some_and(|known| known.mode == Mode::Enforce) {
+    if !rollout.is_held && rollout.mode.is_some_and(|known| known.mode == Mode::Enforce) {
         return Ok(Ok(format!("{name} is enforced already.")));
     }
     let (evidence, gate) = context.gate(name, &rollout).await?;

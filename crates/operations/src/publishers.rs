@@ -87,12 +87,20 @@ impl OwnHost {
         }
     }
 
-    /// Schedules the first certificate of the policy host, if it has none.
+    /// Schedules a certificate of the policy host, if it has none that is valid. An order that was put off while the policy
+    /// was not served is due at once; one that failed keeps its time.
     async fn schedule_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
-        if self.store.certificate(host).await?.is_some() {
-            return Ok(());
-        }
-        let order = StoredCertificate::to_order(host.clone(), self.clock.now());
+        let now = self.clock.now();
+        let order = match self.store.certificate(host).await? {
+            None => StoredCertificate::to_order(host.clone(), now),
+            Some(stored) => {
+                let is_valid = !stored.chain.is_empty() && stored.expires_at > now;
+                if is_valid || stored.failures > 0 || stored.next_at <= now {
+                    return Ok(());
+                }
+                StoredCertificate { next_at: now, ..stored }
+            }
+        };
         self.store.put_certificate(&order).await
     }
 }

@@ -10,6 +10,7 @@ use jiff::Timestamp;
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::rollout::RolloutState;
 use receiver::rollout::timeline::Reading;
+use std::collections::HashSet;
 
 /// A domain that is no longer configured, although senders may hold a policy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -64,20 +65,18 @@ impl RolloutContext {
     /// The domains of the store's roll-out states that are not known, and whose policies senders may hold.
     pub(crate) async fn find_unconfigured(&self) -> Result<Vec<Unconfigured>, Failure> {
         let states = self.store.rollouts::<RolloutState>().await.map_err(|error| store_failure(&error))?;
-        let is_known = |name: &str| {
-            let mut all = self.config.domains.iter().chain(&self.known);
-            all.any(|spec| spec.name.as_str() == name)
-                || self.damaged.iter().any(|(damaged, _)| damaged == name)
-        };
+        let all = self.config.domains.iter().chain(&self.known).map(|spec| spec.name.as_str());
+        let known: HashSet<&str> = all.chain(self.damaged.iter().map(|(name, _)| name.as_str())).collect();
         let reading = Reading::of(self.world.clock.as_ref());
         let mut all = Vec::new();
         for (name, state) in states {
             // A state that can't be read is an error of its own domain.
             let (Ok(name), Ok(mut rollout)) = (domain(&name), state) else { continue };
-            rollout.keep_time(&reading);
-            if !is_known(name.as_str()) && !rollout.is_given_up {
-                all.extend(Unconfigured::of(name, &rollout, reading.now));
+            if known.contains(name.as_str()) || rollout.is_given_up {
+                continue;
             }
+            rollout.keep_time(&reading);
+            all.extend(Unconfigured::of(name, &rollout, reading.now));
         }
         Ok(all)
     }

@@ -58,7 +58,9 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Box<dyn HttpClient>, Erro
     let builder = match ca_file {
         Some(file) => {
             let mut roots = RootCertStore::empty();
-            roots.add(CertificateDer::from_pem_file(file).map_err(other)?).map_err(other)?;
+            for root in CertificateDer::pem_file_iter(file).map_err(other)? {
+                roots.add(root.map_err(other)?).map_err(other)?;
+            }
             let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
             builder.with_tls_config(tls)
         }

@@ -64,7 +64,7 @@ pub enum NewHosts {
     LeaveToOperator,
 }
 
-/// The result of [`Applier::take_step`].
+/// The result of [`Applier::start_step`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum StepOutcome {
     /// A step was started; [`Applier::verify`] shows whether it is visible.
@@ -220,20 +220,6 @@ impl Applier {
         Ok(changed)
     }
 
-    /// Starts the next step, if one can be taken now.
-    pub fn take_step<'a>(
-        &'a self,
-        wanted: &'a DesiredState,
-        permit: Permit,
-    ) -> BoxFuture<'a, Result<StepOutcome, ApplyError>> {
-        Box::pin(async move {
-            match self.next_step(wanted, permit).await? {
-                (PlannedStep::Do(step), rollout) => self.start_step(wanted, step, rollout).await,
-                (rest, _) => Ok(StepOutcome::Idle(rest)),
-            }
-        })
-    }
-
     /// Observes the domain and returns the next action, with the state that it follows from. Changes nothing outside, so
     /// it may be interrupted.
     pub fn next_step<'a>(
@@ -242,16 +228,19 @@ impl Applier {
         permit: Permit,
     ) -> BoxFuture<'a, Result<(PlannedStep, RolloutState), ApplyError>> {
         Box::pin(async move {
+            let before = self.clock.now();
             let (rollout, seen) = self.look(wanted).await?;
+            // A clock that is set during the observation ends no waiting period: the earlier time counts.
+            let now = before.min(self.clock.now());
             // The observation may have ended the approval.
             let permit = if rollout.is_lapsed { Permit::Testing } else { permit };
-            Ok((next(wanted, &rollout, &seen, permit, self.clock.now()), rollout))
+            Ok((next(wanted, &rollout, &seen, permit, now), rollout))
         })
     }
 
     /// Starts a step that [`Self::next_step`] returned, in the state that it returned with it. Should not be interrupted,
     /// since a change of a zone may take several requests. A step that enforces is not started if the operator has decided
-    /// meanwhile to hold the domain, or if the approval has ended: the outcome is then [`PlannedStep::Gate`].
+    /// meanwhile to hold the domain: the outcome is then [`PlannedStep::Gate`].
     pub fn start_step<'a>(
         &'a self,
         wanted: &'a DesiredState,

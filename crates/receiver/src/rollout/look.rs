@@ -186,11 +186,26 @@ async fn policy_host_target(
     let Ok(host) = policy_host(domain) else { return Ok(HostTarget::default()) };
     let alias: Vec<DomainName> =
         aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
-    let mut found = all_addresses(dns, &host).await.map_err(|(kind, error)| failed(kind, &host)(error))?;
+    let mut found = match (all_addresses(dns, &host).await, alias.first()) {
+        (Ok(found), _) => found,
+        // The zone of another party does not answer, such as that of a host that was given up. Where the name leads is not
+        // known then, and it counts as leading nowhere. The domain's own name servers show the alias, so plans go on.
+        (Err((_, error)), Some(target)) if is_silent(dns, &host).await => {
+            let differ = format!("the addresses of {target} can't be looked up: {error}");
+            HostTarget { differ: Some(differ), ..HostTarget::default() }
+        }
+        (Err((kind, error)), _) => return Err(failed(kind, &host)(error)),
+    };
     if found.aliases.is_empty() && found.differ.is_none() {
         found.aliases = alias;
     }
     Ok(found)
+}
+
+/// True if the lookups of both address families fail.
+async fn is_silent(dns: &dyn Dns, host: &DomainName) -> bool {
+    let (v6, v4) = tokio::join!(family(dns, host, Kind::Aaaa), family(dns, host, Kind::A));
+    v6.is_err() && v4.is_err()
 }
 
 /// Where the name of a host leads.

@@ -59,7 +59,7 @@ const TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
 /// How exactly the last time is stored, so that not every observation changes the state.
 const GRAIN: SignedDuration = SignedDuration::from_secs(60);
 /// Boots that are kept.
-const BOOTS: usize = 4;
+const BOOTS: usize = 16;
 
 impl TimeLine {
     fn new(reading: &Reading) -> Self {

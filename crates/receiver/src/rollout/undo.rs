@@ -102,9 +102,16 @@ impl Applier {
             };
             let back = Change { name: name.clone(), records };
             let there = publisher.read(&back).await?;
+            let before_look = self.clock.now();
             let (rollout, seen) = self.look(wanted).await?;
             let old_host = self.old_host(wanted, &back).await;
-            let facts = Facts { wanted, rollout: &rollout, seen: &seen, now: self.clock.now(), old_host };
+            let facts = Facts {
+                wanted,
+                rollout: &rollout,
+                seen: &seen,
+                now: before_look.min(self.clock.now()),
+                old_host,
+            };
             if let Err(refusal) = facts.judge(last, &changes, &back, &there) {
                 return Ok(Err(refusal));
             }

@@ -135,12 +135,13 @@ impl fmt::Display for Location {
 impl PostgresLocation {
     /// Parses what follows `postgres://`.
     fn parse(text: &str, folder: &Path) -> Result<Self, LocationError> {
+        // A password may contain what separates the parts, and no message may repeat a part of it.
+        if text.rsplit_once('@').is_some_and(|(user, _)| user.contains(':') && !user.contains('/')) {
+            return Err(LocationError::Password);
+        }
         let (rest, parameters) = text.split_once('?').unwrap_or((text, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
-        if user.contains(':') {
-            return Err(LocationError::Password);
-        }
         let mut parsed = Self {
             user: decoded(user)?,
             database: decoded(database)?,
@@ -425,7 +426,12 @@ mod tests {
 
     #[test]
     fn a_password_and_what_is_not_supported_are_refused_without_repeating_a_secret() {
-        for text in ["postgres://u:secret@h/d", "postgres://u:@h/d", "postgres://u@h/d?password=secret"] {
+        for text in [
+            "postgres://u:secret@h/d",
+            "postgres://u:@h/d",
+            "postgres://u@h/d?password=secret",
+            "postgres://u:12345?secret@h/d",
+        ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, LocationError::Password, "{text}");
             assert!(!format!("{error:?} {error}").contains("secret"));

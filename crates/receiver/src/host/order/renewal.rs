@@ -186,7 +186,10 @@ impl Orders {
         };
         let directory = ca.authority.directory.clone();
         let info = RenewalInfo { directory, window, ask_at: later(now, wait) };
-        self.store.put_renewal_info(host, &info).await?;
+        // The certificate is there, and worth more than what was said about its renewal: that is asked again.
+        if let Err(error) = self.store.put_renewal_info(host, &info).await {
+            tracing::warn!(%host, "the renewal information can't be stored: {error}");
+        }
         Ok(renew_at)
     }
 }

@@ -89,6 +89,16 @@ async fn an_address_family_that_fails_other_than_by_absence_fails_the_look() {
 }
 
 #[tokio::test]
+async fn an_alias_into_a_zone_that_does_not_answer_at_all_leads_nowhere_and_stops_no_plan() {
+    let silent = || Err(DnsError::Timeout);
+    let zone = Zone { v4: silent(), v6: silent(), old: Err(none()), alias: Some(name("old.example")) };
+    let seen = seen(&zone).await.unwrap();
+    assert!(seen.policy_host_differs.as_ref().unwrap().contains("old.example can't be looked up"));
+    assert!(!seen.points_to(&PolicyHostAt::Alias(name("old.example"))));
+    assert_eq!(seen.aliases, [(name("mta-sts.a.example"), name("old.example"))]);
+}
+
+#[tokio::test]
 async fn addresses_that_only_some_name_servers_show_are_visited_and_the_name_points_nowhere_for_sure() {
     let alias = || Data::Cname(name("old.example"));
     for (a, aaaa, old, expected) in [

@@ -107,6 +107,8 @@ impl Pool {
                 Ok(handle)
             }
             Err(why) => {
+                // If the time was over before the last server was tried, the next attempt begins with another one.
+                self.last_host.store((first + 1) % self.location.hosts.len().max(1), Ordering::Relaxed);
                 let failures = outage.as_ref().map_or(0, |outage| outage.failures).saturating_add(1);
                 let retry_at = Instant::now() + pause(failures, random());
                 *outage = Some(Outage { why: why.clone(), failures, retry_at });
