@@ -7,6 +7,7 @@ use crate::dns::{AbortOnDrop, DnsSetupError, NameServer, Rr, Signing, TamperedKi
 use crate::mail_host::{Blackhole, MailHost, Post};
 use crate::pki::{Cert, Identity, Pki, PkiError};
 use crate::policy_host::{HttpBehavior, PolicyHosts, Site, bind};
+use crate::traffic::Traffic;
 use formats::DomainName;
 use formats::tlsa::TlsaRecord;
 use jiff::Timestamp;
@@ -335,6 +336,12 @@ impl Lab {
         self.mail_hosts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(host);
     }
 
+    /// Records from now on what clients do with the policy hosts and mail servers.
+    pub fn observe(&self, traffic: &Traffic) {
+        self.sites.observe(traffic);
+        self.post.observe(traffic);
+    }
+
     /// Switches the attack on a domain on or off.
     pub fn attack(&self, case: &Case, on: bool) -> Result<(), LabError> {
         let when = |wanted: bool, how: Tampering| (on && wanted).then_some(how);
@@ -366,8 +373,12 @@ impl Lab {
 
     /// Creates clients for this lab; `helo` is the SMTP client's name. They time out after 0.4 to 1.5 seconds.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
+        self.clients_with(Arc::new(Resolver::new(&self.resolver_config()?)?), helo, clock)
+    }
+
+    /// Like [`Lab::clients`], with this resolver.
+    pub fn clients_with(&self, dns: Arc<dyn Dns>, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
         let trust = Trust::from_roots([self.pki.root()])?;
-        let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&self.resolver_config()?)?);
         let fetcher = FetcherConfig {
             trust: trust.clone(),
             port: self.https_port,
@@ -419,7 +430,7 @@ fn domain(text: &str) -> Result<DomainName, LabError> {
     DomainName::parse(text).map_err(|_| LabError::Name(text.to_owned()))
 }
 
-fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
+pub(crate) fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
     let chain = &identity.certified.cert;
     let certificate = if setup.usage == 2 || setup.usage == 0 { chain.last() } else { chain.first() };
     let certificate = certificate.map(|cert| cert.to_vec()).unwrap_or_default();
