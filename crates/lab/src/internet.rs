@@ -180,8 +180,29 @@ impl Lab {
 
     /// Publishes the records of a domain and starts its servers.
     pub async fn add(&self, case: &Case) -> Result<(), LabError> {
+        self.names.add_zone(&format!("{}.", case.domain()), case.setup.signing)?;
+        self.fill(case).await
+    }
+
+    /// Like [`Self::add`] for many domains, none of which is below another one, with their delegations signed once.
+    pub async fn add_all<'c>(
+        &self,
+        cases: impl IntoIterator<Item = &'c Case> + Clone,
+    ) -> Result<(), LabError> {
+        for signing in [Signing::Signed, Signing::Unsigned, Signing::Bogus, Signing::Unlinked] {
+            let of_kind = cases.clone().into_iter().filter(|case| case.setup.signing == signing);
+            let origins: Vec<String> = of_kind.map(|case| format!("{}.", case.domain())).collect();
+            self.names.add_zones(&origins, signing)?;
+        }
+        for case in cases {
+            self.fill(case).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the records of a domain whose zone exists, and starts its servers.
+    async fn fill(&self, case: &Case) -> Result<(), LabError> {
         let origin = format!("{}.", case.domain());
-        self.names.add_zone(&origin, case.setup.signing)?;
         self.names.set_ttl(&origin, case.setup.ttl);
         let mut records = self.record(case, &origin)?;
         records.extend(self.policy_site(case, &origin)?);
@@ -377,7 +398,12 @@ impl Lab {
     }
 
     /// Like [`Lab::clients`], with this resolver.
-    pub fn clients_with(&self, dns: Arc<dyn Dns>, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
+    pub fn clients_with(
+        &self,
+        dns: Arc<dyn Dns>,
+        helo: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Clients, LabError> {
         let trust = Trust::from_roots([self.pki.root()])?;
         let fetcher = FetcherConfig {
             trust: trust.clone(),

@@ -5,9 +5,9 @@ use crate::behavior::Behavior;
 use crate::dns::AbortOnDrop;
 use crate::odd_mail_host;
 use crate::pki::Identity;
+use crate::policy_host::server_hello_of_tls_1_0;
 use crate::smtp_watch::{SmtpWatch, WatchedMailbox, watch};
 use crate::traffic::Traffic;
-use crate::policy_host::server_hello_of_tls_1_0;
 use formats::DomainName;
 use net::BoxFuture;
 use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, ServerConfig, Starttls, Upgrade, serve};
@@ -172,9 +172,10 @@ impl Shared {
     async fn serve(&self, stream: AnyStream, seen: Option<&Arc<SmtpWatch>>) -> io::Result<()> {
         let handler = lock(&self.post.handlers).get(&self.config.hostname).cloned();
         let config = match (&self.config.starttls, seen) {
-            (Starttls::Offered(upgrade), Some(seen)) => {
-                ServerConfig { starttls: Starttls::Offered(seen.upgrade(upgrade.clone())), ..self.config.clone() }
-            }
+            (Starttls::Offered(upgrade), Some(seen)) => ServerConfig {
+                starttls: Starttls::Offered(seen.upgrade(upgrade.clone())),
+                ..self.config.clone()
+            },
             _ => self.config.clone(),
         };
         let mailbox: &dyn Mailbox = handler.as_deref().unwrap_or(self);

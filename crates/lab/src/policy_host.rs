@@ -112,7 +112,9 @@ impl Watch {
         let mut words = text.split_whitespace();
         let mut word = || words.next().unwrap_or_default().to_owned();
         let (method, path) = (word(), word());
-        let host = text.lines().find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("host")));
+        let host = text
+            .lines()
+            .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("host")));
         let host = host.map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
         self.step(FetchStep::Request { method, path, host });
     }

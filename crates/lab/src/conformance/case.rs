@@ -286,7 +286,12 @@ impl Case {
         let all: Vec<String> = self.phases.iter().map(Phase::sentence).collect();
         match all.as_slice() {
             [one] => one.clone(),
-            many => many.iter().enumerate().map(|(at, text)| format!("{}. {text}", at + 1)).collect::<Vec<_>>().join("  "),
+            many => many
+                .iter()
+                .enumerate()
+                .map(|(at, text)| format!("{}. {text}", at + 1))
+                .collect::<Vec<_>>()
+                .join("  "),
         }
     }
 }

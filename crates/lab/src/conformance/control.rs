@@ -59,6 +59,10 @@ pub enum Control {
     PolicyOfParent,
     /// Takes the first of several records.
     FirstRecord,
+    /// Takes any TXT record at the name for a record.
+    AnyRecord,
+    /// Takes any file with an `mx` field for a policy in mode `enforce`.
+    AnyPolicy,
     /// Delivers nothing at all.
     Idle,
 }
@@ -177,15 +181,20 @@ impl State {
                 MxPattern::Exact(_) => false,
             })
         };
-        let more: Vec<MxPattern> =
-            hosts.iter().filter(|host| all || is_below(host)).filter_map(|host| MxPattern::exact(host).ok()).collect();
+        let more: Vec<MxPattern> = hosts
+            .iter()
+            .filter(|host| all || is_below(host))
+            .filter_map(|host| MxPattern::exact(host).ok())
+            .collect();
         policy.mx.extend(more);
         policy
     }
 
     async fn discover(&self, domain: &DomainName) -> PolicyInForce {
         let held = self.held(domain);
-        if let Some((_, held)) = held.as_ref().filter(|_| matches!(self.control, Control::NeverRefetches | Control::IgnoresId)) {
+        if let Some((_, held)) =
+            held.as_ref().filter(|_| matches!(self.control, Control::NeverRefetches | Control::IgnoresId))
+        {
             return held.clone();
         }
         let id = match self.record(domain).await {
@@ -206,7 +215,8 @@ impl State {
     fn held(&self, domain: &DomainName) -> Option<(String, PolicyInForce)> {
         let now = self.now(domain);
         let all = lock(&self.held);
-        let held = all.get(domain).filter(|held| now < held.until || self.control == Control::NeverRefetches)?;
+        let held =
+            all.get(domain).filter(|held| now < held.until || self.control == Control::NeverRefetches)?;
         let policy = PolicyInForce::Policy { policy: held.policy.clone(), body: held.body.clone() };
         Some((held.id.clone(), policy))
     }
@@ -219,6 +229,9 @@ impl State {
     async fn record(&self, domain: &DomainName) -> Option<String> {
         let answer = self.clients.dns.lookup(&domain.below("_mta-sts").ok()?, Kind::Txt).await.ok()?;
         let record = match self.control {
+            Control::AnyRecord => {
+                return answer.texts().next().map(|text| String::from_utf8_lossy(text).into_owned());
+            }
             Control::FirstRecord => answer.texts().find_map(|text| StsRecord::parse(text).ok())?,
             _ => StsRecord::select(answer.texts()).ok()?,
         };
@@ -227,7 +240,8 @@ impl State {
 
     async fn fetched(&self, domain: &DomainName, id: String, held: Option<PolicyInForce>) -> PolicyInForce {
         let result = match self.file(domain).await {
-            Ok(body) => Policy::parse(&body)
+            Ok(body) => self
+                .parsed(&body)
                 .map(|policy| (policy, String::from_utf8_lossy(&body).into_owned()))
                 .map_err(|error| (ResultType::StsPolicyInvalid, error.to_string())),
             Err(error) => Err((error.result_type(), error.to_string())),
@@ -247,6 +261,23 @@ impl State {
         }
     }
 
+    fn parsed(&self, body: &[u8]) -> Result<Policy, formats::policy::PolicyError> {
+        let lax = || {
+            let text = String::from_utf8_lossy(body).to_ascii_lowercase();
+            let words: Vec<&str> =
+                text.split([' ', ':', '=', ';', '\r', '\n']).filter(|word| !word.is_empty()).collect();
+            let values = words.windows(2).filter_map(|pair| match pair {
+                ["mx", value] => MxPattern::parse(value).ok(),
+                _ => None,
+            });
+            Policy::new(Mode::Enforce, 604_800, values.collect())
+        };
+        match (Policy::parse(body), self.control) {
+            (Err(error), Control::AnyPolicy) => lax().ok_or(error),
+            (outcome, _) => outcome,
+        }
+    }
+
     async fn file(&self, domain: &DomainName) -> Result<Vec<u8>, FetchError> {
         match self.control {
             Control::FollowsRedirects | Control::AnyPolicyCertificate | Control::AnyResponse => {
@@ -259,7 +290,8 @@ impl State {
     async fn lax_file(&self, domain: &DomainName) -> Result<Vec<u8>, FetchError> {
         let host = policy_host(domain)?;
         let mut visit = self.visit(&host).await?;
-        let location = visit.outcome.as_ref().ok().and_then(|page| page.header("location")).map(str::to_owned);
+        let location =
+            visit.outcome.as_ref().ok().and_then(|page| page.header("location")).map(str::to_owned);
         if let Some(url) = location.filter(|_| self.control == Control::FollowsRedirects) {
             let name = url.trim_start_matches("https://").split('/').next().unwrap_or_default();
             let target = DomainName::parse(name).map_err(|_| FetchError::HostName)?;
@@ -272,13 +304,16 @@ impl State {
                 }
                 Ok(visit.judged()?.body)
             }
-            (Control::AnyResponse, Ok(page)) if visit.tls.as_ref().is_some_and(|tls| tls.pkix.is_ok()) => page.body,
+            (Control::AnyResponse, Ok(page)) if visit.tls.as_ref().is_some_and(|tls| tls.pkix.is_ok()) => {
+                page.body
+            }
             _ => Ok(visit.judged()?.body),
         }
     }
 
     async fn visit(&self, host: &DomainName) -> Result<net::https::Visit, FetchError> {
-        let found = net::dns::host_addresses(self.clients.dns.as_ref(), host).await.map_err(FetchError::Dns)?;
+        let found =
+            net::dns::host_addresses(self.clients.dns.as_ref(), host).await.map_err(FetchError::Dns)?;
         let mut last = Err(FetchError::Time);
         for address in found.addresses {
             let visit = self.clients.policies.visit(&Call::policy(host, address)).await;

@@ -114,7 +114,9 @@ fn holds(check: Check, case: &Case, seen: &Seen) -> bool {
             let mut all = requests().filter(|fetch| fetch.host == policy_host).peekable();
             let is_right = |fetch: &Fetch| match &fetch.step {
                 FetchStep::Request { method, path, host } => {
-                    method == "GET" && path == POLICY_PATH && host.trim_end_matches(":443").starts_with(&policy_host)
+                    method == "GET"
+                        && path == POLICY_PATH
+                        && host.trim_end_matches(":443").starts_with(&policy_host)
                 }
                 _ => true,
             };
@@ -133,13 +135,12 @@ fn holds(check: Check, case: &Case, seen: &Seen) -> bool {
             }
             labels.iter().zip(order).all(|(label, connected)| host(label) == connected)
         }
-        Check::MxSni => {
-            mails(events).all(|mail| !matches!(&mail.step, MailStep::Hello(name) if name.as_ref() != Some(&mail.host)))
-        }
+        Check::MxSni => mails(events)
+            .all(|mail| !matches!(&mail.step, MailStep::Hello(name) if name.as_ref() != Some(&mail.host))),
         Check::TlsaAsked(label) => asked(&host(&format!("_25._tcp.{label}")), RecordType::TLSA),
-        Check::NoTlsaAsked => !events.iter().any(|event| {
-            matches!(&event.what, Observed::Dns(question) if question.kind == RecordType::TLSA)
-        }),
+        Check::NoTlsaAsked => !events
+            .iter()
+            .any(|event| matches!(&event.what, Observed::Dns(question) if question.kind == RecordType::TLSA)),
         Check::NothingInClear => !mails(events).any(|mail| match &mail.step {
             MailStep::Command { line, tls: false } => {
                 let line = line.to_ascii_uppercase();

@@ -119,7 +119,13 @@ impl CaseResult {
     }
 
     /// Notes the outcome of a phase of `of` phases, which is that of the case unless a later phase has another one.
-    pub(super) fn judged(&mut self, number: usize, of: usize, outcome: Outcome, why: Option<String>) -> Outcome {
+    pub(super) fn judged(
+        &mut self,
+        number: usize,
+        of: usize,
+        outcome: Outcome,
+        why: Option<String>,
+    ) -> Outcome {
         let message = if of > 1 { format!("message {number}: ") } else { String::new() };
         (self.outcome, self.why) = (outcome, why.map(|why| format!("{message}{why}")));
         outcome

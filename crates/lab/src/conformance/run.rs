@@ -145,7 +145,9 @@ async fn phase(
     let Some(phase) = case.phases.get(number - 1) else { return Outcome::LabFailed };
     for change in &phase.changes {
         let made = match change {
-            Change::Pass(seconds) => sender.let_pass(&case.domain(), *seconds).await.map_err(Stop::NotObservable),
+            Change::Pass(seconds) => {
+                sender.let_pass(&case.domain(), *seconds).await.map_err(Stop::NotObservable)
+            }
             Change::Restart => sender.restart().await.map_err(Stop::NotObservable),
             other => world.apply(case, other).await.map_err(|error| Stop::LabFailed(error.to_string())),
         };
@@ -161,7 +163,9 @@ async fn phase(
     let injected = sender.inject(&message).await;
     let progress = match injected {
         Ok(progress) => progress,
-        Err(why) => return result.stop(Stop::LabFailed(format!("the mail server did not take the message: {why}"))),
+        Err(why) => {
+            return result.stop(Stop::LabFailed(format!("the mail server did not take the message: {why}")));
+        }
     };
     if progress == Progress::Running {
         settle(world, case, number, from, options).await;

@@ -64,9 +64,8 @@ impl World {
         };
         let this = Self { lab, traffic, front, attacks: Mutex::default() };
         this.sender_domain().await?;
-        for case in cases {
-            this.add(case).await?;
-        }
+        this.lab.add_all(cases.iter().map(|case| &case.world)).await?;
+        cases.iter().try_for_each(|case| this.add_sites(case))?;
         Ok(this)
     }
 
@@ -81,14 +80,14 @@ impl World {
     }
 
     async fn sender_domain(&self) -> Result<(), LabError> {
-        let mut case = crate::cases::good("sender", crate::case::Topic::Preflight, "the domain of the envelope senders");
+        let mut case =
+            crate::cases::good("sender", crate::case::Topic::Preflight, "the domain of the envelope senders");
         case = case.no_policy();
         case.setup.no_mx = NoMx::Implicit;
         self.lab.add(&case).await
     }
 
-    async fn add(&self, case: &Case) -> Result<(), LabError> {
-        self.lab.add(&case.world).await?;
+    fn add_sites(&self, case: &Case) -> Result<(), LabError> {
         for (label, body) in &case.sites {
             let host = format!("{label}.{}", case.domain());
             let site = crate::site(&self.lab.pki, &host, body)?;
@@ -146,8 +145,12 @@ impl World {
 
     /// Queries for this name's TXT records fail from now on.
     fn on_record(&self, record: &str, how: DnsChange) {
-        let attack =
-            DnsAttack { on: Target::Name(record.to_owned()), kind: Some(RecordType::TXT), when: When::Always, how };
+        let attack = DnsAttack {
+            on: Target::Name(record.to_owned()),
+            kind: Some(RecordType::TXT),
+            when: When::Always,
+            how,
+        };
         let mut attacks = self.attacks.lock().unwrap_or_else(PoisonError::into_inner);
         attacks.insert(record.to_owned(), vec![attack]);
         self.front.attack(attacks.values().flatten().cloned().collect());

@@ -53,7 +53,11 @@ impl DnsProxy {
         Self::over((UdpSocket::bind(address).await?, TcpListener::bind(address).await?), upstream, traffic)
     }
 
-    fn over((udp, tcp): (UdpSocket, TcpListener), upstream: SocketAddr, traffic: Traffic) -> io::Result<Self> {
+    fn over(
+        (udp, tcp): (UdpSocket, TcpListener),
+        upstream: SocketAddr,
+        traffic: Traffic,
+    ) -> io::Result<Self> {
         let address = udp.local_addr()?;
         let shared = Arc::new(Shared {
             upstream: RwLock::new(upstream),

@@ -39,7 +39,12 @@ fn valid() -> Vec<Case> {
 
 /// A domain of its own name, since the label has to be a valid A-label.
 fn a_label() -> Case {
-    let mut case = honored("record-a-label", Discovery, "RFC 8461 §3.1, RFC 5891", "a domain with an A-label (bücher.test)");
+    let mut case = honored(
+        "record-a-label",
+        Discovery,
+        "RFC 8461 §3.1, RFC 5891",
+        "a domain with an A-label (bücher.test)",
+    );
     let setup = case.world.setup.clone();
     case.world = good("xn--bcher-kva", crate::case::Topic::Preflight, case.about);
     case.world.setup = setup;
@@ -51,11 +56,10 @@ fn invalid() -> Vec<Case> {
     vec![
         no("record-missing", "a policy file, but no record").with(|s| s.sts_records.clear()),
         no("record-twice", "two valid records").with(|s| s.sts_records.push(vec!["v=STSv1; id=2;".into()])),
-        no("record-at-apex", "the record is at the domain itself")
-            .with(|s| {
-                s.sts_records.clear();
-                s.extra.push((String::new(), vec![text("v=STSv1; id=1;")]));
-            }),
+        no("record-at-apex", "the record is at the domain itself").with(|s| {
+            s.sts_records.clear();
+            s.extra.push((String::new(), vec![text("v=STSv1; id=1;")]));
+        }),
         no("record-version-2", "a record of version STSv2").record("v=STSv2; id=1;"),
         no("record-version-10", "a record of version STSv10").record("v=STSv10; id=1;"),
         no("record-version-case", "the version in lower case").record("v=stsv1; id=1;"),
@@ -65,12 +69,22 @@ fn invalid() -> Vec<Case> {
         no("record-id-33", "an id of 33 characters").record("v=STSv1; id=012345678901234567890123456789012;"),
         no("record-id-dashes", "an id with dashes").record("v=STSv1; id=2026-01-01;"),
         no("record-id-case", "the name of the field id in upper case").record("v=STSv1; ID=1;"),
-        no("record-not-ascii", "a field with a letter outside ASCII").record("v=STSv1; id=1; x=ü;").level(Level::Should),
-        no("record-strings-with-space", "two character strings that are valid only with a space between them")
-            .with(|s| s.sts_records = vec![vec!["v=STSv1".into(), "id=1;".into()]]),
-        ignored("record-of-parent", Discovery, "RFC 8461 §3.4", "mail to a subdomain; only the parent has a policy")
-            .with(|s| s.extra.push(("sub".into(), vec![Rr::Mx(10, "mx1.record-of-parent.test.".into())])))
-            .phases(vec![Phase::of(&[Fate::Tls]).below("sub")]),
+        no("record-not-ascii", "a field with a letter outside ASCII")
+            .record("v=STSv1; id=1; x=ü;")
+            .level(Level::Should),
+        no(
+            "record-strings-with-space",
+            "two character strings that are valid only with a space between them",
+        )
+        .with(|s| s.sts_records = vec![vec!["v=STSv1".into(), "id=1;".into()]]),
+        ignored(
+            "record-of-parent",
+            Discovery,
+            "RFC 8461 §3.4",
+            "mail to a subdomain; only the parent has a policy",
+        )
+        .with(|s| s.extra.push(("sub".into(), vec![Rr::Mx(10, "mx1.record-of-parent.test.".into())])))
+        .phases(vec![Phase::of(&[Fate::Tls]).below("sub")]),
     ]
 }
 
@@ -80,8 +94,16 @@ fn failing() -> Vec<Case> {
         ignored(id, Discovery, "RFC 8461 §5.1", about).phases(vec![phase])
     };
     vec![
-        fails("record-servfail", "the query for the record gets SERVFAIL, and no policy is cached", Change::RecordFails),
-        fails("record-timeout", "the query for the record gets no response, and no policy is cached", Change::RecordTimesOut),
+        fails(
+            "record-servfail",
+            "the query for the record gets SERVFAIL, and no policy is cached",
+            Change::RecordFails,
+        ),
+        fails(
+            "record-timeout",
+            "the query for the record gets no response, and no policy is cached",
+            Change::RecordTimesOut,
+        ),
     ]
 }
 

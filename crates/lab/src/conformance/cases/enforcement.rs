@@ -30,8 +30,13 @@ fn certificates() -> Vec<Case> {
         bad("enforce-self-signed", "the MX certificate is self-signed", Cert::SelfSigned),
         bad("enforce-untrusted", "the MX certificate is issued by an unknown CA", Cert::Untrusted),
         bad("enforce-chain-cut", "the MX host leaves out the intermediate certificate", Cert::ChainCut),
-        bad("enforce-common-name", "the host name is only in the common name", Cert::CommonNameOnly).level(Level::Must),
-        bad("enforce-deep-wildcard", "a wildcard certificate that would have to match two labels", Cert::DeepWildcard),
+        bad("enforce-common-name", "the host name is only in the common name", Cert::CommonNameOnly)
+            .level(Level::Must),
+        bad(
+            "enforce-deep-wildcard",
+            "a wildcard certificate that would have to match two labels",
+            Cert::DeepWildcard,
+        ),
         bad("enforce-client-certificate", "the MX certificate is for TLS clients only", Cert::ForClientsOnly)
             .level(Level::Should),
     ]
@@ -45,8 +50,16 @@ fn sessions() -> Vec<Case> {
     };
     vec![
         does("enforce-no-starttls", "the MX host does not offer STARTTLS", Behavior::NoStarttls),
-        does("enforce-starttls-refused", "the MX host offers STARTTLS and replies 454", Behavior::StarttlsRefused),
-        does("enforce-handshake-breaks", "the MX host closes the connection in the handshake", Behavior::HandshakeBreaks),
+        does(
+            "enforce-starttls-refused",
+            "the MX host offers STARTTLS and replies 454",
+            Behavior::StarttlsRefused,
+        ),
+        does(
+            "enforce-handshake-breaks",
+            "the MX host closes the connection in the handshake",
+            Behavior::HandshakeBreaks,
+        ),
         does("enforce-tls10", "the MX host supports TLS 1.0 only", Behavior::OldTls),
         does("enforce-garbage", "the MX host answers the ClientHello with text", Behavior::Garbage),
         fails("enforce-stripped", "RFC 8461 §10.1", "an attacker strips STARTTLS").phases(vec![
@@ -76,18 +89,50 @@ fn several() -> Vec<Case> {
     let expired = |mx: &mut Mx| mx.cert = Cert::Expired;
     let clear = |mx: &mut Mx| mx.behavior = Some(Behavior::NoStarttls);
     vec![
-        two(reached("enforce-second-certificate", "the first MX certificate has expired, the second is valid"), expired, |_| {}),
-        two(reached("enforce-second-starttls", "the first MX host has no STARTTLS, the second has"), clear, |_| {}),
-        two(fails("enforce-both", APPLICATION, "no MX host has a valid certificate"), expired, expired),
-        two(fails("enforce-mixed", APPLICATION, "one MX host has an expired certificate, the other no STARTTLS"), expired, clear)
-            .checks(&[Check::NothingInClear]),
         two(
-            plain("enforce-first-down", Enforcement, APPLICATION, "the first MX host is down, the second is valid"),
+            reached(
+                "enforce-second-certificate",
+                "the first MX certificate has expired, the second is valid",
+            ),
+            expired,
+            |_| {},
+        ),
+        two(
+            reached("enforce-second-starttls", "the first MX host has no STARTTLS, the second has"),
+            clear,
+            |_| {},
+        ),
+        two(fails("enforce-both", APPLICATION, "no MX host has a valid certificate"), expired, expired),
+        two(
+            fails(
+                "enforce-mixed",
+                APPLICATION,
+                "one MX host has an expired certificate, the other no STARTTLS",
+            ),
+            expired,
+            clear,
+        )
+        .checks(&[Check::NothingInClear]),
+        two(
+            plain(
+                "enforce-first-down",
+                Enforcement,
+                APPLICATION,
+                "the first MX host is down, the second is valid",
+            ),
             |mx| mx.behavior = None,
             |_| {},
         )
         .checks(&[Check::DeliveredTo("mx2")]),
-        two(fails("enforce-valid-down", APPLICATION, "the valid MX host is down, the other has an expired certificate"), |mx| mx.behavior = None, expired),
+        two(
+            fails(
+                "enforce-valid-down",
+                APPLICATION,
+                "the valid MX host is down, the other has an expired certificate",
+            ),
+            |mx| mx.behavior = None,
+            expired,
+        ),
     ]
 }
 
@@ -106,8 +151,14 @@ fn valid() -> Vec<Case> {
             mx.behavior = Some(Behavior::OnlyWithSni);
         })
         .checks(&[Check::MxSni]),
-        mx(yes("enforce-alias-certificate", "the MX host is a CNAME; its certificate has the name of the MX record"), |mx| {
-            mx.alias = true;
-        }),
+        mx(
+            yes(
+                "enforce-alias-certificate",
+                "the MX host is a CNAME; its certificate has the name of the MX record",
+            ),
+            |mx| {
+                mx.alias = true;
+            },
+        ),
     ]
 }

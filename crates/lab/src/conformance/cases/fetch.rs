@@ -17,7 +17,8 @@ pub(super) fn cases() -> Vec<Case> {
 
 fn valid() -> Vec<Case> {
     let yes = |id, about| honored(id, Fetch, FETCH, about);
-    let served = |id: &'static str, about, answers: HttpBehavior| yes(id, about).with(|s| s.answers = answers);
+    let served =
+        |id: &'static str, about, answers: HttpBehavior| yes(id, about).with(|s| s.answers = answers);
     vec![
         yes("fetch", "a usual policy host").checks(&[Check::Fetched, Check::RightRequest]),
         yes("fetch-cname", "the policy host is a CNAME of another name")
@@ -82,7 +83,11 @@ fn certificates() -> Vec<Case> {
         bad("fetch-untrusted", "the certificate is issued by an unknown CA", Cert::Untrusted),
         bad("fetch-chain-cut", "the server leaves out the intermediate certificate", Cert::ChainCut),
         bad("fetch-common-name", "the host name is only in the common name", Cert::CommonNameOnly),
-        bad("fetch-deep-wildcard", "a wildcard certificate that would have to match two labels", Cert::DeepWildcard),
+        bad(
+            "fetch-deep-wildcard",
+            "a wildcard certificate that would have to match two labels",
+            Cert::DeepWildcard,
+        ),
         bad("fetch-client-certificate", "the certificate is for TLS clients only", Cert::ForClientsOnly),
     ]
 }
@@ -129,17 +134,36 @@ fn broken() -> Vec<Case> {
     let no = |id, about| ignored(id, Fetch, FETCH, about);
     let serves = |id, about, answers: HttpBehavior| no(id, about).with(|s| s.answers = answers);
     vec![
-        no("fetch-no-address", "the policy host does not exist").with(|s| s.host_address = HostAddress::Missing),
-        no("fetch-refused", "nothing listens at the policy host").with(|s| s.host_address = HostAddress::Refused),
-        serves("fetch-silent", "the policy host accepts the connection and sends nothing", HttpBehavior::Silent),
-        serves("fetch-aborts", "the policy host closes the connection in the handshake", HttpBehavior::Aborts),
+        no("fetch-no-address", "the policy host does not exist")
+            .with(|s| s.host_address = HostAddress::Missing),
+        no("fetch-refused", "nothing listens at the policy host")
+            .with(|s| s.host_address = HostAddress::Refused),
+        serves(
+            "fetch-silent",
+            "the policy host accepts the connection and sends nothing",
+            HttpBehavior::Silent,
+        ),
+        serves(
+            "fetch-aborts",
+            "the policy host closes the connection in the handshake",
+            HttpBehavior::Aborts,
+        ),
         serves("fetch-tls10", "the policy host supports TLS 1.0 only", HttpBehavior::OldTls),
         serves("fetch-cut-off", "the connection ends in the middle of the policy file", HttpBehavior::CutOff),
-        serves("fetch-compressed", "the response is compressed although nobody asked for that", HttpBehavior::Compressed)
-            .level(Level::Should),
-        ignored("fetch-oversize", Fetch, LIMITS, "a policy file of 80 KiB, of which the first lines are a policy")
-            .with(|s| s.answers = HttpBehavior::Policy(padded("fetch-oversize", 80 * 1024)))
-            .level(Level::Should),
+        serves(
+            "fetch-compressed",
+            "the response is compressed although nobody asked for that",
+            HttpBehavior::Compressed,
+        )
+        .level(Level::Should),
+        ignored(
+            "fetch-oversize",
+            Fetch,
+            LIMITS,
+            "a policy file of 80 KiB, of which the first lines are a policy",
+        )
+        .with(|s| s.answers = HttpBehavior::Policy(padded("fetch-oversize", 80 * 1024)))
+        .level(Level::Should),
         ignored("fetch-endless", Fetch, LIMITS, "a response that never ends")
             .with(|s| s.answers = HttpBehavior::Endless)
             .level(Level::Should),

@@ -30,31 +30,59 @@ fn covered() -> Vec<Case> {
         of("match-name", "the policy names the MX host", "mx1", &["mx1.NAME.test"]),
         of("match-wildcard", "a wildcard covers the MX host's label", "mx1", &["*.NAME.test"]),
         of("match-upper-case", "the mx line is in upper case", "mx1", &["MX1.NAME.TEST"]),
-        of("match-second-line", "the second of three mx lines matches", "mx1", &["a.NAME.test", "mx1.NAME.test", "*.b.NAME.test"]),
+        of(
+            "match-second-line",
+            "the second of three mx lines matches",
+            "mx1",
+            &["a.NAME.test", "mx1.NAME.test", "*.b.NAME.test"],
+        ),
         of("match-a-label", "the MX host has an A-label", "xn--mx-fka", &["xn--mx-fka.NAME.test"]),
-        of("match-alias", "the MX host is a CNAME; the policy names the host of the MX record", "mx1", &["mx1.NAME.test"])
-            .with(|s| s.mx.iter_mut().for_each(|mx| mx.alias = true)),
+        of(
+            "match-alias",
+            "the MX host is a CNAME; the policy names the host of the MX record",
+            "mx1",
+            &["mx1.NAME.test"],
+        )
+        .with(|s| s.mx.iter_mut().for_each(|mx| mx.alias = true)),
         of("match-digits", "the MX host's label begins with digits", "10-mx", &["10-mx.NAME.test"]),
     ]
 }
 
 fn uncovered() -> Vec<Case> {
-    let no = |id, about, label, lines: &[&str]| of(id, about, label, lines).fates(&[Fate::Waits]).discriminates();
+    let no =
+        |id, about, label, lines: &[&str]| of(id, about, label, lines).fates(&[Fate::Waits]).discriminates();
     vec![
         no("match-other-host", "the policy names another host", "mx1", &["mx2.NAME.test"]),
         no("match-deep", "a wildcard would have to cover two labels", "a.b", &["*.NAME.test"]),
         no("match-suffix", "the MX host's name ends with the policy's", "my-mx1", &["mx1.NAME.test"]),
-        no("match-prefix", "the MX host's name is shorter than the policy's", "mx1", &["mx1.NAME.test.example"]),
+        no(
+            "match-prefix",
+            "the MX host's name is shorter than the policy's",
+            "mx1",
+            &["mx1.NAME.test.example"],
+        ),
         no("match-parent", "the policy names the domain, not the MX host below it", "mx1", &["NAME.test"]),
         no("match-other-domain", "the policy's wildcard is of another domain", "mx1", &["*.example.test"]),
-        no("match-alias-target", "the MX host is a CNAME; the policy names its target", "mx1", &["real.NAME.test"])
-            .with(|s| s.mx.iter_mut().for_each(|mx| mx.alias = true)),
-        no("match-apex", "the MX host is the domain itself, which a wildcard does not cover", "mx1", &["*.NAME.test"]).with(|s| {
+        no(
+            "match-alias-target",
+            "the MX host is a CNAME; the policy names its target",
+            "mx1",
+            &["real.NAME.test"],
+        )
+        .with(|s| s.mx.iter_mut().for_each(|mx| mx.alias = true)),
+        no(
+            "match-apex",
+            "the MX host is the domain itself, which a wildcard does not cover",
+            "mx1",
+            &["*.NAME.test"],
+        )
+        .with(|s| {
             s.mx.clear();
             s.no_mx = NoMx::Implicit;
             s.extra.push((String::new(), vec![Rr::Mx(10, "match-apex.test.".into())]));
         }),
-        no("match-address", "the only mx line is an IPv4 address", "mx1", &["192.0.2.1"]).level(Level::Should),
+        no("match-address", "the only mx line is an IPv4 address", "mx1", &["192.0.2.1"])
+            .level(Level::Should),
     ]
 }
 
@@ -71,9 +99,14 @@ fn several() -> Vec<Case> {
         two("match-no-host", "two MX hosts, and the policy names neither", &["mx3.NAME.test"], |_| {})
             .fates(&[Fate::Waits])
             .discriminates(),
-        two("match-only-down", "the host that the policy names is down, the other one is up", &["mx2.NAME.test"], |mx| {
-            mx.behavior = None;
-        })
+        two(
+            "match-only-down",
+            "the host that the policy names is down, the other one is up",
+            &["mx2.NAME.test"],
+            |mx| {
+                mx.behavior = None;
+            },
+        )
         .fates(&[Fate::Waits])
         .discriminates(),
     ]
@@ -83,9 +116,14 @@ fn implicit() -> Vec<Case> {
     let bare = |case: Case| case.with(|s| s.mx.clear());
     vec![
         bare(of("match-implicit", "no MX record: the policy names the domain itself", "mx1", &["NAME.test"])),
-        bare(of("match-implicit-other", "no MX record: the policy names another host", "mx1", &["mx1.NAME.test"]))
-            .fates(&[Fate::Waits])
-            .discriminates(),
+        bare(of(
+            "match-implicit-other",
+            "no MX record: the policy names another host",
+            "mx1",
+            &["mx1.NAME.test"],
+        ))
+        .fates(&[Fate::Waits])
+        .discriminates(),
         plain("match-null-mx", Matching, "RFC 7505 §3", "a null MX beside a policy")
             .with(|s| {
                 s.mx.clear();

@@ -28,23 +28,54 @@ fn in_mode(mode: &'static str) -> Vec<Case> {
     };
     let clear = |case: Case| case.phases(vec![Phase::of(&[Fate::Clear])]);
     vec![
-        other(pick("testing-other-host", "none-other-host"), pick("mode testing; the policy names another host", "mode none; the policy names another host")),
-        mode_of(pick("testing-expired", "none-expired"), pick("mode testing; an expired MX certificate", "mode none; an expired MX certificate"), |mx| {
-            mx.cert = Cert::Expired;
-        }),
-        mode_of(pick("testing-self-signed", "none-self-signed"), pick("mode testing; a self-signed MX certificate", "mode none; a self-signed MX certificate"), |mx| {
-            mx.cert = Cert::SelfSigned;
-        }),
-        mode_of(pick("testing-wrong-name", "none-wrong-name"), pick("mode testing; an MX certificate for another host", "mode none; an MX certificate for another host"), |mx| {
-            mx.cert = Cert::WrongName;
-        }),
-        clear(mode_of(pick("testing-no-starttls", "none-no-starttls"), pick("mode testing; no STARTTLS", "mode none; no STARTTLS"), |mx| {
-            mx.behavior = Some(Behavior::NoStarttls);
-        })),
-        clear(mode_of(pick("testing-stripped", "none-stripped"), pick("mode testing; an attacker strips STARTTLS", "mode none; an attacker strips STARTTLS"), |_| {}))
-            .phases(vec![Phase::of(&[Fate::Clear]).after(vec![Change::Strip("mx1")])]),
-        plain(pick("testing-valid", "none-valid"), Modes, MODES, pick("mode testing; everything is valid", "mode none; everything is valid"))
-            .with(|s| s.answers = HttpBehavior::Policy(naming_mx1(pick("testing-valid", "none-valid"), mode))),
+        other(
+            pick("testing-other-host", "none-other-host"),
+            pick("mode testing; the policy names another host", "mode none; the policy names another host"),
+        ),
+        mode_of(
+            pick("testing-expired", "none-expired"),
+            pick("mode testing; an expired MX certificate", "mode none; an expired MX certificate"),
+            |mx| {
+                mx.cert = Cert::Expired;
+            },
+        ),
+        mode_of(
+            pick("testing-self-signed", "none-self-signed"),
+            pick("mode testing; a self-signed MX certificate", "mode none; a self-signed MX certificate"),
+            |mx| {
+                mx.cert = Cert::SelfSigned;
+            },
+        ),
+        mode_of(
+            pick("testing-wrong-name", "none-wrong-name"),
+            pick(
+                "mode testing; an MX certificate for another host",
+                "mode none; an MX certificate for another host",
+            ),
+            |mx| {
+                mx.cert = Cert::WrongName;
+            },
+        ),
+        clear(mode_of(
+            pick("testing-no-starttls", "none-no-starttls"),
+            pick("mode testing; no STARTTLS", "mode none; no STARTTLS"),
+            |mx| {
+                mx.behavior = Some(Behavior::NoStarttls);
+            },
+        )),
+        clear(mode_of(
+            pick("testing-stripped", "none-stripped"),
+            pick("mode testing; an attacker strips STARTTLS", "mode none; an attacker strips STARTTLS"),
+            |_| {},
+        ))
+        .phases(vec![Phase::of(&[Fate::Clear]).after(vec![Change::Strip("mx1")])]),
+        plain(
+            pick("testing-valid", "none-valid"),
+            Modes,
+            MODES,
+            pick("mode testing; everything is valid", "mode none; everything is valid"),
+        )
+        .with(|s| s.answers = HttpBehavior::Policy(naming_mx1(pick("testing-valid", "none-valid"), mode))),
     ]
 }
 
@@ -57,8 +88,10 @@ fn without() -> Vec<Case> {
     };
     vec![
         mx("no-policy", "no policy; a valid MX host", |_| {}),
-        mx("no-policy-self-signed", "no policy; a self-signed MX certificate", |mx| mx.cert = Cert::SelfSigned)
-            .beyond(&[Fate::Waits]),
+        mx("no-policy-self-signed", "no policy; a self-signed MX certificate", |mx| {
+            mx.cert = Cert::SelfSigned
+        })
+        .beyond(&[Fate::Waits]),
         mx("no-policy-no-starttls", "no policy; no STARTTLS", |mx| mx.behavior = Some(Behavior::NoStarttls))
             .fates(&[Fate::Clear])
             .beyond(&[Fate::Waits]),

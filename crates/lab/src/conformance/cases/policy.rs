@@ -21,7 +21,11 @@ fn valid() -> Vec<Case> {
         honored(id, Policy, SYNTAX, about).with(|s| s.answers = answers)
     };
     vec![
-        yes("policy-lf", "lines end in LF", "version: STSv1\nmode: enforce\nmx: elsewhere.NAME.test\nmax_age: 604800\n"),
+        yes(
+            "policy-lf",
+            "lines end in LF",
+            "version: STSv1\nmode: enforce\nmx: elsewhere.NAME.test\nmax_age: 604800\n",
+        ),
         yes(
             "policy-no-final-newline",
             "the last line has no end",
@@ -92,7 +96,11 @@ fn invalid() -> Vec<Case> {
         ignored(id, Policy, SYNTAX, about).with(|s| s.answers = answers)
     };
     vec![
-        no("policy-no-version", "no version", "mode: enforce\r\nmx: elsewhere.NAME.test\r\nmax_age: 604800\r\n"),
+        no(
+            "policy-no-version",
+            "no version",
+            "mode: enforce\r\nmx: elsewhere.NAME.test\r\nmax_age: 604800\r\n",
+        ),
         no(
             "policy-version-2",
             "version STSv2",
@@ -114,7 +122,11 @@ fn invalid() -> Vec<Case> {
             "an unknown mode",
             "version: STSv1\r\nmode: enforced\r\nmx: elsewhere.NAME.test\r\nmax_age: 604800\r\n",
         ),
-        no("policy-no-max-age", "no max_age", "version: STSv1\r\nmode: enforce\r\nmx: elsewhere.NAME.test\r\n"),
+        no(
+            "policy-no-max-age",
+            "no max_age",
+            "version: STSv1\r\nmode: enforce\r\nmx: elsewhere.NAME.test\r\n",
+        ),
         no(
             "policy-max-age-unit",
             "max_age with a unit",

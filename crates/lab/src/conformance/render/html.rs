@@ -48,7 +48,11 @@ fn row(out: &mut String, case: &CaseResult) {
         escaped(&case.about),
         id = escaped(&case.id),
     );
-    let counts = if case.without == Without::FallsShort { "counts in the score" } else { "does not count in the score" };
+    let counts = if case.without == Without::FallsShort {
+        "counts in the score"
+    } else {
+        "does not count in the score"
+    };
     let _ = writeln!(
         out,
         "<p>{} ({}), {counts}.<br>Conforming: {}.",

@@ -23,11 +23,19 @@ pub fn junit(report: &Report) -> String {
             Outcome::NotObservable => format!("<skipped message=\"{why}\"/>"),
             Outcome::LabFailed => format!("<error message=\"{why}\"/>"),
             Outcome::Violates => {
-                format!("<failure type=\"{}\" message=\"{why}\">{}</failure>", case.level.as_str(), events(case))
+                format!(
+                    "<failure type=\"{}\" message=\"{why}\">{}</failure>",
+                    case.level.as_str(),
+                    events(case)
+                )
             }
         };
         let group = escaped(case.group.as_str());
-        let _ = writeln!(out, "  <testcase classname=\"{group}\" name=\"{}\">{inner}</testcase>", escaped(&case.id));
+        let _ = writeln!(
+            out,
+            "  <testcase classname=\"{group}\" name=\"{}\">{inner}</testcase>",
+            escaped(&case.id)
+        );
     }
     out + "</testsuite>\n"
 }

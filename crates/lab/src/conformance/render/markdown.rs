@@ -32,7 +32,8 @@ pub fn markdown(report: &Report) -> String {
                 case.about.clone(),
                 format!("{}{why}", case.outcome.words(case.level)),
             ];
-            let cells: Vec<String> = cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
+            let cells: Vec<String> =
+                cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
             let _ = writeln!(out, "| {} |", cells.join(" | "));
         }
         out.push('\n');

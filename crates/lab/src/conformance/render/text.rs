@@ -26,7 +26,11 @@ pub fn summary(report: &Report) -> String {
         let _ = write!(out, ", {} {}", report.count(outcome), outcome.words(Level::Must));
     }
     for level in [Level::Security, Level::Must, Level::Should, Level::May] {
-        let count = report.cases.iter().filter(|case| case.outcome == Outcome::Violates && case.level == level).count();
+        let count = report
+            .cases
+            .iter()
+            .filter(|case| case.outcome == Outcome::Violates && case.level == level)
+            .count();
         if count > 0 {
             let _ = write!(out, ", {count} violate ({})", level.as_str());
         }
@@ -48,7 +52,9 @@ pub fn summary(report: &Report) -> String {
 
 /// The differences from an older run, one line each.
 pub fn differences(all: &[Difference]) -> String {
-    let words = |outcome: Option<Outcome>| outcome.map_or("no such case".to_owned(), |outcome| outcome.words(Level::Must));
+    let words = |outcome: Option<Outcome>| {
+        outcome.map_or("no such case".to_owned(), |outcome| outcome.words(Level::Must))
+    };
     let words = |outcome| words(outcome).replace("violates (MUST)", "violates");
     let mut out = String::new();
     for one in all {
