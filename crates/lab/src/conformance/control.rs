@@ -67,6 +67,48 @@ pub enum Control {
     Idle,
 }
 
+impl Control {
+    /// All controls.
+    pub const ALL: [Self; 24] = [
+        Self::Correct,
+        Self::Plain,
+        Self::NoSts,
+        Self::NoDane,
+        Self::FollowsRedirects,
+        Self::AnyPolicyCertificate,
+        Self::AnyResponse,
+        Self::NeverRefetches,
+        Self::IgnoresId,
+        Self::AlwaysFetches,
+        Self::ForgetsWithRecord,
+        Self::ForgetsWithHost,
+        Self::ForgetsInRestart,
+        Self::AnyMxCertificate,
+        Self::FallsBackToClear,
+        Self::DeepWildcards,
+        Self::IgnoresNames,
+        Self::EnforcesTesting,
+        Self::PolicyBeforeDane,
+        Self::PolicyOfParent,
+        Self::FirstRecord,
+        Self::AnyRecord,
+        Self::AnyPolicy,
+        Self::Idle,
+    ];
+
+    /// The name on the command line, such as `follows-redirects`.
+    pub fn name(self) -> String {
+        let mut name = String::new();
+        for letter in format!("{self:?}").chars() {
+            if letter.is_uppercase() && !name.is_empty() {
+                name.push('-');
+            }
+            name.push(letter.to_ascii_lowercase());
+        }
+        name
+    }
+}
+
 struct Held {
     id: String,
     policy: Policy,

@@ -23,105 +23,98 @@ fn new_id() -> Change {
     Change::Record("v=STSv1; id=20260202000000;".into())
 }
 
-/// A first message under a policy that the domain fulfills, then one after these changes.
-fn from_valid(
-    id: &'static str,
-    source: &'static str,
-    about: &'static str,
-    then: Vec<Change>,
-    fate: Fate,
-) -> Case {
-    plain(id, Caching, source, about).phases(vec![Phase::of(&[Fate::Tls]), Phase::of(&[fate]).after(then)])
+/// Two messages after these changes. A sender may learn of the change from the first one, which may have either fate.
+fn learned(then: Vec<Change>, fate: Fate) -> [Phase; 2] {
+    [Phase::of(&[Fate::Tls, Fate::Waits]).after(then), Phase::of(&[fate])]
 }
 
-/// A first message under a policy that the domain does not fulfill, then one after these changes.
-fn from_other(
-    id: &'static str,
-    source: &'static str,
-    about: &'static str,
-    then: Vec<Change>,
-    fate: Fate,
-) -> Case {
+/// Two messages after these changes, neither of which is delivered.
+fn refused(then: Vec<Change>) -> [Phase; 2] {
+    [Phase::of(&[Fate::Waits]).after(then), Phase::of(&[Fate::Waits])]
+}
+
+/// A first message with this fate, then others.
+fn first(fate: Fate, then: [Phase; 2]) -> Vec<Phase> {
+    [vec![Phase::of(&[fate])], then.to_vec()].concat()
+}
+
+/// A first message under a policy that the domain fulfills, then others after these changes.
+fn from_valid(id: &'static str, source: &'static str, about: &'static str, then: [Phase; 2]) -> Case {
+    plain(id, Caching, source, about).phases(first(Fate::Tls, then)).discriminates()
+}
+
+/// A first message under a policy that names another host, then others after these changes.
+fn from_other(id: &'static str, source: &'static str, about: &'static str, then: [Phase; 2]) -> Case {
     let body = elsewhere(id);
     plain(id, Caching, source, about)
         .with(|s| s.answers = HttpBehavior::Policy(body))
-        .phases(vec![Phase::of(&[Fate::Waits]), Phase::of(&[fate]).after(then)])
+        .phases(first(Fate::Waits, then))
         .discriminates()
 }
 
+/// The policy in this mode that names `mx1`, under a new id.
+fn corrected(id: &str, mode: &str) -> [Phase; 2] {
+    learned(vec![file(naming_mx1(id, mode)), new_id()], Fate::Tls)
+}
+
+/// A policy that names another host, with this record.
+fn stricter(id: &str, record: &str) -> [Phase; 2] {
+    learned(vec![file(elsewhere(id)), Change::Record(record.into())], Fate::Waits)
+}
+
 fn updates() -> Vec<Case> {
-    let stays = elsewhere("update-id-unchanged");
+    const NEW: &str = "v=STSv1; id=20260202000000;";
+    let testing = elsewhere("update-from-testing").replace("enforce", "testing");
+    let three = [
+        first(Fate::Tls, stricter("update-three-times", NEW)),
+        learned(
+            vec![file(naming_mx1("update-three-times", "enforce")), Change::Record("v=STSv1; id=3;".into())],
+            Fate::Tls,
+        )
+        .to_vec(),
+    ];
     vec![
         from_valid(
             "update-stricter",
             UPDATE,
             "a new id and a policy that names another host",
-            vec![file(elsewhere("update-stricter")), new_id()],
-            Fate::Waits,
-        )
-        .discriminates(),
+            stricter("update-stricter", NEW),
+        ),
         from_other(
             "update-corrected",
             UPDATE,
             "a new id and a policy that names the MX host",
-            vec![file(naming_mx1("update-corrected", "enforce")), new_id()],
-            Fate::Tls,
+            corrected("update-corrected", "enforce"),
         ),
         from_other(
             "update-to-none",
             UPDATE,
             "a new id and a policy in mode none",
-            vec![file(naming_mx1("update-to-none", "none")), new_id()],
-            Fate::Tls,
+            corrected("update-to-none", "none"),
         ),
         from_other(
             "update-to-testing",
             UPDATE,
             "a new id and a policy in mode testing",
-            vec![file(naming_mx1("update-to-testing", "testing")), new_id()],
-            Fate::Tls,
+            corrected("update-to-testing", "testing"),
         ),
-        plain("update-from-testing", Caching, UPDATE, "mode testing, then a new id and mode enforce")
-            .with(|s| {
-                s.answers =
-                    HttpBehavior::Policy(elsewhere("update-from-testing").replace("enforce", "testing"))
-            })
-            .phases(vec![
-                Phase::of(&[Fate::Tls]),
-                Phase::of(&[Fate::Waits]).after(vec![file(elsewhere("update-from-testing")), new_id()]),
-            ])
-            .discriminates(),
-        plain(
-            "update-id-unchanged",
-            Caching,
+        from_valid(
+            "update-from-testing",
             UPDATE,
-            "the file changes and the id does not; the cached policy stays",
+            "mode testing, then a new id and mode enforce",
+            stricter("update-from-testing", NEW),
         )
-        .level(Level::Should)
-        .phases(vec![
-            Phase::of(&[Fate::Tls]),
-            Phase::of(&[Fate::Tls])
-                .beyond(&[Fate::Waits])
-                .after(vec![file(stays)])
-                .checks(&[Check::NotFetched]),
-        ]),
+        .with(|s| s.answers = HttpBehavior::Policy(testing)),
+        from_valid(
+            "update-older-id",
+            "RFC 8461 §3.1",
+            "a new id that sorts before the former one",
+            stricter("update-older-id", "v=STSv1; id=1;"),
+        ),
         plain("update-three-times", Caching, UPDATE, "three policies, each with a new id")
-            .phases(vec![
-                Phase::of(&[Fate::Tls]),
-                Phase::of(&[Fate::Waits]).after(vec![file(elsewhere("update-three-times")), new_id()]),
-                Phase::of(&[Fate::Tls]).after(vec![
-                    file(naming_mx1("update-three-times", "enforce")),
-                    Change::Record("v=STSv1; id=3;".into()),
-                ]),
-            ])
+            .phases(three.concat())
             .discriminates(),
-        plain("update-older-id", Caching, "RFC 8461 §3.1", "a new id that sorts before the one before")
-            .phases(vec![
-                Phase::of(&[Fate::Tls]),
-                Phase::of(&[Fate::Waits])
-                    .after(vec![file(elsewhere("update-older-id")), Change::Record("v=STSv1; id=1;".into())]),
-            ])
-            .discriminates(),
+        unchanged_id(),
         plain(
             "cached-second-message",
             Caching,
@@ -134,25 +127,37 @@ fn updates() -> Vec<Case> {
     ]
 }
 
+/// The file changes without a new id.
+fn unchanged_id() -> Case {
+    let changed = vec![file(elsewhere("update-id-unchanged"))];
+    plain(
+        "update-id-unchanged",
+        Caching,
+        UPDATE,
+        "the file changes and the id does not; the cached policy stays",
+    )
+    .level(Level::Should)
+    .phases(vec![
+        Phase::of(&[Fate::Tls]),
+        Phase::of(&[Fate::Tls]).beyond(&[Fate::Waits]).after(changed).checks(&[Check::NotFetched]),
+    ])
+}
+
 /// The policy lives for four seconds and is then withdrawn.
 fn expired() -> Case {
     let body = policy_text("enforce", &["elsewhere.cached-max-age-over.test"], "4");
-    plain(
+    let gone = vec![Change::NoRecord, Change::HostGone, Change::Pass(6)];
+    from_other(
         "cached-max-age-over",
-        Caching,
         "RFC 8461 §3.2",
         "max_age is over, and record and policy host are gone",
+        learned(gone, Fate::Tls),
     )
     .with(|s| s.answers = HttpBehavior::Policy(body))
-    .phases(vec![
-        Phase::of(&[Fate::Waits]),
-        Phase::of(&[Fate::Tls]).after(vec![Change::NoRecord, Change::HostGone, Change::Pass(6)]),
-    ])
-    .discriminates()
 }
 
 fn kept() -> Vec<Case> {
-    let kept = |id, about, then| from_other(id, CACHED, about, then, Fate::Waits);
+    let kept = |id, about, then| from_other(id, CACHED, about, refused(then));
     let bad = |answers| vec![Change::Policy(answers, Cert::Good), new_id()];
     vec![
         kept("cached-record-gone", "the record is removed", vec![Change::NoRecord]),
@@ -215,10 +220,9 @@ fn kept() -> Vec<Case> {
 
 fn attacks() -> Vec<Case> {
     let attacked = |id, about, then| {
-        let mut case =
-            from_valid(id, ATTACK, about, then, Fate::Waits).level(Level::Security).discriminates();
-        if let Some(last) = case.phases.last_mut() {
-            last.checks = vec![Check::NothingInClear];
+        let mut case = from_valid(id, ATTACK, about, refused(then)).level(Level::Security);
+        for phase in case.phases.iter_mut().skip(1) {
+            phase.checks = vec![Check::NothingInClear];
         }
         case
     };

@@ -2,7 +2,7 @@
 
 use super::{Case, elsewhere, honored, ignored};
 use crate::case::HostAddress;
-use crate::conformance::case::{Check, Group::Fetch, Level};
+use crate::conformance::case::{Check, Fate, Group::Fetch, Level};
 use crate::dns::Rr;
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
@@ -142,7 +142,9 @@ fn broken() -> Vec<Case> {
             "fetch-silent",
             "the policy host accepts the connection and sends nothing",
             HttpBehavior::Silent,
-        ),
+        )
+        // The fetch may take a minute, and the message may wait for it.
+        .beyond(&[Fate::Waits]),
         serves(
             "fetch-aborts",
             "the policy host closes the connection in the handshake",
