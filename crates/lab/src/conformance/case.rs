@@ -138,6 +138,9 @@ pub enum Without {
     Conforms,
     /// It falls short: the case discriminates.
     FallsShort,
+    /// It may do either, such as a sender that waits where TLS fails instead of using cleartext at once. The case does not
+    /// count in the score.
+    Either,
 }
 
 /// One message, and what happens before it is sent.

@@ -121,6 +121,12 @@ impl Case {
         self
     }
 
+    /// A sender without MTA-STS and DANE may pass as well.
+    fn passed_by_some(mut self) -> Self {
+        self.without = Without::Either;
+        self
+    }
+
     /// Neither a record nor a policy host.
     fn no_policy(mut self) -> Self {
         self.world = self.world.no_policy();

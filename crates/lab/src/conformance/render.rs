@@ -3,11 +3,13 @@
 mod html;
 mod junit;
 mod markdown;
+mod senders;
 mod text;
 
 pub use html::html;
 pub use junit::junit;
 pub use markdown::markdown;
+pub use senders::senders;
 pub use text::{differences, explain, line, list, summary};
 
 /// The text with the characters escaped that XML and HTML reserve; control characters become spaces.

@@ -103,6 +103,7 @@ pub fn explain(case: &Case) -> String {
     let without = match case.without {
         Without::Conforms => "conforms as well; the case does not count in the score",
         Without::FallsShort => "falls short; the case counts in the score",
+        Without::Either => "may conform or fall short; the case does not count in the score",
     };
     let _ = writeln!(out, "  a sender without MTA-STS and DANE {without}");
     out

@@ -65,6 +65,9 @@ pub struct Conformance {
     /// Show which outcomes differ from those in a file of --json
     #[arg(long, value_name = "FILE")]
     compare: Option<PathBuf>,
+    /// Write nothing but a page of Markdown with several files of --json side by side; repeatable
+    #[arg(long, value_name = "FILE", conflicts_with_all = ["driver", "control", "list", "explain"])]
+    page_of: Vec<PathBuf>,
     /// Exit with 1 if the mail server violates a rule of this level or a higher one
     #[arg(long, value_name = "LEVEL", default_value = "must")]
     fail_on: FailOn,
@@ -113,6 +116,12 @@ impl Conformance {
         }
         if let Some(id) = &self.explain {
             return explain(id);
+        }
+        if !self.page_of.is_empty() {
+            let reports: Vec<Report> =
+                self.page_of.iter().map(|path| output::read(path)).collect::<Result<_, _>>()?;
+            show(&render::senders(&reports));
+            return Ok(Exit::Fine);
         }
         // A file that can't be read is found before the minutes of a run.
         let older = self.compare.as_deref().map(output::read).transpose()?;
