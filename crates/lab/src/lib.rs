@@ -12,6 +12,7 @@
 pub mod behavior;
 pub mod case;
 pub mod cases;
+pub mod conformance;
 pub mod dns;
 mod internet;
 pub mod mail_host;
@@ -23,6 +24,7 @@ pub mod policy_host;
 pub mod random;
 pub mod reference_sender;
 mod revoked;
+mod smtp_watch;
 pub mod traffic;
 pub mod uniform_world;
 
