@@ -142,6 +142,9 @@ impl PostgresLocation {
         let (rest, parameters) = text.split_once('?').unwrap_or((text, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if user.contains(':') {
+            return Err(LocationError::Password);
+        }
         let mut parsed = Self {
             user: decoded(user)?,
             database: decoded(database)?,
@@ -431,6 +434,9 @@ mod tests {
             "postgres://u:@h/d",
             "postgres://u@h/d?password=secret",
             "postgres://u:12345?secret@h/d",
+            "postgres://u:secret@h/d?sslrootcert=/run/credentials/a@b.service/ca.pem",
+            "postgres://u:secret@h/tenant@one",
+            "postgres://u:secret@/x@h/d",
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, LocationError::Password, "{text}");
