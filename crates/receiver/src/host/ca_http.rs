@@ -57,11 +57,7 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Box<dyn HttpClient>, Erro
     let builder = HttpsConnectorBuilder::new();
     let builder = match ca_file {
         Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for root in CertificateDer::pem_file_iter(file).map_err(other)? {
-                roots.add(root.map_err(other)?).map_err(other)?;
-            }
-            let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
+            let tls = ClientConfig::builder().with_root_certificates(roots(file)?).with_no_client_auth();
             builder.with_tls_config(tls)
         }
         None => builder.try_with_platform_verifier().map_err(other)?,
@@ -69,6 +65,18 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Box<dyn HttpClient>, Erro
     let https =
         builder.https_only().enable_http1().enable_http2().wrap_connector(tcp_connector(CONNECT_TIME));
     Ok(Box::new(BoundedClient(Client::builder(TokioExecutor::new()).build(https))))
+}
+
+/// All certificates of a PEM file, as of a bundle.
+fn roots(file: &Path) -> Result<RootCertStore, Error> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(file).map_err(other)? {
+        roots.add(root.map_err(other)?).map_err(other)?;
+    }
+    match roots.is_empty() {
+        true => Err(other(std::io::Error::other(format!("{} contains no certificate", file.display())))),
+        false => Ok(roots),
+    }
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -102,6 +110,28 @@ fn wait_in_seconds(text: &str, now: Timestamp) -> Option<u64> {
 mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
+
+    #[test]
+    fn all_roots_of_a_bundle_are_trusted_and_a_file_without_any_is_refused() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("ca.pem");
+        let root = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap().pem()
+        };
+        std::fs::write(
+            &file,
+            format!("# the old one\n{}# the new one\n{}", root("a.example"), root("b.example")),
+        )
+        .unwrap();
+        assert_eq!(roots(&file).unwrap().len(), 2);
+        client(Some(&file)).unwrap();
+        for text in ["", "# none\n"] {
+            std::fs::write(&file, text).unwrap();
+            let error = client(Some(&file)).map(drop).unwrap_err();
+            assert!(format!("{error:?}").contains("contains no certificate"), "{error:?}");
+        }
+    }
 
     fn bounded(value: &[u8]) -> Option<String> {
         let mut headers = HeaderMap::new();

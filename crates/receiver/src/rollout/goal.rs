@@ -1,6 +1,6 @@
 //! What a plan is carried out for. The operator may change the settings of a domain or hold it while its plan is carried out,
-//! and another process may take the plan over. [`Applier::run_ordered`](super::Applier::run_ordered) therefore asks for its
-//! orders again before each step.
+//! and another process may take the plan over. [`Applier::run_towards`](super::Applier::run_towards) therefore asks for its
+//! goal again before each step.
 
 use super::ApplyError;
 use super::desired::DesiredState;
@@ -9,28 +9,28 @@ use net::BoxFuture;
 
 /// The desired state, and whether enforcement may begin.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Order {
+pub struct Goal {
     /// The desired state.
     pub wanted: DesiredState,
     /// Whether enforcement may begin.
     pub permit: Permit,
 }
 
-/// Gives the orders for the plan of a domain.
-pub trait Orders: Send + Sync {
-    /// The orders of now. [`ApplyError::Stopped`] if the plan must not go on.
-    fn current(&self) -> BoxFuture<'_, Result<Order, ApplyError>>;
+/// Knows the goal of a domain's plan.
+pub trait GoalSource: Send + Sync {
+    /// The goal of now. [`ApplyError::Stopped`] if the plan must not go on.
+    fn current(&self) -> BoxFuture<'_, Result<Goal, ApplyError>>;
 }
 
-/// Orders that do not change.
+/// A goal that does not change.
 pub(super) struct Fixed {
     pub(super) wanted: DesiredState,
     pub(super) permit: Permit,
 }
 
-impl Orders for Fixed {
-    fn current(&self) -> BoxFuture<'_, Result<Order, ApplyError>> {
-        let order = Order { wanted: self.wanted.clone(), permit: self.permit };
-        Box::pin(std::future::ready(Ok(order)))
+impl GoalSource for Fixed {
+    fn current(&self) -> BoxFuture<'_, Result<Goal, ApplyError>> {
+        let goal = Goal { wanted: self.wanted.clone(), permit: self.permit };
+        Box::pin(std::future::ready(Ok(goal)))
     }
 }
