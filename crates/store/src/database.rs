@@ -242,7 +242,9 @@ impl Store {
                 let _ = access;
                 Err(StoreError::Open {
                     path: location.to_string(),
-                    why: "this build does not include PostgreSQL (the feature `postgres`)".to_owned(),
+                    why: "this program was built without PostgreSQL's driver; build it with `cargo build --release --features postgres`, or \
+                          install a package"
+                        .to_owned(),
                 })
             }
         }
