@@ -30,52 +30,21 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 /// The maximum size of a password file.
 const MAX_PASSWORD_BYTES: u64 = 4096;
 
-/// Why there is no connection.
-#[derive(Debug)]
-pub(super) struct ConnectError {
-    /// For each server why not, in one line.
-    pub why: String,
-    /// False if a server is there and refuses one more connection, or if what this program needs for it can't be read. Then
-    /// connections that exist may go on working.
-    pub is_away: bool,
-}
-
-impl From<String> for ConnectError {
-    fn from(why: String) -> Self {
-        Self { why, is_away: true }
-    }
-}
-
-impl ConnectError {
-    fn is_here(why: String) -> Self {
-        Self { why, is_away: false }
-    }
-
-    fn of(error: &sqlx::Error) -> Self {
-        let code = error.as_database_error().and_then(|error| error.code());
-        // 57P01 to 57P03: the server ends or starts.
-        Self { why: reason(error), is_away: code.is_none_or(|code| code.starts_with("57P")) }
-    }
-}
-
 /// Connects to the first server that accepts writes, beginning with number `first` of the list. Returns the number of that
-/// server with the connection.
+/// server with the connection. The error says for each server why not, in one line.
 pub(super) async fn connect(
     location: &PostgresLocation,
     access: &Access,
     first: usize,
-) -> Result<(PgConnection, usize), ConnectError> {
-    let password = access.password.as_deref().map(password).transpose().map_err(ConnectError::is_here)?;
-    let (mut problems, mut is_away) = (Vec::new(), true);
+) -> Result<(PgConnection, usize), String> {
+    let password = access.password.as_deref().map(password).transpose()?;
+    let mut problems = Vec::new();
     let numbered = location.hosts.iter().enumerate();
     for (number, host) in numbered.clone().skip(first).chain(numbered.take(first)) {
         let one = connect_to(location, host, access, password.as_deref());
         let why = match tokio::time::timeout(CONNECT_TIME, one).await {
             Ok(Ok(connection)) => return Ok((connection, number)),
-            Ok(Err(error)) => {
-                is_away &= error.is_away;
-                error.why
-            }
+            Ok(Err(why)) => why,
             Err(_) => format!("no answer within {} seconds", CONNECT_TIME.as_secs()),
         };
         problems.push(match location.hosts.len() {
@@ -83,7 +52,7 @@ pub(super) async fn connect(
             _ => format!("{host}: {why}"),
         });
     }
-    Err(ConnectError { why: problems.join("; "), is_away })
+    Err(problems.join("; "))
 }
 
 async fn connect_to(
@@ -91,17 +60,14 @@ async fn connect_to(
     host: &PostgresHost,
     access: &Access,
     password: Option<&str>,
-) -> Result<PgConnection, ConnectError> {
+) -> Result<PgConnection, String> {
     let (folder, port) = match host {
         PostgresHost::Socket { folder, port } => (folder.clone(), *port),
         PostgresHost::Tcp { name, port } => {
             let stream = access.network.connect(name, *port).await?;
             set_timeouts(&stream).map_err(|error| error.to_string())?;
             let relayed = match location.uses_tls(host) {
-                true => {
-                    let tls = begin_tls(stream, name, location.roots.as_deref(), access).await;
-                    relay(tls.map_err(ConnectError::is_here)?)
-                }
+                true => relay(begin_tls(stream, name, location.roots.as_deref(), access).await?),
                 false => relay(stream),
             };
             (relayed.map_err(|error| error.to_string())?, RELAY_PORT)
@@ -121,8 +87,7 @@ async fn connect_to(
     if let Some(password) = password {
         options = options.password(password);
     }
-    let connected = PgConnection::connect_with(&options).await;
-    let mut connection = connected.map_err(|error| ConnectError::of(&error))?;
+    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| reason(&error))?;
     check(&mut connection).await?;
     Ok(connection)
 }

@@ -197,38 +197,3 @@ async fn a_connection_that_the_server_closed_is_replaced() {
     assert_eq!(count, 1);
     store.close().await;
 }
-
-#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
-async fn a_limit_of_connections_makes_callers_wait_and_is_no_outage() {
-    let Some(location) = new_schema().await else { return };
-    Store::connect(&location, &access()).await.unwrap().close().await;
-    let Location::Postgres(PostgresLocation { user, .. }) = &location else { panic!() };
-    administer(format!("ALTER ROLE {user} CONNECTION LIMIT 3")).await;
-    let strict = Access { may_migrate: false, ..access() };
-    let store = Store::connect(&location, &strict).await.unwrap();
-    let all: Vec<_> = (0..20)
-        .map(|_| {
-            let store = store.clone();
-            tokio::spawn(async move {
-                for _ in 0..50 {
-                    store.probe().await?;
-                    store.domains::<String>().await?;
-                }
-                Ok::<_, StoreError>(())
-            })
-        })
-        .collect();
-    for task in all {
-        task.await.unwrap().unwrap();
-    }
-    // Also a transaction that another one waits for.
-    let (one, two, three) =
-        (store.writing().await.unwrap(), store.writing().await.unwrap(), store.writing().await.unwrap());
-    let waits = tokio::spawn({
-        let store = store.clone();
-        async move { store.domains::<String>().await.map(|_| ()) }
-    });
-    drop((one, two, three));
-    waits.await.unwrap().unwrap();
-    store.close().await;
-}
