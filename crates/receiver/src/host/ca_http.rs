@@ -148,6 +148,19 @@ mod tests {
     }
 
     #[test]
+    fn all_roots_of_a_bundle_are_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let root = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap().pem()
+        };
+        let bundle = format!("# the old one\n{}# the new one\n{}", root("a.example"), root("b.example"));
+        std::fs::write(&file, bundle).unwrap();
+        assert_eq!(roots(&file).unwrap().len(), 2);
+    }
+
+    #[test]
     fn a_file_of_roots_that_is_missing_or_empty_is_named() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("ca.pem");
