@@ -90,6 +90,11 @@ impl Dashboard {
         Ok(self.context.read().await)
     }
 
+    /// The number of domains when the context was last refreshed.
+    pub(crate) async fn known_domains(&self) -> usize {
+        self.context.read().await.known.len()
+    }
+
     /// The session counts of every domain since that day. They are read again when the reports in the store have
     /// changed.
     pub(crate) async fn days(
@@ -145,8 +150,8 @@ impl Dashboard {
 
     /// The context for writing, refreshed from the store.
     pub(crate) async fn context_to_change(&self) -> Result<RwLockWriteGuard<'_, RolloutContext>, Failure> {
-        self.snapshots.forget();
         let mut context = self.context.write().await;
+        self.snapshots.forget();
         context.learn().await?;
         Ok(context)
     }

@@ -124,6 +124,27 @@ impl fmt::Display for Moment {
 
 impl HtmlSafe for Moment {}
 
+/// When figures were read: `as of now` below a minute, otherwise with their age and time, as HTML.
+pub fn as_of(at: &Timestamp, now: &Timestamp) -> AsOf {
+    AsOf(ago(at, now))
+}
+
+/// The time at which figures were read, as HTML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf(Moment);
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moment { at, now } = self.0;
+        match now.duration_since(at).as_secs() {
+            ..60 => write!(f, "as of now, {} UTC", minute(&at)),
+            _ => write!(f, "as of {}, {} UTC", self.0, minute(&at)),
+        }
+    }
+}
+
+impl HtmlSafe for AsOf {}
+
 /// A day as HTML, with its age as the title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Day(Moment);
@@ -258,6 +279,9 @@ mod tests {
         );
         assert!(ago(&at(1_000_000), &at(0)).to_string().contains(">in 11 days<"));
         assert!(ago(&at(10), &at(0)).to_string().contains(">just now<"));
+        assert_eq!(as_of(&at(0), &at(9)).to_string(), "as of now, 1 Jan 1970, 00:00 UTC");
+        let old = as_of(&at(0), &at(180)).to_string();
+        assert!(old.contains(">3 minutes ago</time>, 1 Jan 1970, 00:00 UTC"), "{old}");
         assert!(day(&at(0), &at(1_000_000)).to_string().contains("title=\"11 days ago\">1 Jan 1970<"));
     }
 
