@@ -50,6 +50,7 @@ use rollout::{Condition, Stage, conditions, stages};
 use serde::Deserialize;
 use std::sync::Arc;
 use store::guard_probes::GuardProbeDay;
+use store::hosting::CertificateEnd;
 use store::reports::{DaySum, FailureGroup, KindSum, SenderSum, Trend};
 use store::rollouts::JournalLine;
 
@@ -336,13 +337,14 @@ async fn rendered(
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        certificate_ends: certificate_ends(context, &spec).await?,
+        certificate: certificate(context, &spec).await?,
         now,
     };
     let parts = parts(&facts, &around);
     let cause_context = CauseContext { domain: &name, senders: &facts.senders, probes: &facts.probes };
     let (sessions, failed) = facts.sessions();
     let mut current = failures(facts.groups.clone(), &cause_context, &facts.decisions, sessions, now);
+    let still_happening = current.iter().filter(|failure| failure.is_current).count();
     current.truncate(MAX_FAILURES);
     let folded = current.split_off(current.iter().filter(|failure| failure.is_current).count());
     let mode = facts.rollout.mode.map(|known| known.mode);
@@ -379,7 +381,7 @@ async fn rendered(
         range,
         chart: Timeline { days: &facts.days, events: &events(&journal), bound, range, now }.draw(),
         bound: text::bound(bound),
-        summary: summary(failed, sessions, facts.worst_day().as_ref(), current.len(), range.days()),
+        summary: summary(failed, sessions, facts.worst_day().as_ref(), still_happening, range.days()),
         incidents: facts.incidents(bound),
         current,
         folded,
@@ -453,15 +455,15 @@ fn sentence(facts: &Facts, now: Timestamp) -> String {
 }
 
 /// The expiry of the policy host's certificate; `None` if the policy is not served here or no certificate is issued.
-async fn certificate_ends(
+async fn certificate(
     context: &RolloutContext,
     spec: &DomainSpec,
-) -> Result<Option<Timestamp>, ErrorPage> {
+) -> Result<Option<CertificateEnd>, ErrorPage> {
     let Ok(host) = policy_host(&spec.name) else { return Ok(None) };
     if spec.host != HostedBy::Sternpost {
         return Ok(None);
     }
-    Ok(context.store.certificate_ends(Some(&host), 1).await?.first().map(|(_, end)| *end))
+    Ok(context.store.certificate_ends(Some(&host), 1).await?.pop())
 }
 
 /// The records and the policy file that are published now, for restoring one that is missing.

@@ -96,7 +96,8 @@ impl Incident {
     fn sentence(&self) -> String {
         let share = text::percent(self.failed, self.sessions).unwrap_or_default();
         let of = format!("{} of {}", text::count(self.failed), text::counted(self.sessions, "session"));
-        match self.first == self.last {
+        // Days that were equally bad have no worst one.
+        match self.first == self.last || self.worst.share() == share {
             true => format!("{of} failed ({share})."),
             false => format!(
                 "{of} failed ({share}), and {} on the worst day, {}.",

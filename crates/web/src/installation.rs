@@ -4,6 +4,7 @@
 
 use crate::chart::{Range, Timeline};
 use crate::incidents::{IncidentLine, WorstDay, incident_lines, worst_day};
+use crate::judge::{NextStep, StepCause};
 use crate::layout::{Answer, Frame, Section, html};
 use crate::overview::verdict;
 use crate::snapshot::{Entry, Snapshot, Totals};
@@ -55,7 +56,7 @@ struct Page {
     /// What needs action, with the number of domains.
     groups: Vec<(String, usize)>,
     further_groups: usize,
-    /// Domains that are to be enforced and are not yet, with what they wait for.
+    /// Domains that are to be enforced and are not yet, with their state.
     open: Vec<(String, String)>,
     further_open: usize,
 }
@@ -68,7 +69,7 @@ pub async fn page(State(dashboard): State<Arc<Dashboard>>, Extension(visitor): E
     let bound = context.config.thresholds.failure_rate;
     let sums: Vec<DaySum> = snapshot.sums().into_iter().filter(|day| is_in_range(day, now)).collect();
     let open = snapshot.domains.iter().filter(|entry| is_open(entry));
-    let waits = |entry: &Entry| (entry.name.clone(), entry.next.to_string());
+    let waits = |entry: &Entry| (entry.name.clone(), state(entry));
     html(&Page {
         frame: Frame::new("Report on all domains", Section::Domains, &visitor),
         now,
@@ -101,6 +102,20 @@ fn is_in_range(day: &DaySum, now: Timestamp) -> bool {
 /// True if the domain is to be enforced and is not.
 fn is_open(entry: &Entry) -> bool {
     entry.wanted == Mode::Enforce && entry.mode != Some(Mode::Enforce)
+}
+
+/// The mode of a domain that is not enforced, and what it waits for.
+fn state(entry: &Entry) -> String {
+    let mode = match (entry.mode, entry.since) {
+        (Some(Mode::Testing), Some(since)) => format!("in testing since {}", text::date(&since)),
+        (None, _) => "not set up".to_owned(),
+        (Some(mode), _) => format!("mode {mode}"),
+    };
+    match &entry.next {
+        NextStep::Wait(what) => format!("{mode}. {what}"),
+        NextStep::Page(StepCause::Approve, ..) => format!("{mode}, and ready to enforce"),
+        _ => mode,
+    }
 }
 
 /// The domains that had a day above the bound, those with the most failed sessions on their worst day first.

@@ -12,7 +12,7 @@ pub use alerts::alerts;
 use crate::chart::strip;
 use crate::judge::{Mark, NextStep, Urgency};
 use crate::layout::{Answer, Frame, Section, html};
-use crate::snapshot::{ENDS_SOON, Entry, Snapshot, Totals};
+use crate::snapshot::{Entry, Snapshot, Totals};
 use crate::state::Dashboard;
 use crate::tables::{DOMAINS, Format, export};
 use crate::text;
@@ -30,7 +30,7 @@ use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use uncounted::uncounted;
 
-/// The query parameters. An unknown word is as none; what is not a number or format is refused.
+/// The query parameters. Unknown values are ignored; a malformed number or format is an error.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct OverviewQuery {
     /// A part of the domain's name.
@@ -286,6 +286,8 @@ struct Page {
     pages: usize,
     has_certificates: bool,
     has_inbox: bool,
+    /// The command that adds a domain to the configuration file in use.
+    init_command: String,
     bound: String,
     /// When the data was read.
     as_of: Timestamp,
@@ -401,6 +403,7 @@ pub async fn page_of(
         pages,
         has_certificates,
         has_inbox: context.config.inbox.is_some(),
+        init_command: context.config.init_command("example.org"),
         bound: text::bound(bound),
         as_of: snapshot.at,
         newest_report: snapshot.newest_report,
@@ -479,7 +482,7 @@ fn row(snapshot: &Snapshot, entry: &Entry, bound: f64, now: Timestamp) -> Row {
             (None, _) => String::new(),
         },
         certificate_ends: ends,
-        is_ending: ends.is_some_and(|end| end - ENDS_SOON <= now),
+        is_ending: entry.is_certificate_ending,
         next: entry.next.clone(),
         tags: entry.tags.clone(),
     }

@@ -33,12 +33,13 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::StoreError;
 use store::alerts::ActiveAlert;
+use store::hosting::CertificateEnd;
 use store::reports::{DaySum, Search};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How far back reports are considered on the overview; the page of one domain goes back further.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
-/// How long before its end a certificate is called ending. An ACME client renews it about a month before.
+/// How long before its end a certificate whose renewal is overdue is called ending.
 pub const ENDS_SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
 /// All domains at one moment.
 pub struct Snapshot {
@@ -88,6 +89,8 @@ pub struct Entry {
     pub host: HostedBy,
     /// When the certificate of the policy host expires; `None` if it is not managed here, or not issued.
     pub certificate_ends: Option<Timestamp>,
+    /// True if it expires soon and should have been replaced.
+    pub is_certificate_ending: bool,
     pub tags: Vec<Tag>,
 }
 
@@ -186,7 +189,7 @@ impl Snapshot {
             pending: 0,
             newest_report: None,
             groups: grouped(&domains, alerts),
-            ending: ending(&domains, alerts, now),
+            ending: ending(&domains, alerts),
             totals: Totals::of(&domains),
             by_name: by_name(&domains),
             tags: counted_tags(&domains),
@@ -228,7 +231,7 @@ struct Facts {
     alerts: Vec<ActiveAlert<Alert>>,
     /// The places of the alerts of each domain.
     alerts_of: BTreeMap<String, Vec<usize>>,
-    certificates: BTreeMap<DomainName, Timestamp>,
+    certificates: BTreeMap<DomainName, CertificateEnd>,
     newest_report: Option<Timestamp>,
     days: Arc<AllDays>,
     now: Timestamp,
@@ -237,9 +240,12 @@ struct Facts {
 }
 
 /// When the certificates of our policy hosts expire, by host; empty if no policy is served here.
-async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, Timestamp>, StoreError> {
+async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, CertificateEnd>, StoreError> {
     match context.known.iter().any(|spec| spec.host == HostedBy::Sternpost) {
-        true => Ok(context.store.certificate_ends(None, u32::MAX).await?.into_iter().collect()),
+        true => {
+            let ends = context.store.certificate_ends(None, u32::MAX).await?;
+            Ok(ends.into_iter().map(|end| (end.host.clone(), end)).collect())
+        }
         false => Ok(BTreeMap::new()),
     }
 }
@@ -304,6 +310,10 @@ impl Facts {
                     .with_alerts(&alerts, known.is_some_and(|rollout| binds(rollout, now)))
             }
         };
+        let certificate = match spec.host {
+            HostedBy::Sternpost => policy_host(&spec.name).ok().and_then(|host| self.certificates.get(&host)),
+            HostedBy::Static | HostedBy::Elsewhere => None,
+        };
         Entry {
             name: name.to_owned(),
             need,
@@ -316,12 +326,8 @@ impl Facts {
             successful,
             failed,
             host: spec.host,
-            certificate_ends: match spec.host {
-                HostedBy::Sternpost => {
-                    policy_host(&spec.name).ok().and_then(|host| self.certificates.get(&host).copied())
-                }
-                HostedBy::Static | HostedBy::Elsewhere => None,
-            },
+            certificate_ends: certificate.map(|end| end.ends),
+            is_certificate_ending: certificate.is_some_and(|end| end.is_soon(now, ENDS_SOON)),
             tags: spec.tags.clone(),
         }
     }
@@ -362,7 +368,7 @@ fn counted_tags(domains: &[Entry]) -> Vec<(Tag, usize)> {
 }
 
 /// The number of domains of which a certificate ends soon, or has ended.
-fn ending(domains: &[Entry], alerts: &[ActiveAlert<Alert>], now: Timestamp) -> usize {
+fn ending(domains: &[Entry], alerts: &[ActiveAlert<Alert>]) -> usize {
     let is_of_certificate =
         |kind| matches!(kind, AlertKind::PolicyCertificateEnds | AlertKind::MxCertificateEnds);
     let alerted: BTreeSet<&str> = alerts
@@ -370,10 +376,7 @@ fn ending(domains: &[Entry], alerts: &[ActiveAlert<Alert>], now: Timestamp) -> u
         .filter(|active| is_of_certificate(active.alert.kind))
         .map(|active| active.domain.as_str())
         .collect();
-    let is_ending = |entry: &&Entry| {
-        entry.certificate_ends.is_some_and(|end| end - ENDS_SOON <= now)
-            || alerted.contains(entry.name.as_str())
-    };
+    let is_ending = |entry: &&Entry| entry.is_certificate_ending || alerted.contains(entry.name.as_str());
     domains.iter().filter(is_ending).count()
 }
 

@@ -37,7 +37,9 @@ pub fn percent(part: u64, whole: u64) -> Option<String> {
         _ if part >= whole => "100 %".to_owned(),
         _ if share < 0.01 => "< 0.01 %".to_owned(),
         _ if share > 99.99 => "> 99.99 %".to_owned(),
-        _ if share >= 10.0 => format!("{share:.1} %"),
+        // With one digit, it would be rounded to all of them.
+        _ if share >= 99.9 => format!("{share:.2} %"),
+        _ if share >= 9.995 => format!("{share:.1} %"),
         _ => format!("{share:.2} %"),
     })
 }
@@ -259,9 +261,18 @@ mod tests {
             (counted(1, "domain"), counted(2_000, "domain")),
             ("1 domain".into(), "2,000 domains".into())
         );
-        let shares = [(0, 5), (5, 5), (46, 17_753), (1, 100_000_000), (1, 3), (999_999, 1_000_000)];
+        let shares = [
+            (0, 5),
+            (5, 5),
+            (46, 17_753),
+            (1, 100_000_000),
+            (1, 3),
+            (9_997, 10_000),
+            (9_996, 100_000),
+            (999_999, 1_000_000),
+        ];
         let shown = shares.map(|(part, whole)| percent(part, whole).unwrap());
-        assert_eq!(shown, ["0 %", "100 %", "0.26 %", "< 0.01 %", "33.3 %", "> 99.99 %"]);
+        assert_eq!(shown, ["0 %", "100 %", "0.26 %", "< 0.01 %", "33.3 %", "99.97 %", "10.0 %", "> 99.99 %"]);
         assert_eq!(percent(0, 0), None);
         assert_eq!([0.005, 0.0125, 1.0].map(bound), ["0.5 %", "1.25 %", "100 %"]);
     }

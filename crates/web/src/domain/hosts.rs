@@ -4,7 +4,6 @@
 use super::Facts;
 use super::failures::is_recent;
 use crate::judge::Mark;
-use crate::snapshot::ENDS_SOON;
 use crate::text;
 use formats::DomainName;
 use jiff::Timestamp;
@@ -58,14 +57,14 @@ impl HostRow {
 
     /// True if the certificate ends soon.
     pub fn is_ending(&self, now: &Timestamp) -> bool {
-        self.certificate.as_ref().is_some_and(|seen| seen.ends - ENDS_SOON <= *now)
+        self.certificate.as_ref().is_some_and(|seen| seen.validity.ends_soon(*now))
     }
 
     /// The time that the certificate is still valid, in words.
     pub fn left(&self, now: &Timestamp) -> String {
         match &self.certificate {
-            Some(seen) if seen.ends <= *now => "expired".to_owned(),
-            Some(seen) => format!("{} left", text::age(*now, seen.ends)),
+            Some(seen) if seen.validity.until <= *now => "expired".to_owned(),
+            Some(seen) => format!("{} left", text::age(*now, seen.validity.until)),
             None => String::new(),
         }
     }

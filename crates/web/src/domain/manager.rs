@@ -1,7 +1,7 @@
 //! One page about a domain for somebody who decides, to print or to save as PDF: whether its mail is protected, since when,
 //! what failed, and what is still to do. The style sheet prints it on one A4 page.
 
-use super::{Facts, certificate_ends, events, hosts, parts, sentence};
+use super::{Facts, certificate, events, hosts, parts, sentence};
 use crate::chart::{Range, Timeline};
 use crate::incidents::{IncidentLine, WorstDay};
 use crate::judge::Mark;
@@ -82,7 +82,7 @@ pub async fn page(
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        certificate_ends: certificate_ends(&context, &spec).await?,
+        certificate: certificate(&context, &spec).await?,
         now,
     };
     let parts = parts(&facts, &around);

@@ -72,7 +72,7 @@ pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
     let (first, last) = (snapshot.totals.first_enforced, snapshot.totals.last_enforced);
     let figure = |label, value, note, class, link| Figure { label, value, note, class, link };
     let state = |state| plain.link(&[("state", state)]);
-    let ending_note = format!("within {} days", ENDS_SOON.as_hours() / 24);
+    let ending_note = format!("within {} days, or overdue", ENDS_SOON.as_hours() / 24);
     let is_above = failed as f64 > bound * sessions as f64;
     let worst = worst_day(snapshot.sums().iter().filter(|day| day.day + DAY * 30 > now));
     vec![

@@ -51,9 +51,9 @@ pub fn group_view(group: &Group) -> GroupView {
         (Some(StepCause::Approve), _) => Some(("Review and approve".to_owned(), link.clone())),
         (Some(StepCause::Decide), 1) => Some(("Decide".to_owned(), format!("{link}#roll-out"))),
         (Some(StepCause::Failures), 1) => Some(("See the failures".to_owned(), format!("{link}#failures"))),
-        (Some(StepCause::Alert | StepCause::Damaged), 1) => {
-            Some(("See the alert".to_owned(), format!("{link}#alerts")))
-        }
+        (Some(StepCause::Alert), 1) => Some(("See the alert".to_owned(), format!("{link}#alerts"))),
+        // The page of a damaged domain can't be shown.
+        (Some(StepCause::Damaged), 1) => None,
         (Some(StepCause::SetUp | StepCause::Apply), _) | (None, _) => None,
         (_, many) => Some((format!("See the {}", text::counted(many, "domain")), link.clone())),
     };

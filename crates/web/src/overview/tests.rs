@@ -19,6 +19,7 @@ fn entry(name: &str, need: Urgency, mode: Option<Mode>, sessions: (u64, u64)) ->
         failed: sessions.1,
         host: HostedBy::Static,
         certificate_ends: None,
+        is_certificate_ending: false,
         tags: Vec::new(),
     }
 }
@@ -85,6 +86,7 @@ fn a_group_of_one_leads_to_the_domain_and_a_large_one_has_one_command() {
     assert_eq!(some.command, "sternpost apply d0.example d1.example d2.example d3.example d4.example");
     assert_eq!((some.named.len(), some.further, some.link.as_str()), (3, 2, "/?cause=setup#domains"));
     assert_eq!(group_view(&group(StepCause::SetUp, 21)).command, "sternpost apply");
+    assert!(group_view(&group(StepCause::Damaged, 1)).button.is_none(), "its page can't be shown");
 }
 
 #[test]

@@ -69,7 +69,7 @@ impl Snapshots {
         self.decisions.load(Ordering::Relaxed)
     }
 
-    /// Makes the last one outdated, since an operator decides something.
+    /// Makes the last one outdated, since an operator has decided something.
     pub fn forget(&self) {
         self.decisions.fetch_add(1, Ordering::Relaxed);
     }
@@ -99,7 +99,7 @@ impl Dashboard {
     /// The overview's data, from memory if it is recent. With many domains it may be older, or incomplete
     /// ([`Snapshot::pending`]); `None` before anything is counted.
     pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Option<Arc<Snapshot>>, ErrorPage> {
-        let patience = match self.known_domains().await {
+        let patience = match self.known_domains() {
             0..=FEW_DOMAINS => Duration::MAX,
             _ => PATIENCE,
         };

@@ -25,6 +25,7 @@ fn entry(name: &str, need: Urgency, next: NextStep) -> Entry {
         failed: 0,
         host: HostedBy::Static,
         certificate_ends: None,
+        is_certificate_ending: false,
         tags: Vec::new(),
     }
 }
@@ -85,6 +86,7 @@ fn a_certificate_that_ends_soon_is_counted_once_for_a_domain() {
     let now = Timestamp::from_second(100 * 86_400).unwrap();
     let own = |name: &str, days: i64| Entry {
         certificate_ends: Some(now + SignedDuration::from_hours(24 * days)),
+        is_certificate_ending: days < 14,
         ..entry(name, Urgency::Fine, NextStep::Nothing)
     };
     let domains = [own("a.example", 60), own("b.example", 13), own("c.example", -1)];
@@ -92,7 +94,7 @@ fn a_certificate_that_ends_soon_is_counted_once_for_a_domain() {
         alert("b.example", AlertKind::PolicyCertificateEnds, "mta-sts.b.example", 1),
         alert("a.example", AlertKind::Silence, "a.example", 1),
     ];
-    assert_eq!(ending(&domains, &alerts, now), 2);
+    assert_eq!(ending(&domains, &alerts), 2);
 }
 
 #[test]
@@ -221,6 +223,24 @@ async fn the_first_stage_counts_sessions_and_claims_nothing_about_reports_that_w
     assert!(one.evidence.starts_with("not yet: "), "{one:?}");
     let (page, _) = shown(&place, "", Some(complete)).await;
     assert!(!page.contains("still being read"), "{page}");
+}
+
+#[tokio::test]
+async fn a_decision_waits_for_no_page_and_is_in_what_is_counted_after_it() {
+    let place = place().await;
+    // A page that takes long.
+    let page = place.dashboard.context().await.unwrap();
+    let mut decision = place.dashboard.context_to_change().await.unwrap();
+    // It was begun before the decision is in the store.
+    let before = place.dashboard.complete_snapshot().await.ok().unwrap();
+    let name = DomainName::parse("one.example").unwrap();
+    let spec = decision.find(&name).unwrap();
+    operations::promotion::hold_back(&mut decision, &spec, "ada", "moved").await.unwrap();
+    drop(decision);
+    let after = place.dashboard.complete_snapshot().await.ok().unwrap();
+    assert!(!Arc::ptr_eq(&before, &after));
+    let held = |context: &RolloutContext| context.decisions(&name).held.is_some();
+    assert!(held(&place.dashboard.context().await.unwrap()) && !held(&page));
 }
 
 #[tokio::test]
