@@ -14,6 +14,7 @@ use config::failure::{Exit, Failure};
 use jiff::Timestamp;
 use one::{Pace, Work};
 use operations::RolloutContext;
+use receiver::domain::DomainSpec;
 use receiver::rollout::outside::Outside;
 use std::collections::BTreeSet;
 use std::path::Path;

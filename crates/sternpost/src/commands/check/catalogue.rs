@@ -76,7 +76,7 @@ pub fn explain(id: &str, as_json: bool) -> Result<Exit, Failure> {
     say(&format!("  severity     {weight}, for a domain whose policy is enforced"));
     say(&format!("  source       {}", check.source()));
     let mut lead = "causes";
-    for cause in causes(check) {
+    for cause in causes(*check) {
         let share = cause.share().map(|share| format!("; found: {share}")).unwrap_or_default();
         say(&format!("  {lead:<12} {cause}: {}{share}", cause.about()));
         lead = "";
