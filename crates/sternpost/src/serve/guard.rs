@@ -133,6 +133,9 @@ impl fmt::Display for CheckError {
     }
 }
 
+/// The time between two attempts to read the active alerts.
+const LOAD_RETRY: Duration = Duration::from_secs(10);
+
 impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
@@ -156,11 +159,14 @@ impl GuardRole {
 
     /// Checks all domains until it is dropped.
     pub async fn run(&mut self) {
-        if let Err(error) = self.book.load().await {
+        // Without the active alerts, each would be announced again, and none that is over would end.
+        while let Err(error) = self.book.load().await {
             tracing::error!("can't read the active alerts from the store: {error}");
+            tokio::time::sleep(LOAD_RETRY).await;
         }
         // After a restart of this task, its earlier tasks are gone.
         (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
+        self.counts.running.set(0);
         tracing::info!(domains = self.context.known.len(), "guard started");
         loop {
             let started = Instant::now();
