@@ -90,7 +90,10 @@ mod tests {
         let host = |number: usize| DomainName::parse(&format!("mx{number}.example")).unwrap();
         all.put(&host(0), &certificate("C=US, O=Let's Encrypt, CN=R11"), at(1));
         let seen = all.get(&host(0)).unwrap();
-        assert_eq!((seen.issuer.as_str(), seen.ends, seen.at), ("Let's Encrypt (R11)", at(9), at(1)));
+        assert_eq!(
+            (seen.issuer.as_str(), seen.validity.until, seen.at),
+            ("Let's Encrypt (R11)", at(9), at(1))
+        );
         for number in 1..=MAX_HOSTS {
             all.put(&host(number), &certificate("CN=x"), at(2));
         }

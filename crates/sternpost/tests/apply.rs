@@ -328,6 +328,8 @@ fn decisions_need_a_reason_and_a_place_that_was_seen() {
     // The records are changed by hand here.
     let (code, printed) = scene.run(&["undo", "example.org", "--reason", "a test"]);
     assert!(code == 1 && printed.contains("dns = \"manual\""), "{code} {printed}");
+    let (code, printed) = scene.run(&["undo", "--drop-change", "--reason", "a test", "example.org"]);
+    assert!(code == 1 && printed.contains("no change of example.org is dropped"), "{code} {printed}");
 }
 
 /// example.org in testing, with a second MX host whose certificate is for another name.
