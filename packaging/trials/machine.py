@@ -64,12 +64,17 @@ class Machine:
         try:
             self.leader = wait("the system has a first process", self._first_process)
             wait("the system has booted", lambda: self.run("systemctl", "is-system-running", check=False).strip() == "running")
-        except BaseException:
+        except BaseException as error:
+            console.close()
+            last = (self.place / "console").read_text(errors="replace").splitlines()[-30:]
             self.__exit__()
+            if isinstance(error, Failure):
+                raise Failure(f"{error}; the last lines of the console:\n" + "\n".join(last)) from error
             raise
         return self
 
     def _first_process(self):
+        expect(self.nspawn.poll() is None, f"systemd-nspawn ended with {self.nspawn.returncode}")
         children = Path(f"/proc/{self.nspawn.pid}/task/{self.nspawn.pid}/children").read_text().split()
         return next((pid for pid in children if Path(f"/proc/{pid}/comm").read_text().strip() == "systemd"), None)
 

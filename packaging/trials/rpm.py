@@ -5,6 +5,7 @@ from .service import (
     BEFORE,
     CONFIG,
     PACKAGES,
+    SOCKETS,
     STORE,
     configure,
     expect_answer,
@@ -33,7 +34,11 @@ def new():
         expect_usable(machine)
         configure(machine, start_lab(machine))
         expect_answer(machine)
+        # Sockets that an operator has enabled end with the package, too.
+        machine.run("systemctl", "enable", *(f"sternpost-{role}.socket" for role in SOCKETS))
         machine.run(*RPM, "--erase", "sternpost")
+        left = machine.run("find", "/etc/systemd", "/run/systemd/units", "-name", "sternpost*")
+        expect(not left, f"units are left:\n{left}")
         expect(not (machine.root / "usr/bin/sternpost").exists(), "the program is still there")
         expect(not machine.run("pgrep", "--uid", "sternpost", check=False), "processes are left")
         kept = (machine.root / f"{CONFIG}.rpmsave").exists() and (machine.root / STORE).exists()

@@ -111,7 +111,7 @@ def unusual_machine():
     """Without IPv6, with the store on a file system of its own, an umask of 077 and another language; purged, and installed again."""
     with Machine("trixie") as machine:
         machine.copy(only(PACKAGES, "*.deb"), "root/new.deb")
-        machine.run("sysctl", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
+        machine.run("sysctl", "-e", "-w", "net.ipv6.conf.all.disable_ipv6=1", "net.ipv6.conf.default.disable_ipv6=1")
         machine.run("mkdir", "-p", "/var/lib/sternpost")
         machine.run("mount", "-t", "tmpfs", "state", "/var/lib/sternpost")
         settings = ["LANG=de_DE.UTF-8", "LC_ALL=de_DE.UTF-8", "LANGUAGE=de"]

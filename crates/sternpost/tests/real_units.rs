@@ -451,12 +451,21 @@ fn the_manual_pages_are_complete_and_free_of_warnings() {
     };
     let pages = dir.path().join("pages");
     run(&["man", pages.to_str().unwrap()]);
-    let mut names: Vec<String> = std::fs::read_dir(&pages)
-        .unwrap()
-        .map(|entry| entry.unwrap().file_name().into_string().unwrap())
-        .collect();
+    // `man` looks for a page in the folder of its section only.
+    let in_section = |section: &str| {
+        let entries = std::fs::read_dir(pages.join(section)).unwrap();
+        entries
+            .map(|entry| format!("{section}/{}", entry.unwrap().file_name().into_string().unwrap()))
+            .collect::<Vec<_>>()
+    };
+    let mut names = [in_section("man1"), in_section("man5")].concat();
     names.sort();
-    for expected in ["sternpost.1", "sternpost-serve.1", "sternpost-config-show.1", "sternpost.toml.5"] {
+    for expected in [
+        "man1/sternpost.1",
+        "man1/sternpost-serve.1",
+        "man1/sternpost-config-show.1",
+        "man5/sternpost.toml.5",
+    ] {
         assert!(names.iter().any(|name| name == expected), "{expected}: {names:?}");
     }
     for name in &names {
@@ -467,15 +476,15 @@ fn the_manual_pages_are_complete_and_free_of_warnings() {
             .unwrap();
         assert!(formatted.status.success() && said(&formatted).is_empty(), "{name}: {}", said(&formatted));
     }
-    let program = std::fs::read_to_string(pages.join("sternpost.1")).unwrap();
+    let program = std::fs::read_to_string(pages.join("man1/sternpost.1")).unwrap();
     for name in names.iter().filter(|name| name.ends_with(".1") && name.matches('-').count() == 1) {
         // The program's page lists each command with its page.
-        let command = name.trim_end_matches(".1").replace('-', "\\-");
+        let command = name.trim_start_matches("man1/").trim_end_matches(".1").replace('-', "\\-");
         assert!(program.contains(&command), "{name}");
     }
-    let command = std::fs::read_to_string(pages.join("sternpost-backup.1")).unwrap();
+    let command = std::fs::read_to_string(pages.join("man1/sternpost-backup.1")).unwrap();
     assert!(command.contains(env!("CARGO_PKG_VERSION")) && command.contains(".SH EXAMPLES\n"), "{command}");
-    let keys = std::fs::read_to_string(pages.join("sternpost.toml.5")).unwrap();
+    let keys = std::fs::read_to_string(pages.join("man5/sternpost.toml.5")).unwrap();
     assert!(keys.contains("STERNPOST_ANSWERS_LISTEN") && keys.contains("[host]"));
 
     for shell in ["bash", "zsh", "fish"] {

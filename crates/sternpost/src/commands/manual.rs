@@ -12,7 +12,7 @@ use std::path::{Path, PathBuf};
 /// The options of `sternpost man`.
 #[derive(Debug, clap::Args)]
 pub struct Man {
-    /// The folder to write to; it is created if it does not exist
+    /// The folder of manual pages, such as /usr/local/share/man; the pages go to man1 and man5 in it
     dir: PathBuf,
 }
 
@@ -33,13 +33,14 @@ pub fn man(options: &Man, program: Command) -> Result<Exit, Failure> {
         let what = format!("the manual pages can't be written to {}", dir.display());
         Failure::usage(what, error, "Name another folder.")
     };
-    std::fs::create_dir_all(dir).map_err(fail)?;
+    let (commands, files) = (dir.join("man1"), dir.join("man5"));
+    std::fs::create_dir_all(&commands).and_then(|()| std::fs::create_dir_all(&files)).map_err(fail)?;
     let source = format!("sternpost {}", program.get_version().unwrap_or_default());
     let mut program = program.disable_help_subcommand(true);
     // Gives each subcommand its full name.
     program.build();
-    write_pages(&program, &source, dir).map_err(fail)?;
-    replace(&dir.join(CONFIGURATION_PAGE), config::manual()).map_err(fail)?;
+    write_pages(&program, &source, &commands).map_err(fail)?;
+    replace(&files.join(CONFIGURATION_PAGE), config::manual()).map_err(fail)?;
     say(&format!("{} The manual pages are in {}.", marks().fine, dir.display()));
     Ok(Exit::Fine)
 }

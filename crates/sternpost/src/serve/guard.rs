@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
-use operations::orders::CurrentOrders;
+use operations::goal::CurrentGoal;
 use operations::unconfigured::Unconfigured;
 use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
@@ -81,6 +81,22 @@ impl Counts {
         metrics::GUARD_CYCLE.register(registry, self.cycle.clone());
         metrics::GUARD_RUNNING_LOOKS.register(registry, self.running.clone());
         metrics::GUARD_LAST_LOOK.register(registry, self.last.clone());
+    }
+}
+
+/// A check that the metrics count while this exists, however the check ends.
+struct RunningCheck(Gauge);
+
+impl RunningCheck {
+    fn counted(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for RunningCheck {
+    fn drop(&mut self) {
+        self.0.dec();
     }
 }
 
@@ -159,8 +175,7 @@ impl GuardRole {
         if let Err(error) = self.book.load().await {
             tracing::error!("can't read the active alerts from the store: {error}");
         }
-        // After a restart of this task, its earlier tasks are gone.
-        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
+        self.forget_tasks();
         tracing::info!(domains = self.context.known.len(), "guard started");
         loop {
             let started = Instant::now();
@@ -169,6 +184,11 @@ impl GuardRole {
             self.book.announce_joined().await;
             self.learn().await;
         }
+    }
+
+    /// Ends the tasks that run, and frees their places: after a restart, nobody waits for them.
+    fn forget_tasks(&mut self) {
+        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
     }
 
     /// Starts the check of each domain once, evenly spread over the interval.
@@ -212,12 +232,13 @@ impl GuardRole {
     fn start(&mut self, spec: DomainSpec, is_slow: bool) {
         self.counts.looks.inc();
         self.places.take(is_slow);
-        self.counts.running.inc();
+        let running = RunningCheck::counted(&self.counts.running);
         let (context, config) = (self.context.clone(), self.config.clone());
         self.tasks.spawn(async move {
             let started = Instant::now();
             let check = AssertUnwindSafe(check(&context, &config, &spec)).catch_unwind().await;
             let alerts = check.unwrap_or(Err(CheckError::Panic));
+            drop(running);
             Done::Checked(Box::new(Checked { spec, took: started.elapsed(), was_slow: is_slow, alerts }))
         });
     }
@@ -236,7 +257,6 @@ impl GuardRole {
         match done {
             Some(Done::Checked(checked)) => {
                 self.places.give_back(checked.was_slow);
-                self.counts.running.dec();
                 self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
@@ -472,8 +492,8 @@ async fn continue_plan(
     }
     let limit =
         deadline + applier.publisher.as_ref().map_or(Duration::ZERO, |publisher| publisher.patience());
-    let orders = CurrentOrders::new(context, spec);
-    let outcome = applier.run_ordered(&orders, waiting, Some(limit)).await;
+    let goals = CurrentGoal::new(context, spec);
+    let outcome = applier.run_towards(&goals, waiting, Some(limit)).await;
     let end = match &outcome {
         Err(ApplyError::Deadline(_)) => PlanEnd::Late,
         _ => PlanEnd::InTime,
@@ -490,3 +510,6 @@ async fn continue_plan(
     }
     end
 }
+
+#[cfg(test)]
+mod tests;
