@@ -6,6 +6,7 @@ use crate::causes::behind_host::Remedied;
 use crate::causes::{Cause, FoundCause};
 use crate::senders::SenderView;
 use formats::limits::{EVIDENCE_CHARACTERS, EVIDENCE_LINES};
+use formats::printable::printable;
 use formats::{DomainName, Mode, PolicyId};
 use net::dns::DnsError;
 use std::collections::BTreeSet;
@@ -158,6 +159,8 @@ impl Findings {
     }
 
     pub(crate) fn conclude(mut self, domain: &DomainName, mode: Mode) -> Examination {
+        self.all.iter_mut().for_each(make_printable);
+        self.senders.iter_mut().for_each(|sender| sender.summary = plain(&sender.summary));
         self.all.sort_by_key(|finding| (finding.severity, finding.check));
         let verdict = self.verdict(domain, mode);
         let passed = Check::ALL
@@ -222,6 +225,19 @@ impl Findings {
     }
 }
 
+/// Makes all texts of a finding safe for terminals and pages: names in certificates, records, files and replies of servers
+/// are chosen by others. This is the only place, so that no output can miss it.
+fn make_printable(finding: &mut Finding) {
+    let cause = finding.cause.iter_mut().map(|cause| &mut cause.what);
+    let texts = [&mut finding.what, &mut finding.why].into_iter().chain(cause);
+    texts.chain(&mut finding.remedy).chain(&mut finding.evidence).for_each(|text| *text = plain(text));
+}
+
+/// The text on one line, without control characters and without characters that change its direction.
+fn plain(text: &str) -> String {
+    printable(&text.replace(['\t', '\r', '\n'], " "), usize::MAX)
+}
+
 /// True for an error about MX hosts, their TLS or the zone, rather than about the policy.
 fn is_about_mail(finding: &Finding) -> bool {
     finding.severity == Severity::Error
@@ -282,5 +298,47 @@ mod tests {
             verdict(Check::SmtpUnreachable, Mode::Enforce),
             "example.org is losing mail or is about to: mx1: no connection."
         );
+    }
+
+    /// Characters that move the cursor, begin an escape sequence, forge a line or change the direction of the text.
+    fn is_hostile(c: char) -> bool {
+        printable(&c.to_string(), 1) != c.to_string()
+    }
+
+    proptest::proptest! {
+        #[test]
+        fn no_bytes_of_others_reach_an_output_as_control_characters(
+            bytes in proptest::collection::vec(proptest::prelude::any::<u8>(), 0..40),
+            odd in "[\u{0}-\u{1f}\u{7f}-\u{9f}\u{200e}\u{202a}-\u{202e}\u{2028}\u{2066}-\u{2069}\u{feff}a-c]{1,20}",
+        ) {
+            let text = format!("{}{odd}\u{1b}]0;owned\u{7}", String::from_utf8_lossy(&bytes));
+            let domain = DomainName::parse("example.org").unwrap();
+            let mut findings = Findings::default();
+            for severity in [Severity::Error, Severity::Warning, Severity::Info] {
+                findings.add_as(severity, Check::HttpsCertName, text.clone(), text.clone(), [text.clone()]);
+                findings.name_cause(Cause::CatchAll, text.clone());
+                findings.attach_evidence([text.clone()]);
+            }
+            let sender = crate::senders::Sender::Strict;
+            findings.senders.push(SenderView { sender, summary: text.clone(), hosts: Vec::new() });
+            let seen = findings.conclude(&domain, Mode::Enforce);
+            for finding in &seen.findings {
+                let cause = finding.cause.iter().map(|cause| &cause.what);
+                let texts = [&finding.what, &finding.why].into_iter().chain(cause);
+                for text in texts.chain(&finding.remedy).chain(&finding.evidence) {
+                    proptest::prop_assert!(!text.contains(is_hostile), "{text:?}");
+                }
+            }
+            proptest::prop_assert!(!seen.verdict.contains(is_hostile), "{:?}", seen.verdict);
+            proptest::prop_assert!(!seen.senders[0].summary.contains(is_hostile), "{:?}", seen.senders);
+            use crate::render::{forms, page};
+            let nagios = forms::nagios(&seen);
+            proptest::prop_assert!(!nagios.contains(is_hostile), "{nagios:?}");
+            let html = page::render(&[(seen.clone(), std::time::Duration::ZERO)], jiff::Timestamp::UNIX_EPOCH).unwrap();
+            let junit = forms::junit(std::iter::once(&seen), true);
+            for whole in [junit, html, forms::json(&seen), forms::prometheus(std::iter::once(&seen))] {
+                proptest::prop_assert!(!whole.contains(|c| c != '\n' && is_hostile(c)), "{whole:?}");
+            }
+        }
     }
 }

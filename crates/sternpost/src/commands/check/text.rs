@@ -4,12 +4,13 @@
 use crate::terminal::marks;
 use check::senders::{HostView, Outcome, Sender, SenderView, word};
 use check::{Check, Examination, Finding, Part, Severity};
+use formats::printable::printable;
 use std::fmt::Write;
 use std::time::Duration;
 
 /// Formats an examination. `took` is its duration; `verbose` adds evidence, information and the passed checks.
 pub fn whole(seen: &Examination, took: Duration, verbose: bool) -> String {
-    let mut out = format!("{}\n", seen.verdict);
+    let mut out = format!("{}\n", plain(&seen.verdict));
     let shown: Vec<&Finding> =
         seen.findings.iter().filter(|finding| is_shown(seen, finding, verbose)).collect();
     shown.iter().for_each(|finding| out.push_str(&finding_text(finding, verbose)));
@@ -25,6 +26,11 @@ pub fn whole(seen: &Examination, took: Duration, verbose: bool) -> String {
     }
     out.push('\n');
     out
+}
+
+/// A text that others may have chosen a part of, without what would move the cursor or begin an escape sequence.
+fn plain(text: &str) -> String {
+    printable(text, usize::MAX)
 }
 
 fn is_sender(check: Check) -> bool {
@@ -71,7 +77,7 @@ fn sender(view: &SenderView, is_alike: bool) -> String {
         Sender::Dane => "DANE and MTA-STS",
         Sender::Plain => "any other",
     };
-    let mut out = format!("  {name:<16} {}\n", view.summary);
+    let mut out = format!("  {name:<16} {}\n", plain(&view.summary));
     // Where nothing is known about a kind of sender, the hosts were not tried for it.
     let is_unknown = view.summary.starts_with("unknown");
     for host in view.hosts.iter().filter(|_| !is_alike && !is_unknown) {
@@ -92,22 +98,22 @@ fn finding_text(finding: &Finding, verbose: bool) -> String {
         Severity::Warning => marks().warning,
         Severity::Info => marks().info,
     };
-    let head = format!("{mark} {}  {}", finding.check, finding.what);
+    let head = format!("{mark} {}  {}", finding.check, plain(&finding.what));
     let mut out = String::from("\n");
     for (number, line) in wrap(&head, 78).iter().enumerate() {
         let _ = writeln!(out, "{}{line}", if number == 0 { "" } else { "    " });
     }
-    let cause = finding.cause.iter().flat_map(|cause| wrap(&format!("Cause: {}", cause.what), 76));
-    for line in cause.chain(wrap(&finding.why, 76)) {
+    let cause = finding.cause.iter().flat_map(|cause| wrap(&format!("Cause: {}", plain(&cause.what)), 76));
+    for line in cause.chain(wrap(&plain(&finding.why), 76)) {
         let _ = writeln!(out, "    {line}");
     }
     for line in &finding.remedy {
-        let _ = writeln!(out, "        {line}");
+        let _ = writeln!(out, "        {}", plain(line));
     }
     if verbose && !finding.evidence.is_empty() {
         out.push_str("    Evidence\n");
         for line in &finding.evidence {
-            let _ = writeln!(out, "      | {line}");
+            let _ = writeln!(out, "      | {}", plain(line));
         }
     }
     out
@@ -130,6 +136,40 @@ pub(super) fn wrap(text: &str, width: usize) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    proptest::proptest! {
+        #[test]
+        fn no_text_of_a_finding_reaches_the_terminal_with_control_characters(
+            odd in "[\u{0}-\u{1f}\u{7f}-\u{9f}\u{202a}-\u{202e}\u{2028}\u{2066}-\u{2069}a-c ]{0,20}",
+        ) {
+            let text = format!("{odd}\u{1b}]0;owned\u{7}\n");
+            let finding = Finding {
+                check: Check::HttpsCertName,
+                severity: Severity::Error,
+                what: text.clone(),
+                cause: Some(check::FoundCause { id: check::Cause::CatchAll, what: text.clone() }),
+                why: text.clone(),
+                remedy: vec![text.clone()],
+                evidence: vec![text.clone()],
+            };
+            let seen = Examination {
+                domain: formats::DomainName::parse("example.org").unwrap(),
+                verdict: text.clone(),
+                mode: formats::Mode::None,
+                findings: vec![finding],
+                passed: Vec::new(),
+                senders: vec![SenderView { sender: Sender::Strict, hosts: Vec::new(), summary: text }],
+                published: None,
+                mx_hosts: Vec::new(),
+            };
+            let shown = whole(&seen, Duration::ZERO, true);
+            for line in shown.split('\n') {
+                proptest::prop_assert_eq!(line, plain(line));
+            }
+            // One line each, whatever line ends were in it.
+            proptest::prop_assert_eq!(shown.matches("owned").count(), 7);
+        }
+    }
 
     #[test]
     fn text_is_wrapped_between_words() {
