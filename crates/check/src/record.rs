@@ -3,7 +3,7 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::causes::Cause;
-use crate::causes::near_record::{NearRecord, RecordKind, repair};
+use crate::causes::near_record::{NearRecord, RecordKind, quoted, repair, zone_line};
 use crate::finding::Findings;
 use crate::known::{Known, Previous};
 use crate::observed::ObservedDomain;
@@ -114,7 +114,7 @@ fn invalid(
         what,
         "Senders ignore such a record and assume that there is no policy. Replace it by the corrected one, which keeps its \
          values:",
-        [format!("{name}.  TXT  \"{}\"", near.corrected)],
+        [zone_line(name, &near.corrected)],
     );
     findings.name_cause(cause, near.told());
 }
@@ -139,7 +139,7 @@ fn new_id(seen: &ObservedDomain) -> String {
 /// The record to paste, with the current time as its id.
 fn example(seen: &ObservedDomain) -> String {
     let record = StsRecord::new(PolicyId::at(seen.now, None));
-    format!("_mta-sts.{}.  TXT  \"{record}\"", seen.domain)
+    zone_line(&format!("_mta-sts.{}", seen.domain), &record.to_string())
 }
 
 /// Reports a missing record: an error where a policy host exists, else information on how to begin.
@@ -202,14 +202,14 @@ pub(crate) fn notes(name: &str, record: &StsRecord, findings: &mut Findings) {
                 Check::StsTxtDelim,
                 format!("{name} has white space before the first `;`"),
                 "Some senders discard such a record. Remove the white space.",
-                [format!("{name}.  TXT  \"{record}\"")],
+                [zone_line(name, &record.to_string())],
             ),
             StsNote::Repeated(field) => findings.add_as(
                 Severity::Warning,
                 Check::StsTxtSyntax,
                 format!("{name} has the field {field:?} twice"),
                 "Senders use the first one. Remove the other.",
-                [format!("{name}.  TXT  \"{record}\"")],
+                [zone_line(name, &record.to_string())],
             ),
         }
     }
@@ -238,7 +238,7 @@ fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, 
             Check::StsTxtTtl,
             format!("{name} has a TTL of {ttl} seconds"),
             "Senders notice a new id only after that time, so a policy change reaches them that much later.",
-            [format!("{name}.  {HOUR}  TXT  \"{record}\"")],
+            [format!("{name}.  {HOUR}  TXT  {}", quoted(&record.to_string()))],
         );
     }
     if seen.is_wildcard {
@@ -246,7 +246,7 @@ fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, 
             Check::StsTxtWildcard,
             format!("the record {name} is synthesized from a wildcard: a random name next to it has one as well"),
             "The record also appears at unrelated names, and it disappears with the wildcard. Publish it explicitly.",
-            [format!("{name}.  TXT  \"{record}\"")],
+            [zone_line(name, &record.to_string())],
         );
     }
 }

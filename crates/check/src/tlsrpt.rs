@@ -2,7 +2,7 @@
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::causes::Cause;
-use crate::causes::near_record::{NearRecord, RecordKind, lenient};
+use crate::causes::near_record::{NearRecord, RecordKind, lenient, zone_line};
 use crate::finding::Findings;
 use crate::known::Known;
 use crate::observed::{ObservedDomain, ObservedReportTarget};
@@ -95,7 +95,7 @@ fn invalid(
         check_of(cause),
         what,
         "Senders ignore such a record and send no reports. Replace it by the corrected one, which keeps its values:",
-        [format!("{name}.  TXT  \"{}\"", near.corrected)],
+        [zone_line(&name, &near.corrected)],
     );
     findings.name_cause(cause, near.told());
 }
@@ -140,7 +140,7 @@ fn missing(seen: &ObservedDomain, findings: &mut Findings) {
 
 /// Reports what the parser noted; each note is a finding, or its reason for none stands here.
 pub(crate) fn notes(name: &str, record: &TlsrptRecord, near: Option<&NearRecord>, findings: &mut Findings) {
-    let corrected = || near.map(|near| format!("{name}.  TXT  \"{}\"", near.corrected));
+    let corrected = || near.map(|near| zone_line(name, &near.corrected));
     for note in &record.notes {
         match note {
             // Told with the invalid targets.
@@ -156,7 +156,7 @@ pub(crate) fn notes(name: &str, record: &TlsrptRecord, near: Option<&NearRecord>
                 Check::RptTxtDelim,
                 format!("{name} has white space before the first `;`"),
                 "Some senders discard such a record. Remove the white space.",
-                [format!("{name}.  TXT  \"{record}\"")],
+                [zone_line(name, &record.to_string())],
             ),
             // RPT-RUA-MANY tells that senders may ignore targets, from the third one on.
             TlsrptNote::TooManyTargets => {}
@@ -211,7 +211,7 @@ fn targets(name: &str, record: &TlsrptRecord, near: Option<&NearRecord>, finding
     };
     let severity = if is_left { Severity::Warning } else { Severity::Error };
     let check = cause.map_or(Check::RptRuaScheme, check_of);
-    let corrected = near.map(|near| format!("{name}.  TXT  \"{}\"", near.corrected));
+    let corrected = near.map(|near| zone_line(name, &near.corrected));
     findings.add_as(severity, check, format!("{name} has {bad}"), why, corrected);
     if let (Some(near), Some(cause)) = (near, cause) {
         findings.name_cause(cause, near.told());

@@ -101,6 +101,29 @@ fn is_valid(kind: RecordKind, record: &[u8]) -> bool {
     }
 }
 
+/// The line of a zone file with a TXT record, without a TTL.
+pub(crate) fn zone_line(name: &str, value: &str) -> String {
+    format!("{name}.  TXT  {}", quoted(value))
+}
+
+/// The longest string of a TXT record, in bytes (RFC 1035 §3.3).
+const STRING_BYTES: usize = 255;
+
+/// The data of a TXT record in a zone file: strings in quotes, in which quotes and backslashes have a backslash before
+/// them, and other bytes than printable ASCII are written by number (RFC 1035 §5.1).
+pub(crate) fn quoted(value: &str) -> String {
+    let sign = |byte: &u8| match byte {
+        b'"' | b'\\' => format!("\\{}", char::from(*byte)),
+        b' '..=b'~' => char::from(*byte).to_string(),
+        _ => format!("\\{byte:03}"),
+    };
+    let string = |bytes: &[u8]| format!("\"{}\"", bytes.iter().map(sign).collect::<String>());
+    match value.is_empty() {
+        true => string(&[]),
+        false => value.as_bytes().chunks(STRING_BYTES).map(string).collect::<Vec<_>>().join(" "),
+    }
+}
+
 /// Adds a slip unless one of this cause is there already.
 fn slip(slips: &mut Vec<Slip>, cause: Cause, at: usize, what: impl Into<String>) {
     if !slips.iter().any(|slip| slip.cause == cause) {
@@ -108,7 +131,7 @@ fn slip(slips: &mut Vec<Slip>, cause: Cause, at: usize, what: impl Into<String>)
     }
 }
 
-/// Removes backslashes and quotes.
+/// Removes backslashes and quotes, also those that are written by number.
 fn unquoted(text: Vec<Place>, slips: &mut Vec<Slip>) -> Vec<Place> {
     let mut out: Vec<Place> = Vec::with_capacity(text.len());
     let mut rest = text.as_slice();
@@ -123,7 +146,7 @@ fn unquoted(text: Vec<Place>, slips: &mut Vec<Slip>) -> Vec<Place> {
                     .ok()
                     .filter(|_| digits.len() == 3 && digits.bytes().all(|b| b.is_ascii_digit()));
                 if let Some(byte) = escaped {
-                    out.push((*at, char::from(byte)));
+                    out.extend(Some((*at, char::from(byte))).filter(|_| !matches!(byte, b'"' | b'\\')));
                     rest = more.get(3..).unwrap_or_default();
                 }
             }
