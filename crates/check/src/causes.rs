@@ -132,6 +132,7 @@ causes! {
     OtherSelector "other-selector" [DaneMismatch DaneTaName] "the data of the TLSA record fits with another selector or matching type" "11.8 % of the mismatches, with usages (Lee et al., USENIX Security 2022)";
     OtherUsage "other-usage" [DaneMismatch DaneTaName] "the data of the TLSA record fits another certificate of the chain, with another usage" "11.8 % of the mismatches, with selectors (Lee et al., USENIX Security 2022)";
     OtherHost "other-host" [DaneMismatch DaneTaName] "the TLSA record fits the certificate of another MX host of the domain" "";
+    OtherAddress "other-address" [DaneMismatch DaneTaName] "the TLSA record fits the certificate that another address of the host presents" "";
     FormerCertificate "former-certificate" [DaneMismatch DaneTaName] "the TLSA record fits the certificate that the host had before" "70 % of the mismatches (Lee et al., USENIX Security 2022)";
     NewCertificate "new-certificate" [DaneMismatch DaneTaName] "the certificate is new, and the TLSA record most likely that of its predecessor" "new records come late at 72 to 84 % of renewals and never at 23 to 36 % (Lee et al., USENIX Security 2022)";
     DsWanted "ds-wanted" [DnssecNoDs] "the zone asks its parent for a DS record by CDS, and the parent has not taken it over" "97.4 % of failed first deployments of DANE have no DS record (Lee et al., USENIX Security 2022)";

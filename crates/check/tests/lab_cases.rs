@@ -279,6 +279,7 @@ const IN_TABLES: &[&str] = &[
     "former-host",
     "former-certificate",
     "other-host",
+    "other-address",
 ];
 
 /// The domain that passes a check, for the checks that `good-all` can't pass.

@@ -1,5 +1,5 @@
 //! Why no TLSA record of a host matches its certificate (RFC 6698 §2.1, RFC 7672 §3): the record fits with another
-//! selector, usage or host, is that of a former certificate, or has the digest of nothing.
+//! selector, usage, host or address, is that of a former certificate, or has the digest of nothing.
 
 use super::behind_host::Remedied;
 use super::{Cause, FoundCause};
@@ -63,6 +63,14 @@ pub(crate) fn cause(
             return found(Cause::OtherHost, what, Vec::new());
         }
         let hex = data_hex(record);
+        if presents(host, record, &hex) {
+            let what = format!(
+                "The record fits a certificate that another address of {} presents now: the addresses present different \
+                 certificates. Publish a record for each.",
+                host.name
+            );
+            return found(Cause::OtherAddress, what, Vec::new());
+        }
         let former = known.certificates.iter().find(|former| {
             former.host == host.name && [&former.certificate, &former.public_key].contains(&&hex)
         });
@@ -109,6 +117,16 @@ fn fit(record: &TlsaRecord, tls: &TlsFacts) -> Option<Fit> {
     None
 }
 
+/// True if a session with the host shows a certificate that the record fits, so that it is not a former one. `hex` is the
+/// data of the record.
+fn presents(host: &ObservedMxHost, record: &TlsaRecord, hex: &String) -> bool {
+    let has_digest = |tls: &TlsFacts| {
+        tls.chain.first().is_some_and(|own| [&own.fingerprint, &own.key_digest].contains(&hex))
+    };
+    let mut sessions = host.sessions.iter().filter_map(|session| session.report().tls.as_ref());
+    sessions.any(|tls| fits_leaf(record, tls) || has_digest(tls))
+}
+
 fn fits_leaf(record: &TlsaRecord, tls: &TlsFacts) -> bool {
     let Some(own) = tls.raw.first() else { return false };
     let part = if record.selector == 1 { public_key(own) } else { Some(own.to_vec()) };
@@ -117,4 +135,93 @@ fn fits_leaf(record: &TlsaRecord, tls: &TlsFacts) -> bool {
 
 fn data_hex(record: &TlsaRecord) -> String {
     record.data.iter().map(|byte| format!("{byte:02x}")).collect()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::known::SeenCertificate;
+    use crate::observed::ObservedSession;
+    use formats::DomainName;
+    use net::certificate::CertificateFacts;
+    use net::dane::Dane;
+    use net::dns::DnsError;
+    use net::smtp::{SessionReport, Target};
+
+    fn hex(bytes: &[u8]) -> String {
+        bytes.iter().map(|byte| format!("{byte:02x}")).collect()
+    }
+
+    /// The facts of a session with a certificate of these bytes, which have the key digest of `key`.
+    fn facts(certificate: &[u8], key: &[u8]) -> TlsFacts {
+        let own = CertificateFacts {
+            subject: String::new(),
+            issuer: String::new(),
+            names: Vec::new(),
+            not_before: Timestamp::UNIX_EPOCH,
+            not_after: Timestamp::UNIX_EPOCH,
+            fingerprint: hex(&association(certificate, 1)),
+            key_digest: hex(&association(key, 1)),
+            common_name: None,
+            key: String::new(),
+            is_weak: false,
+            is_self_issued: false,
+            is_for_servers: true,
+            is_for_clients: false,
+        };
+        TlsFacts {
+            version: String::new(),
+            cipher: String::new(),
+            group: String::new(),
+            chain: vec![own],
+            raw: vec![certificate.to_vec().into()],
+            pkix: Ok(()),
+            dane: None,
+        }
+    }
+
+    fn host(sessions: &[TlsFacts]) -> ObservedMxHost {
+        let name = DomainName::parse("mx.example.org").unwrap();
+        let session = |tls: &TlsFacts| {
+            let address = "192.0.2.1".parse().unwrap();
+            let target = Target { host: name.clone(), address };
+            let report = SessionReport { tls: Some(tls.clone()), ..SessionReport::new(&target) };
+            ObservedSession { address, outcome: Ok(report), deep: None }
+        };
+        let sessions = sessions.iter().map(session).collect();
+        ObservedMxHost {
+            name: name.clone(),
+            preference: 10,
+            addresses: Err(DnsError::Bogus),
+            dane: Dane::Absent,
+            idle_tlsa: None,
+            sessions,
+        }
+    }
+
+    #[test]
+    fn a_certificate_that_another_address_presents_now_is_not_a_former_one() {
+        let (here, there) = (facts(b"here", b"key here"), facts(b"there", b"key there"));
+        let seen = |certificate: &[u8], key: &[u8]| SeenCertificate {
+            host: DomainName::parse("mx.example.org").unwrap(),
+            certificate: hex(&association(certificate, 1)),
+            public_key: hex(&association(key, 1)),
+            seen_at: Timestamp::UNIX_EPOCH,
+        };
+        let certificates = vec![seen(b"there", b"key there"), seen(b"before", b"key here")];
+        let known = Known { certificates, ..Known::default() };
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let both = host(&[here.clone(), there]);
+        let alone = host(std::slice::from_ref(&here));
+        let found = |host: &ObservedMxHost, selector, data: &[u8]| {
+            let records = [TlsaRecord { usage: 3, selector, matching: 1, data: association(data, 1) }];
+            cause(host, &[], &known, &records, &here, now).map(|found| found.cause.id)
+        };
+        for (selector, data) in [(0, b"there".as_slice()), (1, b"key there")] {
+            assert_eq!(found(&both, selector, data), Some(Cause::OtherAddress), "{selector}");
+            assert_eq!(found(&alone, selector, data), Some(Cause::FormerCertificate), "{selector}");
+        }
+        // The certificate was renewed with the same key.
+        assert_eq!(found(&both, 0, b"before"), Some(Cause::FormerCertificate));
+    }
 }
