@@ -65,7 +65,7 @@ fn every_note_of_a_policy_file_is_told() {
         let file = format!("version: STSv1\r\nmode: enforce\r\n{lines}");
         let policy = Policy::parse(file.as_bytes()).unwrap();
         let mut findings = Findings::default();
-        crate::policy::notes(file.as_bytes(), &policy, &mut findings);
+        crate::policy::notes(file.as_bytes(), &policy, &[], &mut findings);
         assert!(!policy.notes.is_empty(), "{lines:?}");
         policy.notes.iter().for_each(|note| compare(&format!("{note:?}"), of_policy(note), &findings));
     }
@@ -97,5 +97,19 @@ fn every_note_of_a_record_is_told() {
         crate::tlsrpt::notes("_smtp._tls.example.org", &record, near.as_ref(), &mut findings);
         assert!(!record.notes.is_empty(), "{text}");
         record.notes.iter().for_each(|note| compare(&format!("{note:?}"), of_tlsrpt(note), &findings));
+    }
+}
+
+#[test]
+fn a_valid_policy_is_proposed_anew_only_with_all_mx_hosts() {
+    let file = "version: STSv1\r\nmode: enforce\r\nmx: mx.old.example.\r\nmax_age: 604800\r\n\r\n";
+    let policy = Policy::parse(file.as_bytes()).unwrap();
+    let hosts = [DomainName::parse("mx.new.example").unwrap()];
+    let mut findings = Findings::default();
+    crate::policy::notes(file.as_bytes(), &policy, &hosts, &mut findings);
+    let seen = findings.conclude(&hosts[0], policy.mode);
+    for check in [Check::PolMxDot, Check::PolBlankEnd] {
+        let finding = seen.findings.iter().find(|finding| finding.check == check).unwrap();
+        assert!(finding.remedy.contains(&"mx: mx.new.example".to_owned()), "{check}: {:?}", finding.remedy);
     }
 }

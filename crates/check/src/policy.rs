@@ -3,7 +3,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::causes::Cause;
 use crate::causes::behind_host;
-use crate::causes::near_policy::{NearPolicy, near_key, repair};
+use crate::causes::near_policy::{NearPolicy, covering, near_key, repair};
 use crate::finding::Findings;
 use crate::observed::ObservedDomain;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
@@ -37,12 +37,33 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     match Policy::parse(file) {
         Ok(policy) => {
             findings.mark_examined(&[Part::PolicyText]);
-            notes(file, &policy, findings);
+            notes(file, &policy, &hosts(seen), findings);
             mode(seen, &policy, findings);
             policy.mx.iter().for_each(|pattern| broad(pattern, findings));
         }
         Err(error) => malformed(seen, file, &error, findings),
     }
+}
+
+/// The names of the MX hosts.
+fn hosts(seen: &ObservedDomain) -> Vec<DomainName> {
+    seen.hosts.iter().map(|host| host.name.clone()).collect()
+}
+
+/// The consequence of an invalid file, and what the proposed one has of it.
+fn consequence(near: Option<&NearPolicy>) -> String {
+    let mut why =
+        "Senders ignore an invalid file. Senders with an older policy in their cache keep using that."
+            .to_owned();
+    let Some(near) = near else { return why };
+    if near.corrected.mode == Mode::Enforce {
+        why += " The corrected file is in mode testing, with a max_age of one day at most, since no sender has applied it yet: \
+                change to enforce, with the max_age that you want, when the reports show no failures.";
+    }
+    if let Some(dropped) = near.told_dropped() {
+        why += &format!(" Not in the corrected file: {dropped}.");
+    }
+    why
 }
 
 fn malformed(seen: &ObservedDomain, file: &[u8], error: &PolicyError, findings: &mut Findings) {
@@ -59,26 +80,21 @@ fn malformed(seen: &ObservedDomain, file: &[u8], error: &PolicyError, findings: 
         PolicyFault::MaxAge(_) | PolicyFault::Missing("max_age") => Check::PolMaxAge,
         _ => Check::PolSyntax,
     };
-    let hosts: Vec<DomainName> = seen.hosts.iter().map(|host| host.name.clone()).collect();
+    let hosts = hosts(seen);
     let near = repair(file, &hosts);
     let check = match near.as_ref().and_then(NearPolicy::cause) {
         Some(Cause::KeyCase | Cause::ValueCase) => Check::PolCase,
         _ => check,
     };
     let remedy: Vec<String> = match &near {
-        Some(near) => near.corrected.to_string().lines().map(str::to_owned).collect(),
+        Some(near) => near.proposed(&hosts).to_string().lines().map(str::to_owned).collect(),
         None => {
             let lines = ["version: STSv1".to_owned(), "mode: testing".to_owned()].into_iter();
             let mx = hosts.iter().map(|host| format!("mx: {host}"));
             lines.chain(mx).chain(["max_age: 86400".to_owned()]).collect()
         }
     };
-    findings.add(
-        check,
-        format!("the policy file is invalid: {error}"),
-        "Senders ignore an invalid file. Senders with an older policy in their cache keep using that.",
-        remedy,
-    );
+    findings.add(check, format!("the policy file is invalid: {error}"), consequence(near.as_ref()), remedy);
     if let Some((near, cause)) = near.as_ref().and_then(|near| Some((near, near.cause()?))) {
         findings.name_cause(cause, near.told());
     } else if file.trim_ascii().is_empty() {
@@ -97,8 +113,9 @@ fn has_key_in_other_case(file: &[u8], key: &str) -> bool {
     text.lines().any(|line| line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(key)))
 }
 
-/// Reports what the parser noted; each note is a finding, or its reason for none stands here.
-pub(crate) fn notes(file: &[u8], policy: &Policy, findings: &mut Findings) {
+/// Reports what the parser noted; each note is a finding, or its reason for none stands here. `hosts` are the MX hosts,
+/// which each proposed file covers.
+pub(crate) fn notes(file: &[u8], policy: &Policy, hosts: &[DomainName], findings: &mut Findings) {
     for note in &policy.notes {
         match note {
             PolicyNote::BareLf => findings.add(
@@ -125,14 +142,14 @@ pub(crate) fn notes(file: &[u8], policy: &Policy, findings: &mut Findings) {
                 format!("line {line} of the policy file ends in a dot"),
                 "The format has host names without a final dot. Sternpost and some other senders accept it; others discard \
                  the whole policy.",
-                policy.mx.iter().map(|pattern| format!("mx: {pattern}")),
+                covering(policy, hosts).mx.iter().map(|pattern| format!("mx: {pattern}")),
             ),
             PolicyNote::TrailingBlankLines => findings.add(
                 Check::PolBlankEnd,
                 "the policy file ends with empty lines",
                 "Each line has to have a key and a value. Sternpost and some other senders accept empty lines at the end; \
                  others discard the whole policy. End the file with one line end after the last field.",
-                policy.to_string().lines().map(str::to_owned),
+                covering(policy, hosts).to_string().lines().map(str::to_owned),
             ),
             // Host names are the same in upper and lower case, for all senders (RFC 8461 §4.1).
             PolicyNote::MxUpperCase(_) => {}

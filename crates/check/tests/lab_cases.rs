@@ -463,8 +463,9 @@ async fn each_cause_is_named_for_a_domain_with_a_remedy_for_it() {
             "rpt-one-bad",
             "_smtp._tls.rpt-one-bad.test.  TXT  \"v=TLSRPTv1; rua=mailto:postmaster@rpt-one-bad.test,mailto:tls@good-enforce.test\"",
         ),
-        ("policy-equals", "mode: enforce"),
-        ("policy-unit", "max_age: 604800"),
+        // No sender has applied the file yet, so it is tested first.
+        ("policy-equals", "mode: testing"),
+        ("policy-unit", "max_age: 86400"),
     ] {
         let is_there = seen[name].findings.iter().any(|finding| finding.remedy.iter().any(|one| one == line));
         if !is_there {

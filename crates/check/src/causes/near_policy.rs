@@ -17,14 +17,42 @@ mod values;
 pub struct NearPolicy {
     /// What deviates from the grammar, in the order of the file.
     pub slips: Vec<Slip>,
-    /// The file that the owner meant. What it did not say is taken from the MX records, or is a careful default.
+    /// The file that the owner meant. What it did not say is taken from the MX records, or is a careful default. It may
+    /// enforce and lack an MX host, so publish [`Self::proposed`] instead.
     pub corrected: Policy,
+    /// The lines from which nothing was taken, or not all: their number and their text, cut for display.
+    pub dropped: Vec<(usize, String)>,
 }
 
 impl NearPolicy {
     /// The cause: the first deviation, at which senders stop.
     pub fn cause(&self) -> Option<Cause> {
         self.slips.first().map(|slip| slip.cause)
+    }
+
+    /// The file to publish in place of this one. `hosts` are the MX hosts of the domain. No sender accepted the file so
+    /// far, so it is in mode testing, with a `max_age` of one day at most, and covers all hosts. A policy of mode none
+    /// stays as it is.
+    pub fn proposed(&self, hosts: &[DomainName]) -> Policy {
+        let mut policy = covering(&self.corrected, hosts);
+        if policy.mode != Mode::None {
+            policy.mode = Mode::Testing;
+            policy.max_age = match policy.max_age {
+                age @ 1..=DEFAULT_MAX_AGE => age,
+                _ => DEFAULT_MAX_AGE,
+            };
+        }
+        policy
+    }
+
+    /// The lines of [`Self::dropped`] in words; `None` without such lines. At most four are named.
+    pub fn told_dropped(&self) -> Option<String> {
+        let one = |(line, text): &(usize, String)| format!("line {line} (`{text}`)");
+        let mut all: Vec<String> = self.dropped.iter().take(MOST_TOLD).map(one).collect();
+        if let Some(more) = self.dropped.len().checked_sub(MOST_TOLD).filter(|more| *more > 0) {
+            all.push(format!("and {more} more"));
+        }
+        (!all.is_empty()).then(|| all.join(", "))
     }
 
     /// All deviations in words.
@@ -36,6 +64,20 @@ impl NearPolicy {
 /// `max_age` where the file has none, in seconds: one day, so that senders soon notice a correction.
 const DEFAULT_MAX_AGE: u32 = 86_400;
 
+/// The most dropped lines that are named.
+const MOST_TOLD: usize = 4;
+
+/// The policy with a line for each MX host that it does not cover. One of mode none needs no lines.
+pub(crate) fn covering(policy: &Policy, hosts: &[DomainName]) -> Policy {
+    let mut policy = policy.clone();
+    if policy.mode != Mode::None {
+        let missing = hosts.iter().filter(|host| !policy.covers(host));
+        let missing: Vec<MxPattern> = missing.filter_map(|host| MxPattern::exact(host).ok()).collect();
+        policy.mx.extend(missing);
+    }
+    policy
+}
+
 /// Compares a file with the grammar. `hosts` are the domain's MX hosts, for a file without a usable `mx` line. Returns
 /// `None` for a file that has nothing of a policy in it.
 pub fn repair(file: &[u8], hosts: &[DomainName]) -> Option<NearPolicy> {
@@ -44,14 +86,17 @@ pub fn repair(file: &[u8], hosts: &[DomainName]) -> Option<NearPolicy> {
     let found = lines(&text, &mut slips);
     let mut read = Read::default();
     for line in found {
-        read.take(line, &mut slips);
+        if !read.take(&line, hosts, &mut slips) {
+            read.dropped.push((line.place.0, shown(&line.raw, 60)));
+        }
     }
     if !read.has_key {
         return None;
     }
+    let dropped = std::mem::take(&mut read.dropped);
     let corrected = read.policy(hosts)?;
     slips.sort_by_key(|slip| (slip.line, slip.column, slip.cause));
-    Some(NearPolicy { slips, corrected })
+    Some(NearPolicy { slips, corrected, dropped })
 }
 
 /// Adds a slip unless one of this cause is there already.
@@ -141,6 +186,8 @@ struct Read {
     mode: Option<Mode>,
     max_age: Option<u32>,
     mx: Vec<MxPattern>,
+    /// As [`NearPolicy::dropped`].
+    dropped: Vec<(usize, String)>,
 }
 
 /// Keys, with names that people write for them.
@@ -181,7 +228,8 @@ fn key_of(name: &str) -> Option<(&'static str, bool)> {
 }
 
 impl Read {
-    fn take(&mut self, line: Line, slips: &mut Vec<Slip>) {
+    /// Takes what a line says. Returns false if that is nothing, or not all.
+    fn take(&mut self, line: &Line, hosts: &[DomainName], slips: &mut Vec<Slip>) -> bool {
         let Some((key, is_exact)) = key_of(&line.key) else {
             // Unknown keys are allowed, if they are keys at all.
             let file = format!("version: STSv1\nmode: none\nmax_age: 1\n{}", line.raw);
@@ -193,7 +241,7 @@ impl Read {
                     format!("`{}` is not a line of the form `key: value`", shown(&line.raw, 60)),
                 );
             }
-            return;
+            return false;
         };
         if key == "version" && line.key.eq_ignore_ascii_case("v") {
             slip(
@@ -218,17 +266,35 @@ impl Read {
             );
         }
         self.has_key = true;
-        let value = values::bare(&line, slips);
+        let (value, is_placeholder) = values::bare(line, slips);
         match key {
-            "version" => values::version(&value, &line, slips),
-            "mode" => self.mode = self.mode.or(values::mode(&value, &line, slips)),
-            "max_age" => self.max_age = self.max_age.or(values::max_age(&value, &line, slips)),
+            "version" => {
+                values::version(&value, line, slips);
+                true
+            }
+            "mode" => {
+                let mode = values::mode(&value, line, slips);
+                self.mode = self.mode.or(mode);
+                mode.is_some()
+            }
+            "max_age" => {
+                let max_age = values::max_age(&value, line, slips);
+                self.max_age = self.max_age.or(max_age);
+                max_age.is_some()
+            }
             _ => {
-                for pattern in values::mx(&value, &line, slips) {
-                    if !self.mx.contains(&pattern) {
-                        self.mx.push(pattern);
+                let found = values::mx(&value, line, slips);
+                // The text of a placeholder is a host only if an MX record says so.
+                let is_host = |pattern: &MxPattern| hosts.iter().any(|host| pattern.matches(host));
+                let mut is_whole = !found.is_empty();
+                for pattern in found {
+                    match pattern.filter(|pattern| !is_placeholder || is_host(pattern)) {
+                        Some(pattern) if !self.mx.contains(&pattern) => self.mx.push(pattern),
+                        Some(_) => {}
+                        None => is_whole = false,
                     }
                 }
+                is_whole
             }
         }
     }

@@ -254,7 +254,7 @@ fn read(line: &[Spot], slips: &mut Vec<Slip>) -> Option<Line> {
     Some(Line { place, value_place, key, value: text(value), raw })
 }
 
-/// Reads a line whose key is followed by white space alone.
+/// Reads a line whose key is followed by white space alone. The key is empty if it is not one of a policy.
 fn without_colon(line: &[Spot], place: (usize, usize), raw: String, slips: &mut Vec<Slip>) -> Option<Line> {
     let end = line.iter().position(|(_, c)| c.is_whitespace()).unwrap_or(line.len());
     let key = text(line.get(..end).unwrap_or_default());
@@ -267,7 +267,7 @@ fn without_colon(line: &[Spot], place: (usize, usize), raw: String, slips: &mut 
             place,
             format!("`{}` is not a line of the form `key: value`", shown(&raw, 60)),
         );
-        return None;
+        return Some(Line { place, value_place: place, key: String::new(), value: String::new(), raw });
     }
     slip(slips, Cause::NoColon, place, format!("there is no `:` after {key}"));
     let value_place = value.first().map_or(place, |(place, _)| *place);

@@ -58,8 +58,6 @@ const FILES: &[(&str, &str, Cause, (usize, usize))] = &[
     ("mx: mx1.example.org", "mx: 10 mx1.example.org", Cause::MxPreference, (3, 5)),
     ("mx: mx1.example.org", "mx: mx1.example.org:25", Cause::MxAddress, (3, 5)),
     ("mx: mx1.example.org", "mx: https://mx1.example.org/", Cause::MxAddress, (3, 5)),
-    ("mx: mx1.example.org", "mx: <mx1.example.org>", Cause::Template, (3, 5)),
-    ("mx: mx1.example.org", "mx: {{mx1.example.org}}", Cause::Template, (3, 5)),
     ("mx: mx1.example.org\r\nmx: *.example.net", "mx: mx1.example.org, *.example.net", Cause::MxList, (3, 5)),
     ("mx: *.example.net", "mx: .example.net", Cause::MxWildcard, (4, 5)),
     ("mx: *.example.net", "mx: *example.net", Cause::MxWildcard, (4, 5)),
@@ -141,6 +139,52 @@ fn what_a_file_does_not_say_is_taken_from_the_mx_records_or_careful() {
 }
 
 #[test]
+fn an_enforcing_file_is_proposed_in_mode_testing_with_the_hosts_of_today() {
+    let names = |all: &[&str]| -> Vec<DomainName> {
+        all.iter().map(|name| DomainName::parse(name).unwrap()).collect()
+    };
+    let today = names(&["mx.new.example", "backup.new.example"]);
+    let read = |mx: &str| {
+        let file = format!("version: STSv1\nmode = enforce\n{mx}\nmax_age: 31557600\n");
+        let near = repair(file.as_bytes(), &today).unwrap();
+        (near.proposed(&today).to_string(), near.told_dropped())
+    };
+    let of = |mx: &[&str]| {
+        let mx: String = mx.iter().map(|host| format!("mx: {host}\r\n")).collect();
+        format!("version: STSv1\r\nmode: testing\r\n{mx}max_age: 86400\r\n")
+    };
+    let all = of(&["mx.new.example", "backup.new.example"]);
+    assert_eq!(
+        read("mx: mx.old.example"),
+        (of(&["mx.old.example", "mx.new.example", "backup.new.example"]), None)
+    );
+    assert_eq!(read("mx: *.new.example"), (of(&["*.new.example"]), None));
+    for (line, told) in [
+        ("mx: {{ backup }}", "line 4 (`mx: {{ backup }}`)"),
+        ("mx: user@mx.new.example", "line 4 (`mx: user@mx.new.example`)"),
+        ("mx: <your-mail-host.example.com>", "line 4 (`mx: <your-mail-host.example.com>`)"),
+        ("mx: [host 1] <mx.example.com>", "line 4 (`mx: [host 1] <mx.example.com>`)"),
+        ("mx.example.com", "line 4 (`mx.example.com`)"),
+        ("backup: mx.example.com", "line 4 (`backup: mx.example.com`)"),
+        ("mode: {{ mode }}", "line 4 (`mode: {{ mode }}`)"),
+    ] {
+        let (proposed, dropped) = read(&format!("mx: mx.new.example\n{line}"));
+        assert!(
+            !proposed.contains("example.com") && !proposed.contains("your-mail-host"),
+            "{line}: {proposed}"
+        );
+        assert_eq!((proposed, dropped.as_deref()), (all.clone(), Some(told)), "{line}");
+    }
+    // Brackets around an MX host of today lose nothing.
+    for line in ["mx: <mx.new.example>", "mx: {{mx.new.example}}"] {
+        assert_eq!(read(line), (all.clone(), None), "{line}");
+    }
+    // Nothing is in the way of a policy that protects nothing.
+    let none = repair(b"version: STSv1\nmode = none\nmax_age: 604800\n", &today).unwrap();
+    assert_eq!(none.proposed(&today), none.corrected);
+}
+
+#[test]
 fn a_key_of_a_valid_file_that_was_meant_as_another_is_named() {
     let file = GOOD.replace("mx: *.example.net", "nmx: mx2.example.org");
     assert_eq!(near_key(file.as_bytes(), 4), Some(("nmx".to_owned(), "mx")));
@@ -158,6 +202,20 @@ proptest! {
         let file = file.replacen(from, to, 1);
         let found = repair(file.as_bytes(), &hosts()).unwrap();
         prop_assert_eq!(&found.corrected, &good(), "{:?} {:?}", file, found.slips);
+    }
+
+    #[test]
+    fn no_file_is_proposed_that_enforces_or_lacks_an_mx_host(bytes in proptest::collection::vec(any::<u8>(), 0..60), at in 0..GOOD.len(), to in 0..GOOD.len()) {
+        let mut file = GOOD.as_bytes()[..at].to_vec();
+        file.extend(bytes);
+        file.extend(&GOOD.as_bytes()[to..]);
+        if let Some(found) = repair(&file, &hosts()) {
+            let proposed = found.proposed(&hosts());
+            prop_assert!(proposed.mode != Mode::Enforce, "{}", proposed);
+            prop_assert!(proposed.mode == Mode::None || hosts().iter().all(|host| proposed.covers(host)), "{}", proposed);
+            prop_assert!(proposed.mode == Mode::None || (1..=86_400).contains(&proposed.max_age), "{}", proposed);
+            prop_assert!(Policy::parse(proposed.to_string().as_bytes()).is_ok(), "{}", proposed);
+        }
     }
 
     #[test]

@@ -7,8 +7,9 @@ use crate::causes::distance::edits;
 use formats::limits::MAX_AGE_SECONDS;
 use formats::{DomainName, Mode, MxPattern};
 
-/// Removes quotes, comments, punctuation at the end, and the brackets of a template.
-pub(super) fn bare(line: &Line, slips: &mut Vec<Slip>) -> String {
+/// Removes quotes, comments, punctuation at the end, and the brackets of a template. Returns true with a value that had such
+/// brackets.
+pub(super) fn bare(line: &Line, slips: &mut Vec<Slip>) -> (String, bool) {
     let place = line.value_place;
     let mut value = line.value.clone();
     if let Some(at) = [" #", "\t#", " //", " ;"].iter().filter_map(|mark| value.find(mark)).min() {
@@ -39,9 +40,9 @@ pub(super) fn bare(line: &Line, slips: &mut Vec<Slip>) -> String {
             place,
             format!("{} is a placeholder, or has brackets that do not belong there", shown(trimmed, 60)),
         );
-        return trimmed.replace(is_bracket, "").trim().to_owned();
+        return (trimmed.replace(is_bracket, "").trim().to_owned(), true);
     }
-    trimmed.trim().to_owned()
+    (trimmed.trim().to_owned(), false)
 }
 
 pub(super) fn version(value: &str, line: &Line, slips: &mut Vec<Slip>) {
@@ -153,11 +154,11 @@ fn capped(seconds: u64) -> u32 {
     u32::try_from(seconds).unwrap_or(u32::MAX).min(MAX_AGE_SECONDS)
 }
 
-/// The patterns that a value was meant to be.
-pub(super) fn mx(value: &str, line: &Line, slips: &mut Vec<Slip>) -> Vec<MxPattern> {
+/// The patterns that a value was meant to be, with `None` for each word that can't be one.
+pub(super) fn mx(value: &str, line: &Line, slips: &mut Vec<Slip>) -> Vec<Option<MxPattern>> {
     let place = line.value_place;
     if let Ok(pattern) = MxPattern::parse(value) {
-        return vec![pattern];
+        return vec![Some(pattern)];
     }
     let mut words: Vec<&str> = value
         .split(|c: char| c.is_whitespace() || ",;|".contains(c))
@@ -185,11 +186,11 @@ pub(super) fn mx(value: &str, line: &Line, slips: &mut Vec<Slip>) -> Vec<MxPatte
     if words.is_empty() {
         slip(slips, Cause::BadLine, place, format!("{} has no value", line.key));
     }
-    words.iter().filter_map(|word| one_mx(word, place, slips)).collect()
+    words.iter().map(|word| one_mx(word, place, slips)).collect()
 }
 
 fn one_mx(word: &str, place: (usize, usize), slips: &mut Vec<Slip>) -> Option<MxPattern> {
-    let word = word.trim_matches(|c: char| "\"'<>()".contains(c));
+    let word = word.trim_matches(['"', '\'']);
     if let Ok(pattern) = MxPattern::parse(word) {
         return Some(pattern);
     }
