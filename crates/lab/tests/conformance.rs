@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
 
+use futures_util::future::join_all;
 use net::clock::{Clock, SystemClock};
 use std::collections::BTreeSet;
 use std::sync::Arc;
@@ -14,7 +15,6 @@ use sternpost_lab::conformance::oracle::Outcome;
 use sternpost_lab::conformance::report::{CaseResult, Report};
 use sternpost_lab::conformance::run::{Options, run};
 use sternpost_lab::conformance::world::{Place, World};
-use tokio::task::JoinSet;
 
 async fn measure(control: Control, cases: &[Case]) -> Report {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
@@ -272,16 +272,9 @@ fn broad(all: &[Case]) -> Vec<(Control, BTreeSet<&'static str>)> {
 
 /// Three controls at a time, since most of the time is spent waiting for hosts that do not answer.
 async fn are_caught(controls: Vec<(Control, BTreeSet<&'static str>)>) {
-    let all = Arc::new(cases::all());
+    let all = cases::all();
     for some in controls.chunks(3) {
-        let mut running = JoinSet::new();
-        for (control, expected) in some.iter().cloned() {
-            let all = all.clone();
-            running.spawn(async move { is_caught(control, &all, &expected).await });
-        }
-        while let Some(ended) = running.join_next().await {
-            ended.unwrap();
-        }
+        join_all(some.iter().map(|(control, expected)| is_caught(*control, &all, expected))).await;
     }
 }
 
