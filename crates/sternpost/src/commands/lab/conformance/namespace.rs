@@ -82,7 +82,7 @@ impl Inside {
     /// How to look around after the run.
     pub fn directions(&self) -> String {
         format!(
-            "\nThe mail server and the lab run until Ctrl-C. The driver's folder is {}. To enter the namespace:\n  nsenter --all --target $(pgrep -n -f -- --inside) bash\n",
+            "\nThe mail server and the lab run until Ctrl-C. The driver's folder is {}. To enter the namespace:\n  nsenter --all --target $(pgrep -n -f -- '--keep.*--inside') bash\n",
             self.folder.display()
         )
     }
