@@ -39,8 +39,8 @@ pub struct Options {
 const BATCH_REPORTS: usize = 5000;
 /// Bytes of items, with their reports, after which a transaction is written.
 const BATCH_BYTES: usize = 32 << 20;
-/// How long a transaction waits for the next item, which may need the memory of those that wait.
-const BATCH_PAUSE: Duration = Duration::from_millis(500);
+/// How long a transaction waits for the next item. The items that wait hold memory that the next one may need.
+const BATCH_PAUSE: Duration = Duration::from_millis(50);
 /// Messages whose DKIM signatures are verified at the same time.
 const CONCURRENT_MAILS: usize = 16;
 /// Maximum number of items in a chunk from the reader to the store.
