@@ -1,6 +1,7 @@
 //! What keeps `sternpost serve` from starting, apart from its addresses: each role is made as at the start, from the same
 //! configuration, with an empty store in a temporary folder and without its sockets and background tasks. So
-//! `sternpost config check` finds every file that a role can't read or use, and a resolver that all mail would wait for.
+//! `sternpost config check` finds every file that a role can't read or use, and a resolver that all mail would wait for. A
+//! PostgreSQL database is connected to, and is not changed.
 
 use super::hosting::Hosting;
 use super::http::HttpsRouter;
@@ -14,11 +15,11 @@ use super::tasks::Tasks;
 use config::Config;
 use config::failure::Failure;
 use net::metrics::Registry;
-use operations::RolloutContext;
 use operations::world::World;
+use operations::{RolloutContext, access, open_failure};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Access, Store, StoreError, Tenant};
 use web::Dashboard;
 
 /// How long the resolver may take to answer.
@@ -41,8 +42,40 @@ pub async fn obstacles(config: &Config) -> Vec<Failure> {
     let mut found = Vec::new();
     found.extend(roles(config, &store, &world).await.into_iter().filter_map(Result::err));
     store.close().await;
+    found.extend(database(config).await);
     found.extend(resolver(config, &world).await);
     found
+}
+
+/// The failure with which the server ends because of its PostgreSQL database, or of the file with the first link to a
+/// dashboard without users.
+async fn database(config: &Config) -> Option<Failure> {
+    let is_file = config.store.file().is_some();
+    // The server migrates the database, or the operator does; a check does not.
+    let access = Access { may_migrate: false, ..access(config) };
+    let mut has_people = false;
+    if config.store.file().is_none_or(std::path::Path::is_file) {
+        match Store::connect(&config.store, &access).await {
+            Ok(store) => {
+                has_people = store.people(Tenant::FIRST).await.is_ok_and(|people| !people.is_empty());
+                store.close().await;
+            }
+            Err(StoreError::Outdated { .. }) if config.store_migrate => {}
+            // Of a file, the server says why, and sets it aside.
+            Err(_) if is_file => {}
+            Err(error) => return Some(open_failure(&config.store, &error)),
+        }
+    }
+    if config.dashboard.is_none() || has_people {
+        return None;
+    }
+    let folder = &config.state_folder;
+    let error = tempfile::NamedTempFile::new_in(folder).err()?;
+    Some(Failure::new(
+        format!("the link for the first sign-in can't be written to {}", folder.display()),
+        error,
+        "Create that directory for the user that Sternpost runs as, or name another one with state_folder.",
+    ))
 }
 
 /// The outcome for each role.
@@ -135,5 +168,28 @@ mod tests {
         let left: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["admin.token"]);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_can_not_be_used_and_a_missing_folder_for_the_first_link_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = |first: &str| {
+            Config::parse(
+                &format!("{first}[dns]\nservers = [\"127.0.0.1:1\"]\n"),
+                Some(dir.path().join("s.toml")),
+            )
+            .unwrap()
+        };
+        for (text, expected) in [
+            ("store = \"postgres://u@127.0.0.1:1/d\"\n", "postgres://u@127.0.0.1:1/d can't be opened"),
+            ("store = \"postgres://u@127.0.0.1:1/d\"\nstore_password_file = \"none\"\n", "none"),
+            ("state_folder = \"none\"\n[dashboard]\nlisten = [\"127.0.0.1:0\"]\n", "first sign-in"),
+        ] {
+            let found = obstacles(&first(text)).await;
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            assert!(found.iter().any(|one| one.contains(expected)), "{expected}: {found:?}");
+        }
+        let fine = obstacles(&first("state_folder = \".\"\n[dashboard]\nlisten = [\"127.0.0.1:0\"]\n")).await;
+        assert!(fine.is_empty(), "{fine:?}");
     }
 }
