@@ -7,6 +7,7 @@ use crate::dns::{AbortOnDrop, DnsSetupError, NameServer, Rr, Signing, TamperedKi
 use crate::mail_host::{Blackhole, MailHost, Post};
 use crate::pki::{Cert, Identity, Pki, PkiError};
 use crate::policy_host::{HttpBehavior, PolicyHosts, Site, bind};
+use crate::traffic::Traffic;
 use formats::DomainName;
 use formats::tlsa::TlsaRecord;
 use jiff::Timestamp;
@@ -179,8 +180,29 @@ impl Lab {
 
     /// Publishes the records of a domain and starts its servers.
     pub async fn add(&self, case: &Case) -> Result<(), LabError> {
+        self.names.add_zone(&format!("{}.", case.domain()), case.setup.signing)?;
+        self.fill(case).await
+    }
+
+    /// Like [`Self::add`] for many domains, none of which is below another one, with their delegations signed once.
+    pub async fn add_all<'c>(
+        &self,
+        cases: impl IntoIterator<Item = &'c Case> + Clone,
+    ) -> Result<(), LabError> {
+        for signing in [Signing::Signed, Signing::Unsigned, Signing::Bogus, Signing::Unlinked] {
+            let of_kind = cases.clone().into_iter().filter(|case| case.setup.signing == signing);
+            let origins: Vec<String> = of_kind.map(|case| format!("{}.", case.domain())).collect();
+            self.names.add_zones(&origins, signing)?;
+        }
+        for case in cases {
+            self.fill(case).await?;
+        }
+        Ok(())
+    }
+
+    /// Publishes the records of a domain whose zone exists, and starts its servers.
+    async fn fill(&self, case: &Case) -> Result<(), LabError> {
         let origin = format!("{}.", case.domain());
-        self.names.add_zone(&origin, case.setup.signing)?;
         self.names.set_ttl(&origin, case.setup.ttl);
         let mut records = self.record(case, &origin)?;
         records.extend(self.policy_site(case, &origin)?);
@@ -250,6 +272,12 @@ impl Lab {
                 self.names.set(&page, here)?;
                 vec![(format!("{host}."), vec![Rr::Cname(page)])]
             }
+            HostAddress::Provider => {
+                let name = format!("{}.mta-sts.dmarcreport.com.", case.name);
+                self.names.set(&name, here)?;
+                vec![(format!("{host}."), vec![Rr::Cname(name)])]
+            }
+            HostAddress::CatchAll => vec![(format!("*.{origin}"), here)],
         })
     }
 
@@ -335,6 +363,12 @@ impl Lab {
         self.mail_hosts.lock().unwrap_or_else(std::sync::PoisonError::into_inner).push(host);
     }
 
+    /// Records from now on what clients do with the policy hosts and mail servers.
+    pub fn observe(&self, traffic: &Traffic) {
+        self.sites.observe(traffic);
+        self.post.observe(traffic);
+    }
+
     /// Switches the attack on a domain on or off.
     pub fn attack(&self, case: &Case, on: bool) -> Result<(), LabError> {
         let when = |wanted: bool, how: Tampering| (on && wanted).then_some(how);
@@ -366,8 +400,17 @@ impl Lab {
 
     /// Creates clients for this lab; `helo` is the SMTP client's name. They time out after 0.4 to 1.5 seconds.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
+        self.clients_with(Arc::new(Resolver::new(&self.resolver_config()?)?), helo, clock)
+    }
+
+    /// Like [`Lab::clients`], with this resolver.
+    pub fn clients_with(
+        &self,
+        dns: Arc<dyn Dns>,
+        helo: &str,
+        clock: Arc<dyn Clock>,
+    ) -> Result<Clients, LabError> {
         let trust = Trust::from_roots([self.pki.root()])?;
-        let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&self.resolver_config()?)?);
         let fetcher = FetcherConfig {
             trust: trust.clone(),
             port: self.https_port,
@@ -419,7 +462,7 @@ fn domain(text: &str) -> Result<DomainName, LabError> {
     DomainName::parse(text).map_err(|_| LabError::Name(text.to_owned()))
 }
 
-fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
+pub(crate) fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
     let chain = &identity.certified.cert;
     let certificate = if setup.usage == 2 || setup.usage == 0 { chain.last() } else { chain.first() };
     let certificate = certificate.map(|cert| cert.to_vec()).unwrap_or_default();
@@ -432,5 +475,6 @@ fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
         part.push(0);
     }
     let data = net::certificate::association(&part, setup.matching);
-    TlsaRecord { usage: setup.usage, selector: setup.selector, matching: setup.matching, data }
+    let (usage, selector, matching) = setup.claims.unwrap_or((setup.usage, setup.selector, setup.matching));
+    TlsaRecord { usage, selector, matching, data }
 }

@@ -6,11 +6,15 @@ use crate::dns::AbortOnDrop;
 use crate::odd_mail_host;
 use crate::pki::Identity;
 use crate::policy_host::server_hello_of_tls_1_0;
+use crate::smtp_watch::{SmtpWatch, WatchedMailbox, watch};
+use crate::traffic::Traffic;
 use formats::DomainName;
 use net::BoxFuture;
 use net::smtp::server::{AnyStream, Incoming, KeepError, Mailbox, ServerConfig, Starttls, Upgrade, serve};
 use std::collections::{HashMap, HashSet};
 use std::io;
+use std::net::IpAddr;
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::io::{AsyncBufReadExt, AsyncReadExt, AsyncWriteExt, BufReader};
 use tokio::net::TcpListener;
@@ -31,6 +35,8 @@ pub struct Post {
     overheard: Mutex<Vec<String>>,
     stripping: Mutex<HashSet<DomainName>>,
     handlers: Mutex<HashMap<DomainName, Arc<dyn Mailbox>>>,
+    observer: Mutex<Option<Traffic>>,
+    sessions: AtomicU64,
 }
 
 impl Post {
@@ -52,6 +58,17 @@ impl Post {
         } else {
             stripping.remove(host)
         };
+    }
+
+    /// Records from now on what clients do.
+    pub fn observe(&self, traffic: &Traffic) {
+        *lock(&self.observer) = Some(traffic.clone());
+    }
+
+    fn watch(&self, host: &DomainName, client: IpAddr) -> Option<Arc<SmtpWatch>> {
+        let traffic = lock(&self.observer).clone()?;
+        let session = self.sessions.fetch_add(1, Ordering::Relaxed) + 1;
+        Some(Arc::new(SmtpWatch::new(traffic, client, host.to_string(), session)))
     }
 
     /// Delivers the mail of one host to another mailbox, such as a report inbox.
@@ -90,10 +107,14 @@ impl MailHost {
         let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behavior, sealed, post });
         let task = tokio::spawn(async move {
             let mut clients = 0_usize;
-            while let Ok((stream, _)) = listener.accept().await {
+            while let Ok((stream, client)) = listener.accept().await {
                 clients += 1;
                 let shared = shared.clone();
-                tokio::spawn(async move { shared.accept(Box::new(stream), clients).await });
+                tokio::spawn(async move {
+                    let seen = shared.post.watch(&shared.config.hostname, client.ip());
+                    let stream = watch(Box::new(stream), seen.clone(), false);
+                    shared.accept(stream, clients, seen.as_ref()).await
+                });
             }
         });
         Ok(Self { _task: AbortOnDrop(task) })
@@ -109,9 +130,18 @@ struct Shared {
 
 impl Shared {
     /// Handles a connection; `client` is its number, counted from 1 per host.
-    async fn accept(&self, mut stream: AnyStream, client: usize) -> io::Result<()> {
+    async fn accept(
+        &self,
+        mut stream: AnyStream,
+        client: usize,
+        seen: Option<&Arc<SmtpWatch>>,
+    ) -> io::Result<()> {
         match self.behavior {
-            Behavior::Silent => return std::future::pending().await,
+            Behavior::Silent => {
+                let mut ignored = [0; 1024];
+                while stream.read(&mut ignored).await? > 0 {}
+                return Ok(());
+            }
             Behavior::Closes => return Ok(()),
             Behavior::Refuses => return stream.write_all(b"554 no service here\r\n").await,
             Behavior::DeliveryLimits => return stream.write_all(b"421 too busy\r\n").await,
@@ -124,27 +154,32 @@ impl Shared {
             }
             Behavior::Flaps if client.is_multiple_of(2) => {
                 let config = ServerConfig { starttls: Starttls::Absent, ..self.config.clone() };
-                return serve(stream, &config, self).await;
+                return serve(stream, &config, &WatchedMailbox::new(self, seen)).await;
             }
             _ => {}
         }
         if !lock(&self.post.stripping).contains(&self.config.hostname) {
-            return self.serve(stream).await;
+            return self.serve(stream, seen).await;
         }
         let (attackers_end, servers_end) = tokio::io::duplex(1 << 16);
         let (outcome, ()) = tokio::join!(
-            self.serve(Box::new(servers_end)),
+            self.serve(Box::new(servers_end), seen),
             strip(stream, Box::new(attackers_end), &self.post)
         );
         outcome
     }
 
-    async fn serve(&self, stream: AnyStream) -> io::Result<()> {
+    async fn serve(&self, stream: AnyStream, seen: Option<&Arc<SmtpWatch>>) -> io::Result<()> {
         let handler = lock(&self.post.handlers).get(&self.config.hostname).cloned();
-        match handler {
-            Some(mailbox) => serve(stream, &self.config, mailbox.as_ref()).await,
-            None => serve(stream, &self.config, self).await,
-        }
+        let config = match (&self.config.starttls, seen) {
+            (Starttls::Offered(upgrade), Some(seen)) => ServerConfig {
+                starttls: Starttls::Offered(seen.upgrade(upgrade.clone())),
+                ..self.config.clone()
+            },
+            _ => self.config.clone(),
+        };
+        let mailbox: &dyn Mailbox = handler.as_deref().unwrap_or(self);
+        serve(stream, &config, &WatchedMailbox::new(mailbox, seen)).await
     }
 }
 

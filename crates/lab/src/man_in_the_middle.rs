@@ -16,5 +16,6 @@ pub use attack::{Authority, DnsAttack, DnsChange, HttpsAttack, HttpsChange, Proo
 pub use dns::DnsProxy;
 pub use hickory_proto::op::ResponseCode;
 pub use hickory_proto::rr::RecordType;
+pub(crate) use https::client_hello;
 pub use https::{Attacker, HttpsProxy};
 pub use plan::{Planner, Surroundings};

@@ -3,6 +3,7 @@
 
 use crate::dns::AbortOnDrop;
 use crate::pki::Identity;
+use crate::traffic::{Fetch, FetchStep, Observed, Traffic};
 use http_body_util::Full;
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
@@ -15,9 +16,9 @@ use rustls::sign::CertifiedKey;
 use std::collections::{HashMap, HashSet};
 use std::convert::Infallible;
 use std::io;
-use std::net::SocketAddr;
+use std::net::{IpAddr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError, RwLock};
-use tokio::io::{AsyncReadExt, AsyncWriteExt};
+use tokio::io::{AsyncRead, AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpListener, TcpStream};
 use tokio_rustls::{LazyConfigAcceptor, TlsAcceptor};
 
@@ -78,6 +79,51 @@ struct Shared {
     sites: RwLock<HashMap<String, Site>>,
     blocked: RwLock<HashSet<String>>,
     fetches: Mutex<HashMap<String, u64>>,
+    observer: RwLock<Option<Traffic>>,
+}
+
+/// Records the steps of one connection, if somebody observes the lab. Its end is recorded when it is dropped.
+struct Watch {
+    traffic: Option<Traffic>,
+    client: IpAddr,
+    host: String,
+    is_complete: bool,
+}
+
+impl Watch {
+    fn step(&self, step: FetchStep) {
+        if let Some(traffic) = &self.traffic {
+            traffic.record(self.client, Observed::Fetch(Fetch { host: self.host.clone(), step }));
+        }
+    }
+
+    fn request(&self, request: &Request<hyper::body::Incoming>) {
+        let host = request.headers().get(hyper::header::HOST).and_then(|value| value.to_str().ok());
+        self.step(FetchStep::Request {
+            method: request.method().to_string(),
+            path: request.uri().to_string(),
+            host: host.unwrap_or_default().to_owned(),
+        });
+    }
+
+    /// Records a request from the first line and the `Host` header of its head.
+    fn head(&self, head: &[u8]) {
+        let text = String::from_utf8_lossy(head);
+        let mut words = text.split_whitespace();
+        let mut word = || words.next().unwrap_or_default().to_owned();
+        let (method, path) = (word(), word());
+        let host = text
+            .lines()
+            .find_map(|line| line.split_once(':').filter(|(name, _)| name.eq_ignore_ascii_case("host")));
+        let host = host.map(|(_, value)| value.trim().to_owned()).unwrap_or_default();
+        self.step(FetchStep::Request { method, path, host });
+    }
+}
+
+impl Drop for Watch {
+    fn drop(&mut self) {
+        self.step(FetchStep::Ended(self.is_complete));
+    }
 }
 
 impl PolicyHosts {
@@ -86,8 +132,8 @@ impl PolicyHosts {
         let shared = Arc::new(Shared::default());
         let of_task = shared.clone();
         let task = tokio::spawn(async move {
-            while let Ok((stream, _)) = listener.accept().await {
-                tokio::spawn(serve(stream, of_task.clone()));
+            while let Ok((stream, client)) = listener.accept().await {
+                tokio::spawn(serve(stream, client.ip(), of_task.clone()));
             }
         });
         Self { shared, _task: AbortOnDrop(task) }
@@ -116,6 +162,11 @@ impl PolicyHosts {
         };
     }
 
+    /// Records from now on what clients do.
+    pub fn observe(&self, traffic: &Traffic) {
+        *self.shared.observer.write().unwrap_or_else(PoisonError::into_inner) = Some(traffic.clone());
+    }
+
     /// The number of connections to a host so far, by SNI.
     pub fn fetches(&self, host: &str) -> u64 {
         self.shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).get(host).copied().unwrap_or(0)
@@ -141,16 +192,19 @@ pub(crate) fn acceptor(identity: &Identity) -> Result<TlsAcceptor, rustls::Error
     Ok(TlsAcceptor::from(Arc::new(config)))
 }
 
-async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
+async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
     let hello = LazyConfigAcceptor::new(rustls::server::Acceptor::default(), stream).await?;
     let host = hello.client_hello().server_name().unwrap_or_default().to_owned();
+    let traffic = shared.observer.read().unwrap_or_else(PoisonError::into_inner).clone();
+    let mut watch = Watch { traffic, client, host: host.clone(), is_complete: false };
+    watch.step(FetchStep::Hello);
     let blocked = shared.blocked.read().unwrap_or_else(PoisonError::into_inner).contains(&host);
     let site = shared.sites.read().unwrap_or_else(PoisonError::into_inner).get(&host).cloned();
     let Some(site) = site.filter(|_| !blocked) else { return Ok(()) };
     *shared.fetches.lock().unwrap_or_else(PoisonError::into_inner).entry(host).or_default() += 1;
     match site.answers {
         HttpBehavior::Aborts => return Ok(()),
-        HttpBehavior::Silent => return std::future::pending().await,
+        HttpBehavior::Silent => return until_closed(hello.io).await,
         HttpBehavior::OldTls => {
             let mut stream = hello.io;
             stream.write_all(&server_hello_of_tls_1_0()).await?;
@@ -159,12 +213,18 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         _ => {}
     }
     let acceptor = acceptor(&site.identity).map_err(io::Error::other)?;
-    let mut stream = hello.into_stream(acceptor.config().clone()).await?;
+    let mut stream = match hello.into_stream(acceptor.config().clone()).await {
+        Ok(stream) => stream,
+        Err(error) => {
+            watch.step(FetchStep::HandshakeFailed(error.to_string()));
+            return Err(error);
+        }
+    };
     if matches!(
         site.answers,
         HttpBehavior::CutOff | HttpBehavior::Stalls | HttpBehavior::Drips | HttpBehavior::Endless
     ) {
-        read_head(&mut stream).await?;
+        watch.head(&read_head(&mut stream).await?);
     }
     match &site.answers {
         HttpBehavior::CutOff => {
@@ -176,7 +236,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
                 .write_all(b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nContent-Length: 500\r\n\r\n")
                 .await?;
             stream.flush().await?;
-            std::future::pending().await
+            until_closed(stream).await
         }
         HttpBehavior::Drips => {
             stream
@@ -196,6 +256,7 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
         }
         answers => {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
+                watch.request(&request);
                 let response = response(answers, &request);
                 let wait = match answers {
                     HttpBehavior::Slow(time, _) => *time,
@@ -208,17 +269,26 @@ async fn serve(stream: TcpStream, shared: Arc<Shared>) -> io::Result<()> {
             });
             let http =
                 hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
-            http.await.map_err(io::Error::other)
+            let outcome = http.await.map_err(io::Error::other);
+            watch.is_complete = outcome.is_ok();
+            outcome
         }
     }
 }
 
 /// Reads a complete request head, so that the response does not precede the request.
-async fn read_head(stream: &mut tokio_rustls::server::TlsStream<TcpStream>) -> io::Result<()> {
+async fn read_head(stream: &mut tokio_rustls::server::TlsStream<TcpStream>) -> io::Result<Vec<u8>> {
     let mut head = Vec::new();
     while !head.ends_with(b"\r\n\r\n") && head.len() < 8192 {
         head.push(stream.read_u8().await?);
     }
+    Ok(head)
+}
+
+/// Sends nothing more and waits until the client closes the connection.
+async fn until_closed(mut stream: impl AsyncRead + Unpin) -> io::Result<()> {
+    let mut ignored = [0; 1024];
+    while stream.read(&mut ignored).await? > 0 {}
     Ok(())
 }
 

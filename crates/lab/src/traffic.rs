@@ -1,6 +1,7 @@
-//! Observers of the lab's traffic: which DNS questions and which HTTPS connections went by, in order and by client.
+//! Observers of the lab's traffic: which DNS questions, HTTPS requests and SMTP sessions went by, in order and by client.
 //!
-//! The proxies of [`crate::man_in_the_middle`] write into a [`Traffic`], also when they attack nothing. A test, or a
+//! The proxies of [`crate::man_in_the_middle`] write into a [`Traffic`], also when they attack nothing. The lab's policy
+//! hosts and mail servers write what they saw after [`crate::Lab::observe`]. A test, or a
 //! measurement of a foreign mail server, reads from it what that server did: whether it queried `_mta-sts`, with which
 //! flags and how often, whether it looked up TLSA records, and which policy hosts it connected to.
 //!
@@ -59,6 +60,81 @@ pub enum Observed {
     Dns(Question),
     /// It opened a connection to a policy host.
     Https(Connection),
+    /// It did something on a connection to a policy host, as that host saw it.
+    Fetch(Fetch),
+    /// It did something in an SMTP session, as the mail server saw it.
+    Mail(Mail),
+}
+
+/// A step of a connection to a policy host of the lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Fetch {
+    /// The name in the client's SNI; empty if it sent none.
+    pub host: String,
+    /// What happened.
+    pub step: FetchStep,
+}
+
+/// What happened on a connection to a policy host of the lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum FetchStep {
+    /// A ClientHello arrived.
+    Hello,
+    /// The TLS handshake failed for this reason, such as an alert of the client.
+    HandshakeFailed(String),
+    /// A request arrived: the method, the path and the `Host` header.
+    Request {
+        /// The method, such as `GET`.
+        method: String,
+        /// The path with its query string.
+        path: String,
+        /// The `Host` header; empty if there is none.
+        host: String,
+    },
+    /// The connection ended; `true` if the response was written completely.
+    Ended(bool),
+}
+
+/// A step of an SMTP session with a mail server of the lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Mail {
+    /// The name of the mail server.
+    pub host: String,
+    /// The number of the session, unique in the lab.
+    pub session: u64,
+    /// What happened.
+    pub step: MailStep,
+}
+
+/// What happened in an SMTP session of the lab.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum MailStep {
+    /// The client connected.
+    Connected,
+    /// The client sent this command, at most 200 characters of it.
+    Command {
+        /// The line without its end.
+        line: String,
+        /// True over TLS.
+        tls: bool,
+    },
+    /// A ClientHello arrived with this server name; `None` without one.
+    Hello(Option<String>),
+    /// The TLS handshake was completed.
+    Secured,
+    /// The TLS handshake failed for this reason, such as an alert of the client.
+    HandshakeFailed(String),
+    /// The mail server accepted a message.
+    Delivered {
+        /// The envelope sender; empty for a bounce.
+        from: String,
+        /// The recipients.
+        to: Vec<String>,
+        /// True over TLS.
+        tls: bool,
+    },
+    /// The session ended.
+    Closed,
 }
 
 /// A DNS query.
@@ -118,7 +194,8 @@ impl Traffic {
         self.record(client, Observed::Https(connection));
     }
 
-    fn record(&self, client: IpAddr, what: Observed) {
+    /// Records any event.
+    pub fn record(&self, client: IpAddr, what: Observed) {
         let at = self.clock.elapsed();
         let mut events = self.lock();
         match events.all.len() < MAX_EVENTS {
@@ -132,6 +209,13 @@ impl Traffic {
         self.lock().all.clone()
     }
 
+    /// The events from number `from` on for which `keep` is true, with the number of the next event.
+    pub fn since(&self, from: usize, keep: impl Fn(&Event) -> bool) -> (Vec<Event>, usize) {
+        let events = self.lock();
+        let new = events.all.iter().skip(from).filter(|event| keep(event)).cloned();
+        (new.collect(), events.all.len())
+    }
+
     /// The events of one client.
     pub fn of_client(&self, client: IpAddr) -> Vec<Event> {
         self.lock().all.iter().filter(|event| event.client == client).cloned().collect()
@@ -141,7 +225,7 @@ impl Traffic {
     pub fn questions(&self) -> Vec<Question> {
         let dns = |event: &Event| match &event.what {
             Observed::Dns(question) => Some(question.clone()),
-            Observed::Https(_) => None,
+            _ => None,
         };
         self.lock().all.iter().filter_map(dns).collect()
     }
@@ -150,7 +234,7 @@ impl Traffic {
     pub fn connections(&self) -> Vec<Connection> {
         let https = |event: &Event| match &event.what {
             Observed::Https(connection) => Some(connection.clone()),
-            Observed::Dns(_) => None,
+            _ => None,
         };
         self.lock().all.iter().filter_map(https).collect()
     }
@@ -185,9 +269,15 @@ impl fmt::Debug for Traffic {
 impl fmt::Display for Event {
     /// One line, such as `0.5 s 127.0.0.1 dns _mta-sts.good.test. TXT udp rd do: genuine`.
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{:.1} s {} ", self.at.as_secs_f64(), self.client)?;
-        match &self.what {
-            Observed::Dns(question) => {
+        write!(f, "{:.1} s {} {}", self.at.as_secs_f64(), self.client, self.what)
+    }
+}
+
+impl fmt::Display for Observed {
+    /// The event without its time and client.
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Dns(question) => {
                 write!(f, "dns {} {}", question.name, question.kind)?;
                 let flags = [
                     (true, if question.is_tcp { "tcp" } else { "udp" }),
@@ -199,10 +289,45 @@ impl fmt::Display for Event {
                 flags.iter().filter(|flag| flag.0).try_for_each(|(_, name)| write!(f, " {name}"))?;
                 write!(f, ": {}", question.outcome.as_str())
             }
-            Observed::Https(connection) => {
+            Self::Https(connection) => {
                 let host = connection.host.as_deref().unwrap_or("(no SNI)");
                 write!(f, "https {host}: {}", connection.outcome.as_str())
             }
+            Self::Fetch(fetch) => {
+                let host = if fetch.host.is_empty() { "(no SNI)" } else { &fetch.host };
+                write!(f, "https {host}: {}", fetch.step)
+            }
+            Self::Mail(mail) => write!(f, "smtp {} #{}: {}", mail.host, mail.session, mail.step),
+        }
+    }
+}
+
+impl fmt::Display for FetchStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Hello => f.write_str("ClientHello"),
+            Self::HandshakeFailed(why) => write!(f, "TLS handshake failed: {why}"),
+            Self::Request { method, path, host } => write!(f, "{method} {path}, Host: {host}"),
+            Self::Ended(true) => f.write_str("closed after the complete response"),
+            Self::Ended(false) => f.write_str("closed without a complete response"),
+        }
+    }
+}
+
+impl fmt::Display for MailStep {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        match self {
+            Self::Connected => f.write_str("connected"),
+            Self::Command { line, tls } => write!(f, "{line}{}", if *tls { " (TLS)" } else { "" }),
+            Self::Hello(Some(name)) => write!(f, "ClientHello, SNI {name}"),
+            Self::Hello(None) => f.write_str("ClientHello without SNI"),
+            Self::Secured => f.write_str("TLS handshake completed"),
+            Self::HandshakeFailed(why) => write!(f, "TLS handshake failed: {why}"),
+            Self::Delivered { to, tls, .. } => {
+                let how = if *tls { "over TLS" } else { "in cleartext" };
+                write!(f, "message for {} accepted {how}", to.join(", "))
+            }
+            Self::Closed => f.write_str("closed"),
         }
     }
 }

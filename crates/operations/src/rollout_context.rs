@@ -95,6 +95,23 @@ impl RolloutContext {
         Ok(context)
     }
 
+    /// The same context with the domains and decisions as the store has them now. Fails as [`Self::learn`] does.
+    pub async fn refreshed(&self) -> Result<Self, Failure> {
+        let mut fresh = Self {
+            config: self.config.clone(),
+            store: self.store.clone(),
+            world: self.world.clone(),
+            known: Vec::new(),
+            damaged: Vec::new(),
+            unconfigured: Vec::new(),
+            decided: BTreeMap::new(),
+            holder: self.holder.clone(),
+            _scratch: None,
+        };
+        fresh.learn().await?;
+        Ok(fresh)
+    }
+
     /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
     pub async fn learn(&mut self) -> Result<(), Failure> {
         let (mut added, mut damaged): (Vec<DomainSpec>, _) = (Vec::new(), Vec::new());

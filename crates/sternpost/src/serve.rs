@@ -507,6 +507,7 @@ async fn apply_config(
     let is_on = [
         ("answers", config.answers.is_some(), roles.answers.is_some()),
         ("host", config.host.is_some(), roles.hosting.is_some()),
+        ("guard", config.guard.is_some(), first.guard.is_some()),
         ("inbox", config.inbox.is_some(), roles.mail.is_some()),
         ("dashboard", config.dashboard.is_some(), roles.pages.is_some()),
         ("admin", config.admin.is_some(), roles.admin.is_some()),

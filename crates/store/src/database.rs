@@ -153,8 +153,8 @@ pub enum StoreError {
         /// The path of the database file, or the URL of the database.
         path: String,
     },
-    /// The PostgreSQL database can't be reached, does not answer, or does not accept writes. Whether a write took place
-    /// is not known, as the answer to a commit may be what was lost.
+    /// The PostgreSQL database can't be reached, does not answer, or does not accept writes. A write did not take place and does
+    /// not take place later, unless the answer to its `COMMIT` is what was lost.
     #[error("the database {database} can't be used: {why}")]
     Unreachable {
         /// The URL of the database.

@@ -45,7 +45,19 @@ struct Shared {
 impl DnsProxy {
     /// Starts forwarding to `upstream`, faithfully until [`Self::attack`]. UDP and TCP listen on the same free port.
     pub async fn start(ip: Ipv4Addr, upstream: SocketAddr, traffic: Traffic) -> io::Result<Self> {
-        let (udp, tcp) = sockets(ip).await?;
+        Self::over(sockets(ip).await?, upstream, traffic)
+    }
+
+    /// Like [`Self::start`], at a given address and port.
+    pub async fn start_at(address: SocketAddr, upstream: SocketAddr, traffic: Traffic) -> io::Result<Self> {
+        Self::over((UdpSocket::bind(address).await?, TcpListener::bind(address).await?), upstream, traffic)
+    }
+
+    fn over(
+        (udp, tcp): (UdpSocket, TcpListener),
+        upstream: SocketAddr,
+        traffic: Traffic,
+    ) -> io::Result<Self> {
         let address = udp.local_addr()?;
         let shared = Arc::new(Shared {
             upstream: RwLock::new(upstream),

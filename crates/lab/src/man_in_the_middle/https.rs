@@ -168,7 +168,9 @@ impl Shared {
 }
 
 /// Reads the ClientHello; returns its bytes and the host of the SNI.
-async fn client_hello(stream: &mut TcpStream) -> io::Result<(Vec<u8>, Option<String>)> {
+pub(crate) async fn client_hello(
+    stream: &mut (impl AsyncRead + Unpin + ?Sized),
+) -> io::Result<(Vec<u8>, Option<String>)> {
     let mut hello = Vec::new();
     let mut acceptor = rustls::server::Acceptor::default();
     let mut buffer = vec![0; 4096];

@@ -15,6 +15,7 @@ use formats::DomainName;
 use jiff::Timestamp;
 use one::{Pace, Work};
 use operations::RolloutContext;
+use receiver::domain::DomainSpec;
 use receiver::rollout::outside::Outside;
 use std::collections::BTreeSet;
 use std::path::Path;
@@ -97,14 +98,19 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut names = BTreeSet::new();
     specs.retain(|spec| names.insert(spec.name.clone()));
     let (outcomes, mut failures) = match specs.as_slice() {
-        [one] => {
-            let work = Work::new(&context, one, options, stop.clone(), Pace::Alone)?;
-            (vec![work.under_lease().await?], Vec::new())
-        }
+        [one] => match alone(&context, one, options, &stop).await {
+            Ok(outcome) => (vec![outcome], Vec::new()),
+            Err(failure) => {
+                eprintln!("{failure}");
+                (Vec::new(), vec![failure])
+            }
+        },
         many => many::all(&context, many, options, &stop).await,
     };
     if options.domains.is_empty() {
-        failures.extend(context.unreadable());
+        let unreadable = context.unreadable();
+        unreadable.iter().for_each(|failure| eprintln!("{failure}"));
+        failures.extend(unreadable);
     }
     context.store.close().await;
     if options.json {
@@ -112,6 +118,16 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         show(&format!("{}\n", serde_json::json!({ "schema": 1, "outcomes": outcomes, "failed": failed })));
     }
     Ok(exit(&outcomes, &failures, &stop))
+}
+
+/// Carries out the plan of the only domain.
+async fn alone(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    options: &Options,
+    stop: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    Work::new(context, spec, options, stop.clone(), Pace::Alone)?.under_lease().await
 }
 
 /// An interruption counts more than a failure, and a failure more than a finding.

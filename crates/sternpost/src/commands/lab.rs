@@ -1,6 +1,8 @@
 //! `sternpost lab`: lists the test domains of the crate `lab`, or serves them on loopback until interrupted. It also
 //! writes the trust anchors and prints how other tools reach the lab; `sternpost demo --keep` uses that too.
 
+mod conformance;
+
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure, empty_folder};
 use lab::case::{Case, Delivery, Topic};
@@ -23,6 +25,15 @@ pub enum Command {
     /// Serve all domains until Ctrl-C, and print how dig, curl, openssl and mail servers reach them
     #[command(after_help = "Example:\n  sternpost lab serve --attack all")]
     Serve(Serve),
+    /// Measure what a mail server does with MTA-STS and DANE against what the RFCs demand
+    ///
+    /// The command runs the lab in a network namespace, has the mail server send mail to each domain of the table, observes its
+    /// DNS queries, HTTPS requests and SMTP sessions, and judges them. It needs root and Unbound, except with --list, --explain
+    /// and --control.
+    #[command(
+        after_help = "Examples:\n  sternpost lab conformance --list\n  sternpost lab conformance --control follows-redirects\n  sternpost lab conformance --driver drivers/postfix-dane --html postfix.html"
+    )]
+    Conformance(Box<conformance::Conformance>),
 }
 
 /// The options of `sternpost lab serve`.
@@ -57,6 +68,7 @@ pub async fn run(command: &Command) -> Result<Exit, Failure> {
     match command {
         Command::List { json } => show(&if *json { list_json() } else { list_text() }),
         Command::Serve(serve) => serve.run().await?,
+        Command::Conformance(options) => return options.run().await,
     }
     Ok(Exit::Fine)
 }

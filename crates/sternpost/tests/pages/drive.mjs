@@ -2,12 +2,13 @@
 // axe-core, by keyboard alone, and as an attacker. Prints what it did; exits with 1 on the first fault.
 // drive.mjs ROOT BASE SHOTS OPERATOR_LINK READER_LINK UNUSED_LINK
 import assert from "node:assert/strict";
-import { base, browser, contextOf, look, looked, welcome, PASSWORD } from "./look.mjs";
+import { writeFileSync } from "node:fs";
+import { base, browser, contextOf, look, looked, shots, welcome, PASSWORD } from "./look.mjs";
 
 const [operatorLink, readerLink, unusedLink] = process.argv.slice(5);
 const PAGES = ["/", "/?tag=shop", "/t/main/senders", "/?q=nothing-like-it", "/?state=action&sort=failed&dir=desc", "/alerts", "/domains/failing.example", "/domains/ready.example",
   "/domains/new.example", "/domains/silent.example", "/domains/enforced.example", "/domains/enforced.example?days=365", "/domains/xn--mller-kva.example",
-  "/domains/enforced.example/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
+  "/domains/enforced.example/report", "/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
   "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/journal?domain=ready.example", "/sending", "/settings", "/account", "/domains/failing.example/check", "/check", "/check?domain=no+domain", "/nothing-here"];
 
 /** The cookie of the session. */
@@ -75,7 +76,7 @@ for (const colorScheme of ["light", "dark"]) {
   // Tags are in a second line.
   const names = async () => (await page.locator("section:has(#domains) tbody th").allInnerTexts()).map((text) => text.split("\n")[0]);
   await page.goto(base + "/");
-  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /of \d+ domains need action: mail is at risk for \d/);
+  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^Mail is at risk for 5 of \d+ domains; \d more need action/);
   const group = page.locator(".group", { hasText: "mx.shared.example failed TLS authentication" });
   assert.equal(await group.count(), 1);
   await group.getByRole("link", { name: "See the 5 domains" }).click();
@@ -111,17 +112,23 @@ for (const colorScheme of ["light", "dark"]) {
   assert.ok((await page.locator("main").innerText()).includes("No data yet"));
   // What is wrong, what to do, since when: on the first screen.
   await page.goto(base + "/domains/enforced.example/report");
-  assert.match(await page.locator(".figures").innerText(), /Protected\s+since \d+ \w+ \d{4}/);
+  assert.match(await page.locator(".figures").innerText(), /Protected since\s+\d+ \w+ \d{4}/);
+  // An average does not hide six days of failures.
+  assert.match(await page.locator("main").innerText(), /Failed on the worst day\s+1\.\d\d %/);
+  assert.match(await page.locator(".incidents").innerText(), /certificate-expired at mx1.enforced.example/);
   await context.close();
 }
 
-// The page to print is one sheet of A4.
+// The pages to print are one sheet of A4 each.
 {
   const context = await browser.newContext({ storageState: operator });
   const page = await context.newPage();
-  await page.goto(base + "/domains/enforced.example/report");
-  const pdf = (await page.pdf({ preferCSSPageSize: true, printBackground: true })).toString("latin1");
-  assert.equal(pdf.match(/\/Type\s*\/Page\b/g).length, 1);
+  for (const path of ["/domains/enforced.example/report", "/domains/enforced.example/report?days=90", "/report"]) {
+    await page.goto(base + path);
+    const pdf = await page.pdf({ preferCSSPageSize: true, printBackground: true });
+    writeFileSync(`${shots}/print${path.replace(/[^a-z0-9.]+/g, "_")}.pdf`, pdf);
+    assert.equal(pdf.toString("latin1").match(/\/Type\s*\/Page\b/g).length, 1, path);
+  }
   await context.close();
 }
 

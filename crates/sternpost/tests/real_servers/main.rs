@@ -27,6 +27,7 @@ mod provider_api;
 mod providers;
 mod runbook;
 mod second;
+mod senders;
 mod sessions;
 mod store;
 mod support;
