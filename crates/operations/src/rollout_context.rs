@@ -564,7 +564,7 @@ pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -
             return Failure::finding(
                 domain.to_string(),
                 error,
-                "Look at what the other program changed, then run `sternpost apply` again: it takes what is there now into account.",
+                "Check what the other program changed, then run `sternpost apply` again: it takes what is there now into account.",
             );
         }
         ApplyError::Publish(_) => {

@@ -171,7 +171,16 @@ fn measure(place: &Path, at: SocketAddr, about: &str, site: Option<Site>) -> Sit
         ("reports", "/reports"),
         ("reports of a domain", "/reports?domain=d#.example"),
         ("a report", "/reports/#1"),
+        ("reports of a sender", "/reports?submitter=big.example"),
+        ("reports with failures", "/reports?failed=on"),
         ("senders of all, 30 days", "/senders"),
+        ("journal", "/journal"),
+        ("DMARC reports", "/dmarc"),
+        ("quarantine", "/quarantine"),
+        ("sending", "/sending"),
+        ("settings", "/settings"),
+        ("account", "/account"),
+        ("the page of a check", "/domains/d#.example/check"),
     ] {
         let mut times = Vec::new();
         let mut size = 0;

@@ -27,6 +27,9 @@ pub struct CutOff {
     pub why: String,
 }
 
+/// What was done with the changes that could be ended, and the dropped ones.
+pub type EndedChanges = (Vec<String>, Vec<DroppedChange>);
+
 /// A change that was cut off, and that the operator has dropped.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DroppedChange {
@@ -93,7 +96,7 @@ impl Applier {
         wanted: &'a DesiredState,
         who: &'a str,
         reason: &'a str,
-    ) -> BoxFuture<'a, Result<(Vec<String>, Vec<DroppedChange>), ApplyError>> {
+    ) -> BoxFuture<'a, Result<EndedChanges, ApplyError>> {
         Box::pin(async move {
             let (mut done, mut dropped) = (Vec::new(), Vec::new());
             for stored in self.cut_off(&wanted.domain).await? {

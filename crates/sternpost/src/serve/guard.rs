@@ -149,6 +149,9 @@ impl fmt::Display for CheckError {
     }
 }
 
+/// The time between two attempts to read the active alerts.
+const LOAD_RETRY: Duration = Duration::from_secs(10);
+
 impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
@@ -172,8 +175,10 @@ impl GuardRole {
 
     /// Checks all domains until it is dropped.
     pub async fn run(&mut self) {
-        if let Err(error) = self.book.load().await {
+        // Without the active alerts, each would be announced again, and none that is over would end.
+        while let Err(error) = self.book.load().await {
             tracing::error!("can't read the active alerts from the store: {error}");
+            tokio::time::sleep(LOAD_RETRY).await;
         }
         self.forget_tasks();
         tracing::info!(domains = self.context.known.len(), "guard started");
@@ -189,6 +194,7 @@ impl GuardRole {
     /// Ends the tasks that run, and frees their places: after a restart, nobody waits for them.
     fn forget_tasks(&mut self) {
         (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
+        self.counts.running.set(0);
     }
 
     /// Starts the check of each domain once, evenly spread over the interval.

@@ -100,6 +100,16 @@ impl NoticeCounts {
     }
 }
 
+/// What the messenger does over and over, each for itself.
+enum Duty<'m> {
+    /// Deletes notices that could not be delivered in time.
+    DropOld,
+    /// Posts to the webhook.
+    Webhook(&'m Webhook),
+    /// Mails alerts and summaries to a recipient.
+    Mail(&'m MailAddress),
+}
+
 impl Messenger {
     pub fn new(config: &GuardConfig, store: &Store, world: &World) -> Result<Self, Failure> {
         let mail = config.mail.as_ref();
@@ -130,17 +140,37 @@ impl Messenger {
         config.mail.iter().flat_map(|mail| mail.to.iter().map(weekly_channel)).collect()
     }
 
-    /// Delivers due notices until the task is dropped.
+    /// Delivers due notices until the task is dropped. A channel that is slow or whose store fails delays no other one.
     pub async fn run(self: Arc<Self>) {
+        futures_util::future::join_all(self.duties().map(|duty| self.keep(duty))).await;
+    }
+
+    fn duties(&self) -> impl Iterator<Item = Duty<'_>> {
+        let webhook = self.webhook.iter().map(Duty::Webhook);
+        std::iter::once(Duty::DropOld).chain(webhook).chain(self.to.iter().map(Duty::Mail))
+    }
+
+    async fn keep(&self, duty: Duty<'_>) {
         loop {
-            if let Err(error) = self.round().await {
+            if let Err(error) = self.once(&duty).await {
                 tracing::error!("alert notices can't be delivered: {error}");
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn round(&self) -> Result<(), StoreError> {
+    async fn once(&self, duty: &Duty<'_>) -> Result<(), StoreError> {
+        match duty {
+            Duty::DropOld => self.drop_old().await,
+            Duty::Webhook(webhook) => self.post_all(webhook).await,
+            Duty::Mail(to) => {
+                self.mail_to(to).await?;
+                self.mail_summaries(to).await
+            }
+        }
+    }
+
+    async fn drop_old(&self) -> Result<(), StoreError> {
         let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
@@ -149,12 +179,13 @@ impl Messenger {
                 tracing::error!("dropped {gone} alert notices that could not be delivered within a day");
             }
         }
-        if let Some(webhook) = &self.webhook {
-            self.post_all(webhook).await?;
-        }
-        for to in &self.to {
-            self.mail_to(to).await?;
-            self.mail_summaries(to).await?;
+        Ok(())
+    }
+
+    #[cfg(test)]
+    async fn round(&self) -> Result<(), StoreError> {
+        for duty in self.duties() {
+            self.once(&duty).await?;
         }
         Ok(())
     }

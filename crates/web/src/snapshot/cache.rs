@@ -17,7 +17,7 @@ const SLOW: Duration = Duration::from_millis(250);
 /// The age from which on a request first waits for a new snapshot in any case.
 const MAX_AGE: Duration = Duration::from_secs(600);
 /// How long a request waits for a new snapshot, if there are more domains than [`FEW_DOMAINS`].
-const PATIENCE: Duration = Duration::from_millis(250);
+const PATIENCE: Duration = Duration::from_millis(80);
 /// Up to this number of domains, a request waits until the snapshot is complete.
 const FEW_DOMAINS: usize = 200;
 

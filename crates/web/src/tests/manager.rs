@@ -117,3 +117,47 @@ async fn one_button_of_a_page_stands_out_and_what_weakens_protection_is_red() {
     let main = overview.split("<main").nth(1).unwrap();
     assert!(main.matches("class=\"button\"").count() + main.matches("<button>").count() <= 1, "{main}");
 }
+
+#[tokio::test]
+async fn a_host_has_the_issuer_of_its_certificate_and_the_days_left_by_its_own_life() {
+    let place = place().await;
+    let now = place.clock.now();
+    let mut bob = place.user("bob", Role::Reader, "198.51.100.2").await;
+    let context = place.dashboard.context().await.unwrap();
+    let host = DomainName::parse("mx1.one.example").unwrap();
+    let hours = |hours: i64| SignedDuration::from_hours(hours);
+    let mut seen = async |begun: i64, left: i64| {
+        let certificate = net::certificate::CertificateFacts {
+            subject: String::new(),
+            issuer: "C=US, O=Example Trust, CN=R11".to_owned(),
+            names: Vec::new(),
+            not_before: now - hours(begun),
+            not_after: now + hours(left),
+            fingerprint: String::new(),
+            key_digest: String::new(),
+            common_name: None,
+            key: String::new(),
+            is_weak: false,
+            is_self_issued: false,
+            is_for_servers: true,
+            is_for_clients: false,
+        };
+        context.world.seen.put(&host, &certificate, now);
+        bob.get("/domains/one.example").await.body
+    };
+    let fresh = seen(24, 5 * 24).await;
+    for part in ["Example Trust (R11)", "5 days left", "<td data-name=\"Certificate\"><span"] {
+        assert!(fresh.contains(part), "a certificate of six days is not late: {part}: {fresh}");
+    }
+    let late = seen(4 * 24 + 12, 36).await;
+    assert!(
+        late.contains("36 hours left") && late.contains("<td data-name=\"Certificate\" class=\"waiting\">"),
+        "{late}"
+    );
+    let old = seen(80 * 24, 10 * 24).await;
+    assert!(
+        old.contains("10 days left") && old.contains("<td data-name=\"Certificate\" class=\"waiting\">"),
+        "{old}"
+    );
+    assert!(seen(10, -1).await.contains(">expired<"));
+}

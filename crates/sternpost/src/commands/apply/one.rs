@@ -232,7 +232,7 @@ impl<'a> Work<'a> {
                     let started = match started {
                         Err(ApplyError::Publish(error)) if error.is_conflict => {
                             self.print(&format!(
-                                "  {} {error}.\n    Look at what the other program changed, then run `sternpost apply {}` again.",
+                                "  {} {error}.\n    Check what the other program changed, then run `sternpost apply {}` again.",
                                 marks().warning,
                                 self.spec.name
                             ));
