@@ -156,7 +156,6 @@ mod tests {
     }
 
     #[tokio::test]
-<<<<<<< HEAD:crates/operations/src/goal.rs
     async fn a_domain_that_is_held_while_it_is_enforced_can_be_allowed_again() {
         let (_folder, guard, mut operator, spec) = two().await;
         let enforce = |rollout: &mut RolloutState| {
@@ -190,7 +189,9 @@ mod tests {
         let judged = guard.rollout(&name()).await.unwrap();
         assert_eq!(judged.approved, None);
         assert!(guard.approve(&name(), &judged, "auto_promote", "ready", Hold::Keep).await.unwrap());
-=======
+    }
+
+    #[tokio::test]
     async fn a_domain_that_was_changed_in_the_file_is_left_alone_until_the_restart() {
         let folder = tempfile::tempdir().unwrap();
         let file = folder.path().join("s.toml");
@@ -205,7 +206,7 @@ mod tests {
         let world = Arc::new(World::new(&config).unwrap());
         let context = RolloutContext::at(config, store, world).await.unwrap();
         let spec = context.known_domain(&name()).await.unwrap().unwrap();
-        let stopped = async || match CurrentOrders::new(&context, &spec).current().await {
+        let stopped = async || match CurrentGoal::new(&context, &spec).current().await {
             Err(ApplyError::Stopped(why)) => Some(why),
             Ok(_) => None,
             other => panic!("{other:?}"),
@@ -223,7 +224,6 @@ mod tests {
         // A file that this user can't read any more says nothing.
         std::fs::remove_file(&file).unwrap();
         assert_eq!(stopped().await, None);
->>>>>>> w-pool:crates/operations/src/orders.rs
     }
 
     #[tokio::test]
