@@ -173,7 +173,7 @@ impl<'a> Work<'a> {
                 format!("a new certificate for {host} can't be ordered"),
                 "Sternpost has not ordered the one in use",
                 format!(
-                    "Goal it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
+                    "Order it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
                 ),
             )),
         }
