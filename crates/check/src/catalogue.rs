@@ -135,6 +135,7 @@ catalogue! {
     StsTxtMissing "STS-TXT-MISSING" Error Record "there is no _mta-sts record" "RFC 8461 §3.1";
     StsTxtMultiple "STS-TXT-MULTIPLE" Error Record "there is more than one v=STSv1 record" "RFC 8461 §3.1";
     StsTxtSyntax "STS-TXT-SYNTAX" Error Record "the _mta-sts record is malformed" "RFC 8461 §3.1";
+    StsTxtVersion "STS-TXT-VERSION" Error Record "the record at _mta-sts does not have the version v=STSv1" "RFC 8461 §3.1";
     StsTxtVersionCase "STS-TXT-VERSION-CASE" Error Record "the version v=STSv1 is written in the wrong case" "RFC 8461 §3.1";
     StsTxtIdMissing "STS-TXT-ID-MISSING" Error Record "the record has no id field" "RFC 8461 §3.1";
     StsTxtIdSyntax "STS-TXT-ID-SYNTAX" Error Record "the id is not 1 to 32 letters or digits" "RFC 8461 §3.1";
@@ -152,10 +153,12 @@ catalogue! {
     StsTxtChanged "STS-TXT-CHANGED" Info History "the id changed since the previous check, but the policy file did not" "RFC 8461 §3.1";
     DnsNsDisagree "DNS-NS-DISAGREE" Error NameServers "the zone's name servers give different answers" "RFC 1034 §4.2.2";
     DnsNsLame "DNS-NS-LAME" Warning NameServers "a name server does not answer for the zone" "RFC 1912 §2.8";
+    DnsNsIpv6 "DNS-NS-IPV6" Info NameServers "fewer than two name servers of the zone have an IPv6 address" "practice";
     DnsServfail "DNS-SERVFAIL" Error Dns "a DNS look-up fails or times out" "RFC 8461 §3.1";
     DnssecBogus "DNSSEC-BOGUS" Error Signed "an answer fails DNSSEC validation" "RFC 4035";
     DnssecUnsigned "DNSSEC-UNSIGNED" Info Signed "the zone is not signed" "RFC 7672 §1.2";
     DnssecNoDs "DNSSEC-NO-DS" Warning ExtraProbes "the zone is signed, but its parent has no DS record for it" "RFC 4035 §2.4";
+    DnssecMx "DNSSEC-MX" Info Signed "an MX host of a signed domain is in a zone that is not signed" "RFC 7672 §2.2.2";
     DnssecUnseen "DNSSEC-UNSEEN" Info Dns "the resolver in use does not pass on DNSSEC data" "RFC 4035 §4.9";
     HostMissing "HOST-MISSING" Error PolicyHost "the policy host has no address" "RFC 8461 §3.3";
     HostCname "HOST-CNAME" Info PolicyHost "the policy host is delegated by CNAME" "RFC 8461 §8.2";
@@ -199,6 +202,8 @@ catalogue! {
     PolLf "POL-LF" Info PolicyText "lines end in LF instead of CRLF, which is accepted" "RFC 8461 §3.2";
     PolUnknown "POL-UNKNOWN" Info PolicyText "the policy has keys that RFC 8461 does not define" "RFC 8461 §3.2";
     PolDuplicate "POL-DUPLICATE" Warning PolicyText "a key occurs twice; the first one counts" "RFC 8461 §3.2";
+    PolMxDot "POL-MX-DOT" Warning PolicyText "an mx line ends in a dot, for which some senders discard the policy" "RFC 8461 §3.2";
+    PolBlankEnd "POL-BLANK-END" Warning PolicyText "the policy file ends with empty lines, for which some senders discard the policy" "RFC 8461 §3.2";
     PolMaxAgeShort "POL-MAX-AGE-SHORT" Warning PolicyText "max_age is under one week in mode enforce" "RFC 8461 §3.2";
     PolMaxAgeLong "POL-MAX-AGE-LONG" Warning PolicyText "max_age is over 31 days in mode testing, or over the maximum of one year" "RFC 8461 §3.2";
     PolModeTesting "POL-MODE-TESTING" Info PolicyText "the policy is in mode testing, not enforce" "RFC 8461 §5";
@@ -237,6 +242,8 @@ catalogue! {
     SmtpAddressDisagree "SMTP-ADDRESS-DISAGREE" Warning Tls "the addresses of one MX host differ in certificate or TLS support" "practice";
     SmtpFlapping "SMTP-FLAPPING" Warning TlsDeep "an MX host behaves differently on repeated connections" "practice";
     SmtpClientCert "SMTP-CLIENT-CERT" Warning Session "an MX host requires a client certificate" "RFC 3207 §4.1";
+    SmtpPq "SMTP-PQ" Info TlsDeep "which key exchange an MX host agrees on with senders that offer a post-quantum group" "RFC 8446 §4.2.7";
+    SmtpHelloLarge "SMTP-HELLO-LARGE" Warning TlsDeep "an MX host fails with a ClientHello of more than one TCP segment" "RFC 8446 §5.1";
     SmtpRequiretls "SMTP-REQUIRETLS" Info Tls "an MX host offers REQUIRETLS" "RFC 8689";
     DaneAbsent "DANE-ABSENT" Info Dane "no MX host has TLSA records" "RFC 7672";
     DaneProtects "DANE-PROTECTS" Info Dane "an MX host is protected by DANE" "RFC 7672";
@@ -248,11 +255,17 @@ catalogue! {
     DanePartial "DANE-PARTIAL" Warning Dane "only some MX hosts have TLSA records" "RFC 7672 §2.2";
     DaneTaName "DANE-TA-NAME" Error Dane "with TLSA usage 2, the chain lacks the trust anchor or the certificate does not match the name" "RFC 7672 §3.1.2";
     DaneDigest "DANE-DIGEST" Warning Dane "the TLSA records contain full certificates or keys instead of digests" "RFC 7671 §9";
+    DaneSelector "DANE-SELECTOR" Warning Dane "a TLSA record is for the whole certificate (selector 0), which changes with each renewal" "RFC 7671 §8.1";
     DaneRollover "DANE-ROLLOVER" Warning Dane "there is only one TLSA record, and the certificate is about to be renewed" "RFC 7671 §8.1";
     DaneStsConflict "DANE-STS-CONFLICT" Warning Dane "DANE and MTA-STS disagree about an MX host" "RFC 8461 §2";
     RptTxtMissing "RPT-TXT-MISSING" Warning Tlsrpt "there is no _smtp._tls record" "RFC 8460 §3";
     RptTxtMultiple "RPT-TXT-MULTIPLE" Error Tlsrpt "there is more than one _smtp._tls record" "RFC 8460 §3";
     RptTxtSyntax "RPT-TXT-SYNTAX" Error Tlsrpt "the _smtp._tls record is malformed" "RFC 8460 §3";
+    RptTxtVersion "RPT-TXT-VERSION" Error Tlsrpt "the record at _smtp._tls does not have the version v=TLSRPTv1" "RFC 8460 §3";
+    RptTxtVersionCase "RPT-TXT-VERSION-CASE" Error Tlsrpt "the version v=TLSRPTv1 is written in the wrong case" "RFC 8460 §3";
+    RptTxtQuotes "RPT-TXT-QUOTES" Error Tlsrpt "the value of the _smtp._tls record contains stray quotes or backslashes" "practice";
+    RptTxtDelim "RPT-TXT-DELIM" Warning Tlsrpt "white space before the first semicolon of the _smtp._tls record" "RFC 8461 erratum 6285";
+    RptTxtUnknown "RPT-TXT-UNKNOWN" Info Tlsrpt "the _smtp._tls record has fields that RFC 8460 does not define" "RFC 8460 §3";
     RptTxtWrongName "RPT-TXT-WRONG-NAME" Warning Tlsrpt "the TLSRPT record is published at the wrong name" "RFC 8460 §3";
     RptRuaScheme "RPT-RUA-SCHEME" Error Tlsrpt "a report target is not a valid mailto: or https: URI" "RFC 8460 §3";
     RptRuaMailto "RPT-RUA-MAILTO" Error Tlsrpt "the domain of a report address accepts no mail" "RFC 8460 §3";
@@ -271,6 +284,7 @@ catalogue! {
     SpfMissing "SPF-MISSING" Info Companions "there is no SPF record" "RFC 7208";
     Bimi "BIMI" Info Companions "there is a BIMI record" "BIMI";
     Provider "PROVIDER" Info Companions "the mail host or web host is a known provider" "the provider's documentation";
+    ProviderTwo "PROVIDER-TWO" Info Companions "the policy and the mail of the domain are at two providers" "Ashiq et al., IMC 2025";
 }
 
 impl fmt::Display for Check {

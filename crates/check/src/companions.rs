@@ -2,9 +2,12 @@
 //! documentation states the `mx` lines or the set-up to use.
 
 use crate::catalogue::{Check, Part};
+use crate::causes::behind_host;
+use crate::causes::mx_lines::mail_provider;
 use crate::finding::Findings;
 use crate::observed::ObservedDomain;
 use formats::DomainName;
+use suffix::independent_domain;
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     findings.mark_examined(&[Part::Companions]);
@@ -34,6 +37,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         );
     }
     provider(seen, findings);
+    two_providers(seen, findings);
 }
 
 /// Mail providers: the suffix of their MX names, the name, and the `mx` patterns that they document.
@@ -98,4 +102,24 @@ fn provider(seen: &ObservedDomain, findings: &mut Findings) {
             [],
         );
     }
+}
+
+/// Tells that two providers have to agree about the MX hosts: one serves the policy, the other receives the mail.
+fn two_providers(seen: &ObservedDomain, findings: &mut Findings) {
+    let Some((target, policy)) = seen.binding().and(behind_host::provider(seen)) else { return };
+    let own = independent_domain(seen.domain.as_str());
+    let foreign =
+        seen.hosts.iter().map(|host| host.name.as_str()).find(|name| independent_domain(name) != own);
+    let Some(mail) = foreign.filter(|name| independent_domain(name) != independent_domain(target.as_str()))
+    else {
+        return;
+    };
+    let name = mail_provider(mail).unwrap_or(independent_domain(mail));
+    findings.add(
+        Check::ProviderTwo,
+        format!("the policy of {} is served by {policy}, and its mail received by {name}", seen.domain),
+        "When the mail provider changes its hosts, somebody has to tell the provider of the policy before. Of the domains with \
+         two providers 3.4 % had a policy that did not match their MX hosts; of those with one, hardly any.",
+        [],
+    );
 }

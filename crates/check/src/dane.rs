@@ -1,7 +1,9 @@
 //! Checks of DANE for each MX host: its TLSA records and the certificate that it presents (RFC 7672, RFC 7671).
 
 use crate::catalogue::{Check, Part};
+use crate::causes::tlsa;
 use crate::finding::Findings;
+use crate::known::Known;
 use crate::mx::consequence;
 use crate::observed::{IdleTlsa, ObservedDomain, ObservedMxHost};
 use formats::DomainName;
@@ -12,7 +14,7 @@ use net::dane::Dane;
 use net::dns::Security;
 use net::tls::TlsFacts;
 
-pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     if seen.hosts.is_empty() || !seen.sees_signatures {
         return;
     }
@@ -44,7 +46,8 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
             ),
             Dane::Applies { rule, records, .. } => {
                 record_faults(host, rule, records, findings);
-                compare_certificates(seen, host, records, findings);
+                selector(host, records, findings);
+                compare_certificates(seen, known, host, records, findings);
             }
         }
     }
@@ -94,9 +97,24 @@ fn record_faults(seen: &ObservedMxHost, rule: &TlsaRule, records: &[TlsaRecord],
     }
 }
 
+/// Reports records for a host's whole certificate, which fit no longer when it is renewed.
+fn selector(seen: &ObservedMxHost, records: &[TlsaRecord], findings: &mut Findings) {
+    if !records.iter().any(|record| (record.usage, record.selector) == (3, 0)) {
+        return;
+    }
+    findings.add(
+        Check::DaneSelector,
+        format!("{} has a TLSA record for its whole certificate (3 0 x)", seen.name),
+        "Such a record fits no longer when the certificate is renewed, even with the same key, and most certificates are renewed \
+         every few weeks. A record for the public key (3 1 1) stays right as long as the key does.",
+        [suggested_record(seen)],
+    );
+}
+
 /// Reports whether the presented certificates match the TLSA records.
 fn compare_certificates(
     seen: &ObservedDomain,
+    known: &Known,
     host: &ObservedMxHost,
     records: &[TlsaRecord],
     findings: &mut Findings,
@@ -111,6 +129,11 @@ fn compare_certificates(
             }
             Some(Err(problem)) => {
                 refused(host, session.address, records, problem, findings);
+                if let Some(found) = tlsa::cause(host, &seen.hosts, known, records, tls, seen.now)
+                    .filter(|_| *problem == Problem::TlsaMismatch)
+                {
+                    findings.name_remedied(found);
+                }
                 if tls.pkix.is_ok() && seen.binding().is_some_and(|policy| policy.covers(name)) {
                     conflict(name, "DANE refuses it, but MTA-STS would deliver", findings);
                 }

@@ -6,7 +6,7 @@ use crate::catalogue::Part;
 use crate::finding::{Examination, Findings};
 use crate::known::Known;
 use crate::observe::Checker;
-use crate::observed::ObservedDomain;
+use crate::observed::{ObservedDomain, ObservedMxHost};
 use crate::progress::Progress;
 use crate::{
     companions, dane, delivery, domain, matching, mx, policy, policy_host, record, rollout, servers, tls,
@@ -53,14 +53,18 @@ fn judge(seen: &ObservedDomain, known: &Known) -> Examination {
     servers::check(seen, &mut findings);
     policy_host::check(seen, &mut findings);
     policy::check(seen, &mut findings);
-    matching::check(seen, &mut findings);
+    matching::check(seen, known, &mut findings);
     mx::check(seen, &mut findings);
     tls::check(seen, &mut findings);
-    dane::check(seen, &mut findings);
+    dane::check(seen, known, &mut findings);
     tlsrpt::check(seen, known, &mut findings);
     rollout::check(seen, known, &mut findings);
     delivery::check(seen, &mut findings);
     companions::check(seen, &mut findings);
     let published = seen.policy.id.clone().zip(seen.policy.file.clone());
-    Examination { published, ..findings.conclude(&seen.domain, seen.mode()) }
+    let certificate = |host: &ObservedMxHost| {
+        host.sessions.iter().find_map(|session| session.report().tls.as_ref()?.chain.first().cloned())
+    };
+    let mx_hosts = seen.hosts.iter().map(|host| (host.name.clone(), certificate(host))).collect();
+    Examination { published, mx_hosts, ..findings.conclude(&seen.domain, seen.mode()) }
 }

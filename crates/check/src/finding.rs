@@ -2,6 +2,8 @@
 //! `Findings::conclude` sorts them, determines which checks passed and builds the [`Examination`].
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::causes::behind_host::Remedied;
+use crate::causes::{Cause, FoundCause};
 use crate::senders::SenderView;
 use formats::limits::{EVIDENCE_CHARACTERS, EVIDENCE_LINES};
 use formats::{DomainName, Mode, PolicyId};
@@ -17,6 +19,9 @@ pub struct Finding {
     pub severity: Severity,
     /// The finding in one sentence, including the observed value.
     pub what: String,
+    /// How the problem came about; `None` where the check can't tell.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub cause: Option<FoundCause>,
     /// The consequence, and often the remedy in words.
     pub why: String,
     /// Records, configuration lines or commands to paste; may be empty.
@@ -43,6 +48,9 @@ pub struct Examination {
     /// The record's `id` and the policy file, for comparison by the next check; `None` unless both were fetched.
     #[serde(skip)]
     pub published: Option<(PolicyId, Vec<u8>)>,
+    /// The MX hosts, and the certificates that they presented, for the next check.
+    #[serde(skip)]
+    pub mx_hosts: Vec<(DomainName, Option<net::certificate::CertificateFacts>)>,
 }
 
 impl Examination {
@@ -85,7 +93,7 @@ impl Findings {
     ) {
         let remedy = remedy.into_iter().collect();
         let (what, why) = (what.into(), why.into());
-        self.all.push(Finding { check, severity, what, why, remedy, evidence: Vec::new() });
+        self.all.push(Finding { check, severity, what, cause: None, why, remedy, evidence: Vec::new() });
     }
 
     /// Adds a finding for a look-up that failed for a reason other than absence of the record.
@@ -102,6 +110,30 @@ impl Findings {
             }
         };
         self.add(check, format!("{what}: {error}"), why, []);
+    }
+
+    /// Names the cause of the finding that was added last.
+    pub(crate) fn name_cause(&mut self, id: Cause, what: impl Into<String>) {
+        if let Some(last) = self.all.last_mut() {
+            last.cause = Some(FoundCause { id, what: what.into() });
+        }
+    }
+
+    /// Names the cause of the finding that was added last, and replaces its remedy by that of the cause, if there is one.
+    pub(crate) fn name_remedied(&mut self, found: Remedied) {
+        if let Some(last) = self.all.last_mut() {
+            last.cause = Some(found.cause);
+            if !found.remedy.is_empty() {
+                last.remedy = found.remedy;
+            }
+        }
+    }
+
+    /// Names the cause of the finding that was added last, if one was found.
+    pub(crate) fn name_found(&mut self, found: Option<FoundCause>) {
+        if let Some(last) = self.all.last_mut().filter(|_| found.is_some()) {
+            last.cause = found;
+        }
     }
 
     /// Attaches evidence to the finding that was added last, cut to [`EVIDENCE_LINES`] and [`EVIDENCE_CHARACTERS`].
@@ -141,6 +173,7 @@ impl Findings {
             passed,
             senders: self.senders,
             published: None,
+            mx_hosts: Vec::new(),
         }
     }
 

@@ -4,12 +4,13 @@
 //!
 //! Data flows as follows: [`Checker`] queries DNS, the policy host and the MX hosts (`observe`) and collects
 //! the results (`observed`). The topic modules, such as `record`, `policy_host` and `mx`, derive findings
-//! from them (`finding`), by the checks of the [`catalogue`]. [`render`] formats the resulting
+//! from them (`finding`), by the checks of the [`catalogue`], and say why (`causes`). [`render`] formats the resulting
 //! [`Examination`]. Begin reading in `examine`.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod catalogue;
+pub mod causes;
 mod certificate;
 mod companions;
 mod dane;
@@ -23,8 +24,11 @@ mod mx;
 mod observe;
 mod observed;
 mod options;
+#[cfg(test)]
+mod parser_notes;
 mod policy;
 mod policy_host;
+pub mod profile;
 mod progress;
 mod record;
 pub mod render;
@@ -36,8 +40,9 @@ mod tls;
 mod tlsrpt;
 
 pub use catalogue::{Check, Part, Severity};
+pub use causes::{Cause, FoundCause};
 pub use finding::{Examination, Finding};
-pub use known::{Known, Previous};
+pub use known::{Known, Previous, SeenCertificate, SeenHost};
 pub use observe::Checker;
 pub use options::{Depth, Families, Options};
 pub use progress::Progress;

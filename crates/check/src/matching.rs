@@ -1,11 +1,13 @@
 //! Checks whether the policy's `mx` lines match the domain's MX hosts (RFC 8461 §4.1).
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::causes::mx_lines;
 use crate::finding::Findings;
+use crate::known::Known;
 use crate::observed::{ObservedDomain, ObservedMxHost};
 use formats::{Mode, MxPattern, Policy};
 
-pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
+pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     let Some(policy) = seen.policy.valid.as_ref().filter(|policy| policy.mode != Mode::None) else { return };
     findings.mark_examined(&[Part::Match]);
     let uncovered: Vec<_> = seen.hosts.iter().filter(|host| !policy.covers(&host.name)).collect();
@@ -22,9 +24,14 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
              new id.",
             uncovered.iter().map(|host| format!("mx: {}", host.name)),
         );
+        findings
+            .name_found(uncovered.iter().find_map(|host| mx_lines::of_host(seen, known, policy, &host.name)));
     }
     for host in &uncovered {
-        one(policy, host, severity, uncovered.len() == seen.hosts.len(), findings);
+        let is_told = uncovered.len() == seen.hosts.len();
+        if one(policy, host, severity, is_told, findings) {
+            findings.name_found(mx_lines::of_host(seen, known, policy, &host.name));
+        }
     }
     let matched = |pattern: &MxPattern| seen.hosts.iter().any(|host| pattern.matches(&host.name));
     for pattern in policy.mx.iter().filter(|pattern| !matched(pattern)) {
@@ -35,6 +42,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
              publish a new id.",
             [],
         );
+        findings.name_found(mx_lines::of_line(seen, known, pattern));
     }
     for value in &policy.unmatchable {
         findings.add(
@@ -47,19 +55,27 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     }
 }
 
-fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool, findings: &mut Findings) {
+/// Reports one host that no line matches. Returns true if the reason is not in the finding.
+fn one(
+    policy: &Policy,
+    host: &ObservedMxHost,
+    severity: Severity,
+    is_told: bool,
+    findings: &mut Findings,
+) -> bool {
     let name = &host.name;
     let remedy = || [format!("mx: {name}")];
     let is_too_deep = |pattern: &&MxPattern| matches!(pattern, MxPattern::Wildcard(parent) if name.is_within(parent) && name != parent);
     let target = host.addresses.as_ref().ok().and_then(|found| found.aliases.last());
     if let Some(pattern) = policy.mx.iter().find(is_too_deep) {
-        return findings.add_as(
+        findings.add_as(
             severity,
             Check::MatchWildcardDepth,
             format!("{name} does not match {pattern}: the asterisk matches exactly one label"),
             "In mode enforce, senders that honor MTA-STS do not deliver to it. Add the line, then publish a new id.",
             remedy(),
         );
+        return false;
     }
     if let Some(target) = target.filter(|target| policy.covers(target)) {
         findings.add(
@@ -69,19 +85,22 @@ fn one(policy: &Policy, host: &ObservedMxHost, severity: Severity, is_told: bool
             remedy(),
         );
     }
-    if !is_told {
-        if is_microsoft_move(policy, host) {
-            return microsoft_move(host, severity, findings);
-        }
-        findings.add_as(
-            severity,
-            Check::MatchMxUncovered,
-            format!("{name} (preference {}) matches no mx line of the policy", host.preference),
-            "In mode enforce, senders that honor MTA-STS do not deliver to it. When the other hosts are down, mail is \
-             delayed and then bounces. Add the line, then publish a new id.",
-            remedy(),
-        );
+    if is_told {
+        return false;
     }
+    if is_microsoft_move(policy, host) {
+        microsoft_move(host, severity, findings);
+        return false;
+    }
+    findings.add_as(
+        severity,
+        Check::MatchMxUncovered,
+        format!("{name} (preference {}) matches no mx line of the policy", host.preference),
+        "In mode enforce, senders that honor MTA-STS do not deliver to it. When the other hosts are down, mail is \
+         delayed and then bounces. Add the line, then publish a new id.",
+        remedy(),
+    );
+    true
 }
 
 /// The parents of Microsoft 365's MX hosts without DANE, and of those with DANE, which new domains get since July 2026.

@@ -85,6 +85,8 @@ fn failed(
     let host = &report.target.host;
     let what = format!("{host} ({}): {fault}", session.address);
     match fault {
+        // MX-PRIVATE tells why no connection was made.
+        Fault::Connect(_) if seen.special(session.address).is_some() => return,
         Fault::Connect(_) => {
             let severity = if none_reached { Severity::Error } else { Severity::Warning };
             let why = match none_reached {

@@ -1,9 +1,10 @@
 //! Observation of a domain: all network access of a check. It queries DNS, fetches the policy and probes the
 //! MX hosts concurrently, within the limits of [`Sessions`], and collects the results in [`ObservedDomain`].
 
+use crate::causes::near_record::RecordKind;
 use crate::observed::{
-    Companions, ExtraProbes, IdleTlsa, ObservedDomain, ObservedMxHost, ObservedPolicy, ObservedPolicyHost,
-    ObservedReportTarget, ObservedSession, WithoutDs,
+    Companions, ExtraProbes, IdleTlsa, NameServers, ObservedDomain, ObservedMxHost, ObservedPolicy,
+    ObservedPolicyHost, ObservedReportTarget, ObservedSession, WithoutDs, is_meant_as,
 };
 use crate::options::{Depth, Options};
 use crate::progress::{Progress, mx_summary, policy_host_summary, session_summary, txt_summary};
@@ -28,6 +29,9 @@ use std::sync::Arc;
 
 /// Maximum number of MX hosts of one domain that are probed concurrently.
 const CONCURRENT_HOSTS: usize = 8;
+
+/// Maximum number of name servers whose addresses are looked up.
+const NAME_SERVERS: usize = 16;
 
 /// The `User-Agent` of the request that imitates a browser.
 const BROWSER_USER_AGENT: &str = "Mozilla/5.0 (X11; Linux x86_64; rv:140.0) Gecko/20100101 Firefox/140.0";
@@ -76,7 +80,7 @@ impl Checker {
         let tlsrpt = async {
             let tlsrpt = self.unvalidated.lookup(&tlsrpt_name, Kind::Txt).await;
             let rua = self.targets(&tlsrpt).await;
-            let strays = match is_missing(&tlsrpt, "v=TLSRPTv1") {
+            let strays = match is_missing(&tlsrpt, RecordKind::Tlsrpt, domain) {
                 true => self.strays(domain, &["_tls._smtp", "_smtp-tls", "_tlsrpt"], "v=tlsrptv1").await,
                 false => Vec::new(),
             };
@@ -99,6 +103,7 @@ impl Checker {
             slow: self.options.slow,
             record,
             servers: around.servers,
+            name_servers: around.name_servers,
             is_wildcard: around.is_wildcard,
             strays: around.strays,
             host,
@@ -158,15 +163,33 @@ impl Checker {
             answer.is_ok_and(|answer| texts_like(&answer, "v=stsv1").next().is_some())
         };
         let strays = async {
-            match is_missing(record, "v=STSv1") {
+            match is_missing(record, RecordKind::Sts, domain) {
                 true => {
                     self.strays(domain, &["mta-sts", "", "_mta_sts", "_mta-sts.mta-sts"], "v=stsv1").await
                 }
                 false => Vec::new(),
             }
         };
-        let (servers, is_wildcard, strays) = tokio::join!(servers, wildcard, strays);
-        AroundRecord { servers, is_wildcard, strays }
+        let (servers, is_wildcard, strays, name_servers) =
+            tokio::join!(servers, wildcard, strays, self.name_servers(domain));
+        AroundRecord { servers, name_servers, is_wildcard, strays }
+    }
+
+    /// Counts the domain's name servers. A domain that is not a zone of its own has none.
+    async fn name_servers(&self, domain: &DomainName) -> Option<NameServers> {
+        if !self.is_deep() {
+            return None;
+        }
+        let answer = self.unvalidated.lookup(domain, Kind::Ns).await.ok()?;
+        let hosts = answer
+            .records
+            .iter()
+            .filter_map(|data| if let Data::Ns(name) = data { Some(name) } else { None });
+        let addresses = hosts.take(NAME_SERVERS).map(|host| host_addresses(self.unvalidated.as_ref(), host));
+        let found = join_all(addresses).await;
+        let has_ipv6 = |found: &HostAddresses| found.addresses.iter().any(IpAddr::is_ipv6);
+        let with_ipv6 = found.iter().filter(|found| found.as_ref().is_ok_and(has_ipv6)).count();
+        Some(NameServers { all: found.len(), with_ipv6 })
     }
 
     /// Records that begin with `version`, in any case, at the given labels.
@@ -270,15 +293,22 @@ impl Checker {
 
     async fn deep(&self, target: &Target) -> ExtraProbes {
         let mail = &self.mail;
-        let (without_sni, tls10, tls11, weak, accepts_injection) = tokio::join!(
+        let (without_sni, tls10, tls11, weak, accepts_injection, large_hello) = tokio::join!(
             mail.without_sni(target),
             mail.agrees(target, Version::Tls10, OLD_CIPHERS),
             mail.agrees(target, Version::Tls11, OLD_CIPHERS),
             mail.agrees(target, Version::Tls12, WEAK_CIPHERS),
             mail.accepts_injection(target),
+            mail.large_hello(target),
         );
         let legacy = [tls10.map(|_| Version::Tls10), tls11.map(|_| Version::Tls11)];
-        ExtraProbes { without_sni, legacy: legacy.into_iter().flatten().collect(), weak, accepts_injection }
+        ExtraProbes {
+            without_sni,
+            legacy: legacy.into_iter().flatten().collect(),
+            weak,
+            accepts_injection,
+            large_hello,
+        }
     }
 
     async fn policy_host(&self, domain: &DomainName, progress: &dyn Progress) -> ObservedPolicyHost {
@@ -286,6 +316,7 @@ impl Checker {
         let mut seen = ObservedPolicyHost {
             addresses: host_addresses(self.unvalidated.as_ref(), &name).await,
             name,
+            is_catch_all: false,
             visits: Vec::new(),
             without_sni: None,
             as_browser: None,
@@ -311,6 +342,9 @@ impl Checker {
         let call = |address| Call::policy(&seen.name, address);
         seen.visits = join_all(selected.iter().map(|address| self.visit(call(*address)))).await;
         progress.seen(seen.name.as_str(), &|| policy_host_summary(&seen));
+        if !seen.fetched().is_ok_and(|fetched| Policy::parse(&fetched.body).is_ok()) {
+            seen.is_catch_all = self.is_catch_all(domain, &seen).await;
+        }
         let good = seen.visits.iter().find(|visit| visit.judged().is_ok());
         if let Some(good) = good.filter(|_| self.is_deep()) {
             let (without_sni, as_browser, caa, revocation) = tokio::join!(
@@ -323,6 +357,16 @@ impl Checker {
             seen.revocation = revocation;
         }
         seen
+    }
+
+    /// Whether a random name below the domain leads to the addresses of the policy host.
+    async fn is_catch_all(&self, domain: &DomainName, host: &ObservedPolicyHost) -> bool {
+        let Ok(own) = &host.addresses else { return false };
+        let made_up = below(domain, "sternpost-looks-for-a-wildcard");
+        match host_addresses(self.unvalidated.as_ref(), &made_up).await {
+            Ok(other) => other.addresses.iter().any(|address| own.addresses.contains(address)),
+            Err(_) => false,
+        }
     }
 
     async fn visit(&self, call: Call) -> Visit {
@@ -409,6 +453,7 @@ impl Checker {
 }
 
 struct AroundRecord {
+    name_servers: Option<NameServers>,
     servers: Option<Result<Vec<net::dns::ServerAnswer>, DnsError>>,
     is_wildcard: bool,
     strays: Vec<(DomainName, String)>,
@@ -433,10 +478,10 @@ fn exchanges(answer: &Answer) -> Vec<(DomainName, u16)> {
     hosts.take(MX_HOSTS).collect()
 }
 
-/// True when DNS confirms that no record of this version exists.
-fn is_missing(answer: &Result<Answer, DnsError>, version: &str) -> bool {
+/// True when DNS confirms that no record was meant as one of this kind.
+fn is_missing(answer: &Result<Answer, DnsError>, kind: RecordKind, domain: &DomainName) -> bool {
     match answer {
-        Ok(answer) => !answer.texts().any(|text| text.starts_with(version.as_bytes())),
+        Ok(answer) => !answer.texts().any(|text| is_meant_as(kind, text, domain)),
         Err(error) => error.is_absence(),
     }
 }

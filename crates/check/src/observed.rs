@@ -1,6 +1,8 @@
 //! What `observe` collected about a domain: DNS answers, visits to the policy host and sessions with MX hosts.
 //! It is the only input of the topic modules apart from `Known`.
 
+use crate::causes::Cause;
+use crate::causes::near_record::{RecordKind, repair};
 use formats::hello::Version;
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, Policy, PolicyId};
@@ -34,6 +36,8 @@ pub(crate) struct ObservedDomain {
     pub record: Result<Answer, DnsError>,
     /// The record as each name server returns it; `None` when the servers were not queried.
     pub servers: Option<Result<Vec<ServerAnswer>, DnsError>>,
+    /// The numbers of name servers of the zone, and of those with an IPv6 address; `None` when they were not looked up.
+    pub name_servers: Option<NameServers>,
     /// True when a random name next to `_mta-sts` has a record as well.
     pub is_wildcard: bool,
     /// MTA-STS records published at wrong names.
@@ -51,6 +55,15 @@ pub(crate) struct ObservedDomain {
 pub(crate) struct WithoutDs {
     /// True when the zone asks for a DS record by a CDS record (RFC 8078).
     pub has_cds: bool,
+}
+
+/// The name servers of a zone.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) struct NameServers {
+    /// How many NS records the zone has.
+    pub all: usize,
+    /// How many of the hosts in them have an IPv6 address.
+    pub with_ipv6: usize,
 }
 
 /// One MX host and what was observed about it.
@@ -98,12 +111,16 @@ pub(crate) struct ExtraProbes {
     pub legacy: Vec<Version>,
     pub weak: Option<u16>,
     pub accepts_injection: bool,
+    /// The key exchange group with a client that prefers post-quantum groups, or why that handshake failed.
+    pub large_hello: Result<String, Fault>,
 }
 
 /// The policy host and what was observed about it.
 pub(crate) struct ObservedPolicyHost {
     pub name: DomainName,
     pub addresses: Result<HostAddresses, DnsError>,
+    /// True if a random name below the domain has the same addresses. Looked up only if no address serves a policy.
+    pub is_catch_all: bool,
     pub visits: Vec<Visit>,
     pub without_sni: Option<Visit>,
     pub as_browser: Option<Visit>,
@@ -177,6 +194,21 @@ impl ObservedDomain {
         self.policy.valid.as_ref().filter(|_| self.policy.id.is_some())
     }
 
+    /// True if the domain has a policy host, or if that could not be looked up. A server that has every name of the domain is
+    /// not one.
+    pub(crate) fn has_policy_host(&self) -> bool {
+        !self.host.is_nowhere() && !self.host.is_catch_all
+    }
+
+    /// True if there is a record at `_mta-sts` that was meant to announce a policy, valid or not, or if that could not be
+    /// looked up.
+    pub(crate) fn announces_policy(&self) -> bool {
+        match &self.record {
+            Ok(answer) => answer.texts().any(|text| is_meant_as(RecordKind::Sts, text, &self.domain)),
+            Err(error) => !error.is_absence(),
+        }
+    }
+
     /// Why senders on the internet can't reach an address; `None` for public addresses.
     pub(crate) fn special(&self, address: IpAddr) -> Option<Cow<'static, str>> {
         special(address).filter(|_| !(self.is_lab && address.is_loopback()))
@@ -189,6 +221,11 @@ impl ObservedDomain {
             Err(error) => error.nothing().map_or(Security::Indeterminate, |nothing| nothing.security),
         }
     }
+}
+
+/// True if a text was meant as a record of this kind, valid or not.
+pub(crate) fn is_meant_as(kind: RecordKind, text: &[u8], domain: &DomainName) -> bool {
+    repair(kind, text, domain, "1").is_some_and(|near| near.cause() != Some(Cause::OtherProtocol))
 }
 
 impl ObservedSession {

@@ -1,10 +1,13 @@
 //! Checks of the policy file on its own: syntax, mode, `max_age` and wildcards (RFC 8461 §3.2).
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::causes::Cause;
+use crate::causes::behind_host;
+use crate::causes::near_policy::{NearPolicy, near_key, repair};
 use crate::finding::Findings;
 use crate::observed::ObservedDomain;
 use formats::policy::{PolicyError, PolicyFault, PolicyNote};
-use formats::{Mode, MxPattern, Policy};
+use formats::{DomainName, Mode, MxPattern, Policy};
 use suffix::is_public_suffix;
 
 /// In seconds, as `max_age`.
@@ -34,7 +37,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     match Policy::parse(file) {
         Ok(policy) => {
             findings.mark_examined(&[Part::PolicyText]);
-            notes(&policy, findings);
+            notes(file, &policy, findings);
             mode(seen, &policy, findings);
             policy.mx.iter().for_each(|pattern| broad(pattern, findings));
         }
@@ -56,14 +59,33 @@ fn malformed(seen: &ObservedDomain, file: &[u8], error: &PolicyError, findings: 
         PolicyFault::MaxAge(_) | PolicyFault::Missing("max_age") => Check::PolMaxAge,
         _ => Check::PolSyntax,
     };
-    let mx = seen.hosts.iter().map(|host| format!("mx: {}", host.name));
-    let lines = ["version: STSv1".to_owned(), "mode: testing".to_owned()].into_iter().chain(mx);
+    let hosts: Vec<DomainName> = seen.hosts.iter().map(|host| host.name.clone()).collect();
+    let near = repair(file, &hosts);
+    let check = match near.as_ref().and_then(NearPolicy::cause) {
+        Some(Cause::KeyCase | Cause::ValueCase) => Check::PolCase,
+        _ => check,
+    };
+    let remedy: Vec<String> = match &near {
+        Some(near) => near.corrected.to_string().lines().map(str::to_owned).collect(),
+        None => {
+            let lines = ["version: STSv1".to_owned(), "mode: testing".to_owned()].into_iter();
+            let mx = hosts.iter().map(|host| format!("mx: {host}"));
+            lines.chain(mx).chain(["max_age: 86400".to_owned()]).collect()
+        }
+    };
     findings.add(
         check,
         format!("the policy file is invalid: {error}"),
         "Senders ignore an invalid file. Senders with an older policy in their cache keep using that.",
-        lines.chain(["max_age: 86400".to_owned()]),
+        remedy,
     );
+    if let Some((near, cause)) = near.as_ref().and_then(|near| Some((near, near.cause()?))) {
+        findings.name_cause(cause, near.told());
+    } else if file.trim_ascii().is_empty() {
+        findings.name_found(Some(behind_host::empty_file(seen)));
+    } else if let Some(found) = behind_host::cause(seen, check, seen.host.visits.first()) {
+        findings.name_remedied(found);
+    }
     findings.attach_evidence(
         String::from_utf8_lossy(file).lines().take(20).map(|line| line.chars().take(200).collect()),
     );
@@ -75,7 +97,8 @@ fn has_key_in_other_case(file: &[u8], key: &str) -> bool {
     text.lines().any(|line| line.split(':').next().is_some_and(|name| name.trim().eq_ignore_ascii_case(key)))
 }
 
-fn notes(policy: &Policy, findings: &mut Findings) {
+/// Reports what the parser noted; each note is a finding, or its reason for none stands here.
+pub(crate) fn notes(file: &[u8], policy: &Policy, findings: &mut Findings) {
     for note in &policy.notes {
         match note {
             PolicyNote::BareLf => findings.add(
@@ -84,12 +107,7 @@ fn notes(policy: &Policy, findings: &mut Findings) {
                 "Senders accept both LF and CRLF.",
                 [],
             ),
-            PolicyNote::UnknownKey(line) => findings.add(
-                Check::PolUnknown,
-                format!("line {line} of the policy file has an unknown key"),
-                "Senders ignore it.",
-                [],
-            ),
+            PolicyNote::UnknownKey(line) => unknown_key(file, *line, findings),
             PolicyNote::Duplicate(line) => findings.add(
                 Check::PolDuplicate,
                 format!("line {line} of the policy file repeats a key"),
@@ -102,8 +120,48 @@ fn notes(policy: &Policy, findings: &mut Findings) {
                 "Senders cap it at the maximum, 31557600 (one year).",
                 ["max_age: 31557600".to_owned()],
             ),
-            _ => {}
+            PolicyNote::MxFinalDot(line) => findings.add(
+                Check::PolMxDot,
+                format!("line {line} of the policy file ends in a dot"),
+                "The format has host names without a final dot. Sternpost and some other senders accept it; others discard \
+                 the whole policy.",
+                policy.mx.iter().map(|pattern| format!("mx: {pattern}")),
+            ),
+            PolicyNote::TrailingBlankLines => findings.add(
+                Check::PolBlankEnd,
+                "the policy file ends with empty lines",
+                "Each line has to have a key and a value. Sternpost and some other senders accept empty lines at the end; \
+                 others discard the whole policy. End the file with one line end after the last field.",
+                policy.to_string().lines().map(str::to_owned),
+            ),
+            // Host names are the same in upper and lower case, for all senders (RFC 8461 §4.1).
+            PolicyNote::MxUpperCase(_) => {}
+            // POL-MX-UNUSED tells it, with the other lines that match no MX host.
+            PolicyNote::MxUnmatchable(_) => {}
         }
+    }
+}
+
+/// Reports an unknown key; a warning where it was meant as a known one.
+fn unknown_key(file: &[u8], line: usize, findings: &mut Findings) {
+    match near_key(file, line) {
+        Some((name, key)) => {
+            findings.add_as(
+                Severity::Warning,
+                Check::PolUnknown,
+                format!("line {line} of the policy file has the unknown key {name:?}; did you mean {key}?"),
+                "Senders ignore the line, so what it says does not apply.",
+                [],
+            );
+            let what = format!("At line {line}, column 1, the key is {name}, not {key}.");
+            findings.name_cause(Cause::NearKey, what);
+        }
+        None => findings.add(
+            Check::PolUnknown,
+            format!("line {line} of the policy file has an unknown key"),
+            "Senders ignore it.",
+            [],
+        ),
     }
 }
 

@@ -1,6 +1,7 @@
 //! Checks of the policy host: name, addresses, TLS, certificate and HTTP response (RFC 8461 §3.3).
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::causes::behind_host;
 use crate::certificate::{CertificateFault, SHORTER_LIVES, chain_line, ends_soon, is_too_long_from_2027};
 use crate::finding::Findings;
 use crate::observed::{ObservedDomain, ObservedPolicyHost};
@@ -14,12 +15,7 @@ const HOUR: u64 = 3600;
 /// Without a record, failures of the policy host are not reported: `STS-TXT-MISSING` covers that case.
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     let host = &seen.host;
-    let is_announced = match &seen.record {
-        Ok(answer) => {
-            answer.texts().any(|text| text.get(..7).is_some_and(|v| v.eq_ignore_ascii_case(b"v=STSv1")))
-        }
-        Err(error) => !error.is_absence(),
-    };
+    let is_announced = seen.announces_policy();
     if host.is_nowhere() && !is_announced {
         return;
     }
@@ -123,6 +119,10 @@ fn unfetched(seen: &ObservedDomain, is_announced: bool, findings: &mut Findings)
     if !is_announced {
         return;
     }
+    // The finding about the address tells it.
+    if matches!(error, FetchError::SpecialAddress { .. }) && findings.has(Check::HostPrivate) {
+        return;
+    }
     let name = &seen.host.name;
     let visit = seen.host.visits.iter().find(|visit| visit.judged().as_ref().err() == Some(&error));
     let (check, remedy) = check_and_remedy(seen, visit, &error);
@@ -137,6 +137,9 @@ fn unfetched(seen: &ObservedDomain, is_announced: bool, findings: &mut Findings)
         None => format!("no policy can be fetched from {name}: {error}"),
     };
     findings.add_as(severity, check, what, why, [remedy]);
+    if let Some(found) = behind_host::cause(seen, check, visit) {
+        findings.name_remedied(found);
+    }
     findings.attach_evidence(visit.iter().flat_map(|visit| evidence(visit)));
 }
 

@@ -2,10 +2,13 @@
 //! previous check.
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::causes::Cause;
+use crate::causes::near_record::{NearRecord, RecordKind, repair};
 use crate::finding::Findings;
 use crate::known::{Known, Previous};
 use crate::observed::ObservedDomain;
-use formats::sts_record::{FieldFault, SelectError, StsNote};
+use formats::printable::printable;
+use formats::sts_record::{FieldError, SelectError, StsNote};
 use formats::{DomainName, Mode, PolicyId, StsRecord};
 use net::dns::Answer;
 
@@ -38,8 +41,9 @@ pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Finding
             history(seen, known, &record.id, findings);
         }
         Err(SelectError::None) => {
-            if !wrong_version(seen, answer, findings) {
-                missing(seen, findings);
+            match closest(RecordKind::Sts, answer, &seen.domain, &new_id(seen)) {
+                Some((text, near)) => invalid(seen, &name, &text, None, &near, findings),
+                None => missing(seen, findings),
             }
             findings.attach_evidence(records);
         }
@@ -53,23 +57,83 @@ pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Finding
             findings.attach_evidence(records);
         }
         Err(SelectError::Invalid(error)) => {
-            let quoted = answer.texts().any(|text| text.contains(&b'"') || text.contains(&b'\\'));
-            let check = match error.fault {
-                _ if quoted => Check::StsTxtQuotes,
-                FieldFault::NoId => Check::StsTxtIdMissing,
-                FieldFault::BadId(_) => Check::StsTxtIdSyntax,
-                _ => Check::StsTxtSyntax,
-            };
-            findings.add_as(
-                Severity::Error,
-                check,
-                format!("the record {name} is invalid at column {}: {}", error.column, error.fault),
-                "Senders ignore an invalid record and assume that there is no policy.",
-                [example(seen)],
-            );
+            if let Some((text, near)) = closest(RecordKind::Sts, answer, &seen.domain, &new_id(seen)) {
+                invalid(seen, &name, &text, Some(&error), &near, findings);
+            }
             findings.attach_evidence(records);
         }
     }
+}
+
+/// The record of an answer that comes closest to the expected one, and what it was meant to be. One of another protocol
+/// counts only where there is no other.
+pub(crate) fn closest(
+    kind: RecordKind,
+    answer: &Answer,
+    domain: &DomainName,
+    fallback: &str,
+) -> Option<(String, NearRecord)> {
+    let found = answer.texts().filter_map(|text| {
+        let near = repair(kind, text, domain, fallback)?;
+        Some((printable(&String::from_utf8_lossy(text), SHOWN), near))
+    });
+    found.min_by_key(|(_, near)| (near.cause() == Some(Cause::OtherProtocol), near.slips.len()))
+}
+
+/// The most characters of a record in a sentence.
+pub(crate) const SHOWN: usize = 200;
+
+/// Reports a record that senders do not accept.
+fn invalid(
+    seen: &ObservedDomain,
+    name: &str,
+    text: &str,
+    error: Option<&FieldError>,
+    near: &NearRecord,
+    findings: &mut Findings,
+) {
+    let Some(cause) = near.cause() else { return };
+    let check = match cause {
+        Cause::OtherProtocol | Cause::NoVersion | Cause::WrongVersion => Check::StsTxtVersion,
+        Cause::VersionCase => Check::StsTxtVersionCase,
+        Cause::Backslash | Cause::Quotes => Check::StsTxtQuotes,
+        Cause::NoId => Check::StsTxtIdMissing,
+        Cause::IdForm => Check::StsTxtIdSyntax,
+        _ => Check::StsTxtSyntax,
+    };
+    if check == Check::StsTxtVersion && cause == Cause::OtherProtocol && !seen.has_policy_host() {
+        return foreign(seen, name, text, near, findings);
+    }
+    let what = match error {
+        Some(error) => format!("the record {name} is invalid at column {}: {}", error.column, error.fault),
+        None => format!("senders do not recognize the record {name}: {text}"),
+    };
+    findings.add_as(
+        Severity::Error,
+        check,
+        what,
+        "Senders ignore such a record and assume that there is no policy. Replace it by the corrected one, which keeps its \
+         values:",
+        [format!("{name}.  TXT  \"{}\"", near.corrected)],
+    );
+    findings.name_cause(cause, near.told());
+}
+
+/// Reports a record of another protocol for a domain without any part of MTA-STS.
+fn foreign(seen: &ObservedDomain, name: &str, text: &str, near: &NearRecord, findings: &mut Findings) {
+    findings.add_as(
+        Severity::Info,
+        Check::StsTxtVersion,
+        format!("the record {name} is one of another protocol: {text}"),
+        "Senders ignore it here. It may come from a wildcard record. MTA-STS lets senders require TLS to the domain; without \
+         it, anyone on the path can strip TLS. `sternpost init` and `sternpost plan` deploy it in the safe order.",
+        begin(seen),
+    );
+    findings.name_cause(Cause::OtherProtocol, near.told());
+}
+
+fn new_id(seen: &ObservedDomain) -> String {
+    PolicyId::at(seen.now, None).to_string()
 }
 
 /// The record to paste, with the current time as its id.
@@ -80,7 +144,12 @@ fn example(seen: &ObservedDomain) -> String {
 
 /// Reports a missing record: an error where a policy host exists, else information on how to begin.
 fn missing(seen: &ObservedDomain, findings: &mut Findings) {
-    let what = format!("there is no record _mta-sts.{}", seen.domain);
+    let others = seen.record.as_ref().map_or(0, |answer| answer.texts().count());
+    let what = match others {
+        0 => format!("there is no record _mta-sts.{}", seen.domain),
+        1 => format!("there is no MTA-STS record at _mta-sts.{}, only an unrelated one", seen.domain),
+        _ => format!("there is no MTA-STS record among the {others} TXT records at _mta-sts.{}", seen.domain),
+    };
     if let Some((name, text)) = seen.strays.first() {
         findings.add(
             Check::StsTxtApex,
@@ -89,13 +158,7 @@ fn missing(seen: &ObservedDomain, findings: &mut Findings) {
             [example(seen)],
         );
     }
-    let mx = seen.hosts.iter().map(|host| format!("mx: {}", host.name));
-    let head = [
-        format!("# 1. Serve this file at https://mta-sts.{}/.well-known/mta-sts.txt", seen.domain),
-        "version: STSv1".to_owned(),
-        "mode: testing".to_owned(),
-    ];
-    if !seen.host.is_nowhere() {
+    if seen.has_policy_host() {
         let why = "A policy host exists, but without the record no sender fetches the policy, and anyone on the path can \
          strip TLS from mail to the domain. When the policy file is correct, publish the record.";
         return findings.add(Check::StsTxtMissing, what, why, [example(seen)]);
@@ -103,43 +166,36 @@ fn missing(seen: &ObservedDomain, findings: &mut Findings) {
     let why = "MTA-STS lets senders require TLS to the domain; without it, anyone on the path can strip TLS. Begin with a \
      policy file in mode testing, which loses no mail, then publish the record. `sternpost init` and `sternpost \
      plan` do this in the safe order.";
-    let begin = [
+    findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, begin(seen));
+    if seen.host.is_catch_all {
+        let what = format!(
+            "{} has an address by a wildcard record only, as every name below {}.",
+            seen.host.name, seen.domain
+        );
+        findings.name_cause(Cause::CatchAll, what);
+    }
+}
+
+/// The first steps to MTA-STS.
+fn begin(seen: &ObservedDomain) -> Vec<String> {
+    let mx = seen.hosts.iter().map(|host| format!("mx: {}", host.name));
+    let head = [
+        format!("# 1. Serve this file at https://mta-sts.{}/.well-known/mta-sts.txt", seen.domain),
+        "version: STSv1".to_owned(),
+        "mode: testing".to_owned(),
+    ];
+    let end = [
         "max_age: 86400".to_owned(),
         "# 2. Then publish this record".to_owned(),
         example(seen),
         "# Or let Sternpost do both, beginning with".to_owned(),
         format!("sternpost init {}", seen.domain),
     ];
-    findings.add_as(Severity::Info, Check::StsTxtMissing, what, why, head.into_iter().chain(mx).chain(begin));
+    head.into_iter().chain(mx).chain(end).collect()
 }
 
-/// Reports a version with stray quotes or in the wrong case. Returns false if no record resembles one.
-fn wrong_version(seen: &ObservedDomain, answer: &Answer, findings: &mut Findings) -> bool {
-    let slip = answer.texts().find_map(|text| {
-        let shown: String = String::from_utf8_lossy(text).chars().take(100).collect();
-        let bare = shown.trim_start_matches(['"', '\'', '\\', ' ']);
-        let is_quoted = bare.len() != shown.len() || shown.contains('"');
-        let version = bare.get(..8).unwrap_or_default().to_ascii_lowercase();
-        match () {
-            () if !version.starts_with("v=stsv1") => None,
-            () if is_quoted => Some((Check::StsTxtQuotes, shown)),
-            () => Some((Check::StsTxtVersionCase, shown)),
-        }
-    });
-    let Some((check, shown)) = slip else { return false };
-    let why = match check {
-        Check::StsTxtQuotes => {
-            "Quotes and backslashes are zone file syntax and must not be part of the value; a DNS panel may have \
-             added them. Senders discard every record that does not begin with v=STSv1;"
-        }
-        _ => "The version is case-sensitive: senders discard every record that does not begin with v=STSv1;",
-    };
-    let what = format!("the record _mta-sts.{} is {shown}", seen.domain);
-    findings.add_as(Severity::Error, check, what, why, [example(seen)]);
-    true
-}
-
-fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, findings: &mut Findings) {
+/// Reports what the parser noted; each note is a finding.
+pub(crate) fn notes(name: &str, record: &StsRecord, findings: &mut Findings) {
     for note in &record.notes {
         match note {
             StsNote::SpaceBeforeDelimiter => findings.add(
@@ -155,9 +211,12 @@ fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, 
                 "Senders use the first one. Remove the other.",
                 [format!("{name}.  TXT  \"{record}\"")],
             ),
-            _ => {}
         }
     }
+}
+
+fn good(seen: &ObservedDomain, name: &str, answer: &Answer, record: &StsRecord, findings: &mut Findings) {
+    notes(name, record, findings);
     if let Some((field, value)) = record.extensions.first() {
         let is_quoted = value.contains(['"', '\\']);
         let check = if is_quoted { Check::StsTxtQuotes } else { Check::StsTxtUnknown };

@@ -1,8 +1,9 @@
 //! Checks of the zone: whether its name servers agree about the `_mta-sts` record, and whether it is signed.
 
 use crate::catalogue::{Check, Part};
+use crate::causes::Cause;
 use crate::finding::Findings;
-use crate::observed::{ObservedDomain, WithoutDs};
+use crate::observed::{ObservedDomain, ObservedMxHost, WithoutDs};
 use net::dns::{Answer, DnsError, Security, ServerAnswer};
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
@@ -10,6 +11,14 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if let Some(Ok(said)) = &seen.servers {
         findings.mark_examined(&[Part::NameServers]);
         compare_servers(seen, said, findings);
+    }
+    if let Some(found) = seen.name_servers.filter(|found| found.with_ipv6 < found.all.min(2)) {
+        findings.add(
+            Check::DnsNsIpv6,
+            format!("{} of {} name servers of {} have an IPv6 address", found.with_ipv6, found.all, seen.domain),
+            "Resolvers without IPv4 can't look the domain up; there are few of them. Test sites ask for two such name servers.",
+            [],
+        );
     }
     if let Some(found) = seen.without_ds {
         no_ds(seen, found, findings);
@@ -24,12 +33,29 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
         );
     }
     findings.mark_examined(&[Part::Signed]);
+    if seen.mx_security() == Security::Secure {
+        seen.hosts.iter().for_each(|host| unsigned_host(host, findings));
+    }
     if seen.mx_security() == Security::Insecure && seen.without_ds.is_none() {
         findings.add(
             Check::DnssecUnsigned,
             format!("the zone of {} is not signed", seen.domain),
             "MTA-STS does not need DNSSEC: the policy host is authenticated by its certificate. DANE needs a signed zone. \
              Without signatures, an attacker can also hide the policy from senders that have not cached it.",
+            [],
+        );
+    }
+}
+
+/// Reports an MX host whose own zone is not signed, although the MX records that name it are.
+fn unsigned_host(host: &ObservedMxHost, findings: &mut Findings) {
+    let is_unsigned = host.addresses.as_ref().is_ok_and(|found| found.security == Security::Insecure);
+    if is_unsigned {
+        findings.add(
+            Check::DnssecMx,
+            format!("the MX records are signed, but the zone of {} is not", host.name),
+            "DANE can't protect mail to this host: its TLSA records would need a signed zone. The operator of the host has to \
+             sign it.",
             [],
         );
     }
@@ -58,6 +84,16 @@ fn no_ds(seen: &ObservedDomain, found: WithoutDs, findings: &mut Findings) {
         why,
         [remedy],
     );
+    match found.has_cds {
+        true => findings.name_cause(
+            Cause::DsWanted,
+            format!("{domain} asks its parent for a DS record by CDS, and the parent has none yet."),
+        ),
+        false => findings.name_cause(
+            Cause::DsNotEntered,
+            "The zone has keys and signatures, but neither a DS record at the parent nor a CDS record that asks for one.",
+        ),
+    }
 }
 
 fn compare_servers(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut Findings) {

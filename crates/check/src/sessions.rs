@@ -3,7 +3,7 @@
 
 use formats::hello::Version;
 use net::rate_limit::{ConcurrencyLimit, network};
-use net::smtp::{MailProbes, SessionFailure, SessionReport, Target, TlsDemand};
+use net::smtp::{Fault, MailProbes, SessionFailure, SessionReport, Target, TlsDemand};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::{OnceCell, OwnedSemaphorePermit};
@@ -51,6 +51,12 @@ impl Sessions {
     ) -> Option<u16> {
         let _permits = self.permits(target).await;
         self.mail.agrees(target, version, ciphers).await.ok().flatten()
+    }
+
+    /// The key exchange group that the host agrees on with a client that prefers post-quantum groups.
+    pub(crate) async fn large_hello(&self, target: &Target) -> Result<String, Fault> {
+        let _permits = self.permits(target).await;
+        self.mail.large_hello(target).await
     }
 
     /// Whether the host answers a command sent in cleartext directly after STARTTLS (CVE-2011-0411).

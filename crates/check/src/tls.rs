@@ -8,6 +8,7 @@ use crate::observed::{ExtraProbes, ObservedDomain, ObservedMxHost, ObservedSessi
 use formats::hello::{Version, cipher_name};
 use formats::{DomainName, Mode};
 use net::certificate::CertificateFacts;
+use net::smtp::Fault;
 use net::tls::TlsFacts;
 use std::collections::BTreeSet;
 
@@ -220,6 +221,7 @@ fn extra_probes(
             [],
         );
     }
+    key_exchange(host, session, deep, reported, findings);
     let nameless = match &deep.without_sni {
         Ok(report) => report.tls.as_ref(),
         Err(failure) => failure.report.tls.as_ref(),
@@ -233,6 +235,39 @@ fn extra_probes(
              certificate the default.",
             [format!("openssl s_client -starttls smtp -connect {name}:25 -noservername")],
         );
+    }
+}
+
+/// Reports the key exchange with a sender that prefers post-quantum groups, as those with OpenSSL 3.5 do.
+fn key_exchange(
+    host: &ObservedMxHost,
+    session: &ObservedSession,
+    deep: &ExtraProbes,
+    reported: &mut BTreeSet<Check>,
+    findings: &mut Findings,
+) {
+    let (name, address) = (&host.name, session.address);
+    match &deep.large_hello {
+        Ok(group) if reported.insert(Check::SmtpPq) => {
+            let why = match group.contains("MLKEM") {
+                true => "Mail that is recorded today stays secret when quantum computers can break X25519.",
+                false => {
+                    "This is sufficient today. Newer mail servers also support X25519MLKEM768 (OpenSSL 3.5, Postfix 3.11), so that \
+                     recorded mail stays secret when quantum computers can break X25519."
+                }
+            };
+            findings.add(Check::SmtpPq, format!("{name} ({address}) agrees on the key exchange {group}"), why, []);
+        }
+        // A host that refuses more connections, or offers no STARTTLS then, says nothing about the hello.
+        Err(fault @ Fault::Handshake(_)) if reported.insert(Check::SmtpHelloLarge) => findings.add(
+            Check::SmtpHelloLarge,
+            format!("{name} ({address}) fails with a large ClientHello, and works with a small one: {fault}"),
+            "Senders that offer post-quantum key exchange, such as Postfix 3.11 with OpenSSL 3.5, begin with a hello of more than \
+             one TCP segment. Their mail to the host is delayed, or sent in cleartext. Update the mail server, or the \
+             firewall or proxy in front of it.",
+            [format!("openssl s_client -starttls smtp -connect {name}:25 -groups X25519MLKEM768:X25519   # OpenSSL 3.5")],
+        ),
+        _ => {}
     }
 }
 

@@ -1,10 +1,13 @@
 //! Checks of the `_smtp._tls` TXT record, and whether its targets accept reports (RFC 8460 §3).
 
 use crate::catalogue::{Check, Part, Severity};
+use crate::causes::Cause;
+use crate::causes::near_record::{NearRecord, RecordKind, lenient};
 use crate::finding::Findings;
 use crate::known::Known;
 use crate::observed::{ObservedDomain, ObservedReportTarget};
-use formats::tlsrpt_record::{FieldFault, Rua, SelectError, TlsrptNote, TlsrptRecord};
+use crate::record::closest;
+use formats::tlsrpt_record::{FieldError, Rua, SelectError, TlsrptNote, TlsrptRecord};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::https::FetchError;
@@ -12,51 +15,89 @@ use net::https::FetchError;
 pub(crate) fn check(seen: &ObservedDomain, known: &Known, findings: &mut Findings) {
     findings.mark_examined(&[Part::Tlsrpt]);
     let name = format!("_smtp._tls.{}", seen.domain);
-    let example = || [format!("{name}.  TXT  \"v=TLSRPTv1; rua=mailto:tlsrpt@{}\"", seen.domain)];
     let answer = match &seen.tlsrpt {
         Ok(answer) => answer,
-        Err(error) if error.is_absence() => return missing(seen, findings, example()),
+        Err(error) if error.is_absence() => return missing(seen, findings),
         Err(error) => return findings.dns_failure(&format!("the record {name}"), error),
     };
     let records = answer.texts().map(|text| format!("{name}.  TXT  {:?}", String::from_utf8_lossy(text)));
     match TlsrptRecord::select(answer.texts()) {
         Ok(record) => {
-            notes(&name, &record, findings, example);
+            let text = answer.texts().find(|text| TlsrptRecord::parse(text) != Err(SelectError::None));
+            let near = text.and_then(|text| lenient(RecordKind::Tlsrpt, text, &seen.domain, ""));
+            notes(&name, &record, near.as_ref(), findings);
             seen.rua.iter().for_each(|target| reach(seen, target, findings));
             loops(seen, findings);
             silent(seen, known, findings);
         }
-        Err(SelectError::None) => missing(seen, findings, example()),
+        Err(SelectError::None) => match closest(RecordKind::Tlsrpt, answer, &seen.domain, "") {
+            Some((text, near)) => invalid(seen, &text, None, &near, findings),
+            None => missing(seen, findings),
+        },
         Err(SelectError::Multiple(count)) => findings.add(
             Check::RptTxtMultiple,
             format!("{name} has {count} records of version TLSRPTv1"),
             "Senders then assume that there is none and send no reports. Keep one record and remove the others.",
-            example(),
+            example(seen),
         ),
         Err(SelectError::Invalid(error)) => {
-            let check = match &error.fault {
-                FieldFault::BadRua(target, _) if target.contains(['!', ',']) => Check::RptRuaEncode,
-                FieldFault::BadRua(..) => Check::RptRuaScheme,
-                // An unencoded `;` ends the target, and the rest is not a valid field.
-                FieldFault::NoEquals(_)
-                    if answer.texts().any(|text| count(text, b"rua=") > 0 && count(text, b";") > 2) =>
-                {
-                    Check::RptRuaEncode
-                }
-                _ => Check::RptTxtSyntax,
-            };
-            let why = match check {
-                Check::RptRuaEncode => {
-                    "`,`, `!` and `;` end a target; encode them as %2C, %21 and %3B. Senders send no reports."
-                }
-                _ => "Senders ignore an invalid record and send no reports.",
-            };
-            let what = format!("the record {name} is invalid at column {}: {}", error.column, error.fault);
-            findings.add(check, what, why, example());
+            if let Some((text, near)) = closest(RecordKind::Tlsrpt, answer, &seen.domain, "") {
+                invalid(seen, &text, Some(&error), &near, findings);
+            }
         }
     }
     let outside = seen.rua.iter().filter_map(|target| outside(&seen.domain, &target.target));
     findings.attach_evidence(records.chain(outside));
+}
+
+fn example(seen: &ObservedDomain) -> [String; 1] {
+    [format!("_smtp._tls.{0}.  TXT  \"v=TLSRPTv1; rua=mailto:tlsrpt@{0}\"", seen.domain)]
+}
+
+/// The check that reports a cause.
+fn check_of(cause: Cause) -> Check {
+    match cause {
+        Cause::OtherProtocol | Cause::NoVersion | Cause::WrongVersion => Check::RptTxtVersion,
+        Cause::VersionCase => Check::RptTxtVersionCase,
+        Cause::Backslash | Cause::Quotes => Check::RptTxtQuotes,
+        Cause::SizeLimit | Cause::Unencoded => Check::RptRuaEncode,
+        cause if is_about_target(cause) => Check::RptRuaScheme,
+        _ => Check::RptTxtSyntax,
+    }
+}
+
+fn is_about_target(cause: Cause) -> bool {
+    use Cause::{BadTarget, EmptyTarget, NearScheme, NoScheme, SizeLimit, TargetSpace, Unencoded};
+    matches!(cause, NoScheme | NearScheme | TargetSpace | EmptyTarget | SizeLimit | Unencoded | BadTarget)
+}
+
+/// Reports a record that senders do not accept.
+fn invalid(
+    seen: &ObservedDomain,
+    text: &str,
+    error: Option<&FieldError>,
+    near: &NearRecord,
+    findings: &mut Findings,
+) {
+    let Some(cause) = near.cause() else { return };
+    let name = format!("_smtp._tls.{}", seen.domain);
+    let what = match error {
+        Some(error) => format!("the record {name} is invalid at column {}: {}", error.column, error.fault),
+        None if cause == Cause::OtherProtocol => {
+            format!("the record {name} is one of another protocol: {text}")
+        }
+        None => format!("senders do not recognize the record {name}: {text}"),
+    };
+    // A record of another protocol often comes from a wildcard, so it does not show that reports are wanted.
+    let is_advice = cause == Cause::OtherProtocol && !seen.announces_policy();
+    findings.add_as(
+        if is_advice { Severity::Info } else { Severity::Error },
+        check_of(cause),
+        what,
+        "Senders ignore such a record and send no reports. Replace it by the corrected one, which keeps its values:",
+        [format!("{name}.  TXT  \"{}\"", near.corrected)],
+    );
+    findings.name_cause(cause, near.told());
 }
 
 /// Explains a target in another domain: unlike DMARC, TLSRPT requires no record there (RFC 8460 §3).
@@ -71,61 +112,68 @@ fn outside(domain: &DomainName, target: &Rua) -> Option<String> {
     })
 }
 
-fn count(text: &[u8], what: &[u8]) -> usize {
-    text.windows(what.len()).filter(|part| *part == what).count()
-}
-
-fn missing(seen: &ObservedDomain, findings: &mut Findings, example: [String; 1]) {
+fn missing(seen: &ObservedDomain, findings: &mut Findings) {
     let severity = if seen.mode() == Mode::Testing { Severity::Error } else { Severity::Warning };
-    let begins = seen.policy.id.is_none() && seen.host.is_nowhere();
+    let begins = !seen.announces_policy() && !seen.has_policy_host();
     if let Some((name, text)) = seen.tlsrpt_strays.first() {
         findings.add(
             Check::RptTxtWrongName,
             format!("{name} has the record that belongs at _smtp._tls.{}: {text}", seen.domain),
             "Senders query only that name, so they send no reports. Publish the record there.",
-            example.clone(),
+            example(seen),
         );
     }
     findings.add_as(
         // For a domain without any of MTA-STS the record is advice, not a fault.
         if begins { Severity::Info } else { severity },
         Check::RptTxtMissing,
-        format!("there is no record _smtp._tls.{}", seen.domain),
+        match seen.tlsrpt.as_ref().map_or(0, |answer| answer.texts().count()) {
+            0 => format!("there is no record _smtp._tls.{}", seen.domain),
+            _ => {
+                format!("there is no TLS reporting record at _smtp._tls.{}, only unrelated ones", seen.domain)
+            }
+        },
         "Without it, senders do not report failures, so it is unknown whether mode enforce is safe.",
-        example,
+        example(seen),
     );
 }
 
-fn notes(name: &str, record: &TlsrptRecord, findings: &mut Findings, example: impl Fn() -> [String; 1]) {
+/// Reports what the parser noted; each note is a finding, or its reason for none stands here.
+pub(crate) fn notes(name: &str, record: &TlsrptRecord, near: Option<&NearRecord>, findings: &mut Findings) {
+    let corrected = || near.map(|near| format!("{name}.  TXT  \"{}\"", near.corrected));
     for note in &record.notes {
         match note {
-            TlsrptNote::UnknownScheme(target) => findings.add(
-                Check::RptRuaScheme,
-                format!("{name} has the target {target}"),
-                "Senders support only mailto: and https: targets.",
-                example(),
-            ),
+            // Told with the invalid targets.
+            TlsrptNote::UnknownScheme(_) | TlsrptNote::BadTarget { .. } => {}
             TlsrptNote::Repeated(field) => findings.add_as(
                 Severity::Warning,
                 Check::RptTxtSyntax,
                 format!("{name} has the field {field:?} twice"),
                 "Senders use the first one. Write several targets in one rua field, separated by commas.",
-                [],
+                corrected(),
             ),
-            _ => {}
+            TlsrptNote::SpaceBeforeDelimiter => findings.add(
+                Check::RptTxtDelim,
+                format!("{name} has white space before the first `;`"),
+                "Some senders discard such a record. Remove the white space.",
+                [format!("{name}.  TXT  \"{record}\"")],
+            ),
+            // RPT-RUA-MANY tells that senders may ignore targets, from the third one on.
+            TlsrptNote::TooManyTargets => {}
         }
     }
-    let encoded = |rua: &Rua| match rua {
-        Rua::Mailto(address) => address.to_string().contains('!'),
-        Rua::Https(url) => url.to_string().contains('!'),
-    };
-    if record.rua.iter().any(encoded) {
+    targets(name, record, near, findings);
+    if let Some((field, _)) = record.extensions.first() {
         findings.add(
-            Check::RptRuaEncode,
-            format!("{name} has a target with `!`, which is not percent-encoded"),
-            "Senders may truncate the target there. Write %21 instead.",
+            Check::RptTxtUnknown,
+            format!("{name} has the unknown field {field:?}"),
+            "Senders ignore it.",
             [],
         );
+        if field.eq_ignore_ascii_case("ruf") {
+            let what = "ruf belongs to DMARC; TLS reports have one kind of target, rua.";
+            findings.name_cause(Cause::NearKey, what);
+        }
     }
     if record.rua.len() > 2 {
         findings.add(
@@ -134,6 +182,39 @@ fn notes(name: &str, record: &TlsrptRecord, findings: &mut Findings, example: im
             "Senders may ignore all targets after the first two.",
             [],
         );
+    }
+}
+
+/// Reports targets that senders can't use. Where there are others, reports go to those.
+fn targets(name: &str, record: &TlsrptRecord, near: Option<&NearRecord>, findings: &mut Findings) {
+    let bad = record.notes.iter().find_map(|note| match note {
+        TlsrptNote::BadTarget { column, target, why } => {
+            Some(format!("the target {target:?} at column {column}: {why}"))
+        }
+        TlsrptNote::UnknownScheme(target) => {
+            Some(format!("the target {target}, which is neither mailto: nor https:"))
+        }
+        _ => None,
+    });
+    let Some(bad) = bad else { return };
+    let is_left = !record.rua.is_empty();
+    let cause =
+        near.and_then(|near| near.slips.iter().map(|slip| slip.cause).find(|cause| is_about_target(*cause)));
+    let why = match is_left {
+        true => {
+            "Sternpost skips this target and sends to the others; other senders may discard the whole record. Publish the \
+             corrected list:"
+        }
+        false => {
+            "Senders support only mailto: and https: targets, so they send no reports. Publish the corrected list:"
+        }
+    };
+    let severity = if is_left { Severity::Warning } else { Severity::Error };
+    let check = cause.map_or(Check::RptRuaScheme, check_of);
+    let corrected = near.map(|near| format!("{name}.  TXT  \"{}\"", near.corrected));
+    findings.add_as(severity, check, format!("{name} has {bad}"), why, corrected);
+    if let (Some(near), Some(cause)) = (near, cause) {
+        findings.name_cause(cause, near.told());
     }
 }
 

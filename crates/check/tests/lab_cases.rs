@@ -9,7 +9,11 @@ use net::dns::AuthoritativeServers;
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::Duration;
-use sternpost_check::{Check, Checker, Depth, Examination, Known, Options, Previous, Sessions, Severity};
+use sternpost_check::profile::{State, internet_nl};
+use sternpost_check::{
+    Cause, Check, Checker, Depth, Examination, Finding, Known, Options, Previous, SeenCertificate, SeenHost,
+    Sessions, Severity,
+};
 
 /// Check, and a domain that fails it. `good-all` passes it unless [`PASSES`] names another domain.
 const TRIPS: &[(&str, &str)] = &[
@@ -31,6 +35,8 @@ const TRIPS: &[(&str, &str)] = &[
     ("STS-TXT-MISSING", "no-mta-sts"),
     ("STS-TXT-MISSING", "txt-missing"),
     ("STS-TXT-MULTIPLE", "txt-two-records"),
+    ("STS-TXT-VERSION", "txt-typo"),
+    ("STS-TXT-VERSION", "txt-of-spf"),
     ("STS-TXT-VERSION-CASE", "txt-version-case"),
     ("STS-TXT-ID-MISSING", "txt-no-id"),
     ("STS-TXT-ID-SYNTAX", "txt-bad-id"),
@@ -47,9 +53,11 @@ const TRIPS: &[(&str, &str)] = &[
     ("STS-TXT-WILDCARD", "txt-wildcard"),
     ("DNS-NS-DISAGREE", "ns-disagree"),
     ("DNS-NS-LAME", "ns-lame"),
+    ("DNS-NS-IPV6", "ns-lame"),
     ("DNS-SERVFAIL", "txt-servfail"),
     ("DNSSEC-BOGUS", "dane-bogus"),
     ("DNSSEC-UNSIGNED", "good-enforce"),
+    ("DNSSEC-MX", "dnssec-mx"),
     ("DNSSEC-NO-DS", "ds-missing"),
     ("DNSSEC-NO-DS", "ds-wanted"),
     ("HOST-MISSING", "host-missing"),
@@ -95,6 +103,8 @@ const TRIPS: &[(&str, &str)] = &[
     ("POL-LF", "policy-lf"),
     ("POL-UNKNOWN", "policy-unknown"),
     ("POL-DUPLICATE", "policy-duplicate"),
+    ("POL-MX-DOT", "policy-mx-dot"),
+    ("POL-BLANK-END", "policy-blank-end"),
     ("POL-MAX-AGE-SHORT", "policy-short"),
     ("POL-MAX-AGE-LONG", "policy-long-max-age"),
     ("POL-MODE-TESTING", "good-testing"),
@@ -135,6 +145,8 @@ const TRIPS: &[(&str, &str)] = &[
     ("SMTP-ADDRESS-DISAGREE", "mx-twin"),
     ("SMTP-FLAPPING", "mx-flaps"),
     ("SMTP-CLIENT-CERT", "mx-wants-certificate"),
+    ("SMTP-PQ", "good-enforce"),
+    ("SMTP-HELLO-LARGE", "mx-hangs-on-large"),
     ("SMTP-REQUIRETLS", "mx-requiretls"),
     ("DANE-ABSENT", "good-enforce"),
     ("DANE-PROTECTS", "dane-ee"),
@@ -146,12 +158,18 @@ const TRIPS: &[(&str, &str)] = &[
     ("DANE-PARTIAL", "dane-partial"),
     ("DANE-TA-NAME", "dane-ta-name"),
     ("DANE-DIGEST", "dane-ee-full"),
+    ("DANE-SELECTOR", "dane-selector-0"),
     ("DANE-ROLLOVER", "dane-rollover"),
     ("DANE-STS-CONFLICT", "dane-beats-sts"),
     ("DANE-STS-CONFLICT", "dane-fails-sts"),
     ("RPT-TXT-MISSING", "rpt-missing"),
     ("RPT-TXT-MULTIPLE", "rpt-two"),
     ("RPT-TXT-SYNTAX", "rpt-syntax"),
+    ("RPT-TXT-VERSION", "rpt-typo"),
+    ("RPT-TXT-VERSION-CASE", "rpt-case"),
+    ("RPT-TXT-QUOTES", "rpt-quotes"),
+    ("RPT-TXT-DELIM", "rpt-space"),
+    ("RPT-TXT-UNKNOWN", "rpt-ruf"),
     ("RPT-TXT-WRONG-NAME", "rpt-wrong-name"),
     ("RPT-RUA-SCHEME", "rpt-scheme"),
     ("RPT-RUA-MAILTO", "rpt-nobody"),
@@ -168,6 +186,99 @@ const TRIPS: &[(&str, &str)] = &[
     ("SPF-MISSING", "good-enforce"),
     ("BIMI", "with-bimi"),
     ("PROVIDER", "host-pages"),
+    ("PROVIDER-TWO", "two-providers"),
+];
+
+/// Cause, the domain whose findings name it, and the check of that finding. Causes that only unit tables show are in
+/// [`IN_TABLES`].
+const CAUSES: &[(&str, &str, &str)] = &[
+    ("other-protocol", "txt-of-spf", "STS-TXT-VERSION"),
+    ("policy-lines-in-record", "txt-policy-lines", "STS-TXT-SYNTAX"),
+    ("zone-file-line", "txt-zone-line", "STS-TXT-SYNTAX"),
+    ("field-before-version", "txt-id-first", "STS-TXT-SYNTAX"),
+    ("no-version", "txt-no-version", "STS-TXT-VERSION"),
+    ("wrong-version", "txt-typo", "STS-TXT-VERSION"),
+    ("wrong-version", "rpt-typo", "RPT-TXT-VERSION"),
+    ("bare-version", "txt-bare", "STS-TXT-SYNTAX"),
+    ("version-case", "txt-version-case", "STS-TXT-VERSION-CASE"),
+    ("version-case", "rpt-case", "RPT-TXT-VERSION-CASE"),
+    ("backslash", "txt-backslash", "STS-TXT-QUOTES"),
+    ("quotes", "txt-quotes", "STS-TXT-QUOTES"),
+    ("quotes", "rpt-quotes", "RPT-TXT-QUOTES"),
+    ("leading-space", "txt-leading-space", "STS-TXT-SYNTAX"),
+    ("full-width", "txt-full-width", "STS-TXT-SYNTAX"),
+    ("no-break-space", "txt-nbsp", "STS-TXT-SYNTAX"),
+    ("no-break-space", "policy-nbsp", "POL-MODE"),
+    ("wrong-separator", "txt-comma", "STS-TXT-SYNTAX"),
+    ("missing-semicolon", "txt-no-semicolon", "STS-TXT-SYNTAX"),
+    ("missing-semicolon", "rpt-no-semicolon", "RPT-TXT-SYNTAX"),
+    ("empty-field", "txt-empty-field", "STS-TXT-SYNTAX"),
+    ("near-key", "rpt-syntax", "RPT-TXT-SYNTAX"),
+    ("near-key", "rpt-ruf", "RPT-TXT-UNKNOWN"),
+    ("near-key", "policy-near-key", "POL-MAX-AGE"),
+    ("near-key", "policy-nmx", "POL-UNKNOWN"),
+    ("no-id", "txt-no-id", "STS-TXT-ID-MISSING"),
+    ("id-form", "txt-bad-id", "STS-TXT-ID-SYNTAX"),
+    ("no-scheme", "rpt-no-scheme", "RPT-RUA-SCHEME"),
+    ("near-scheme", "rpt-scheme", "RPT-RUA-SCHEME"),
+    ("target-space", "rpt-two-spaced", "RPT-RUA-SCHEME"),
+    ("empty-target", "rpt-comma-end", "RPT-RUA-SCHEME"),
+    ("size-limit", "rpt-size", "RPT-RUA-ENCODE"),
+    ("unencoded", "rpt-encode", "RPT-RUA-ENCODE"),
+    ("bad-target", "rpt-one-bad", "RPT-RUA-SCHEME"),
+    ("utf-16", "policy-utf16", "POL-SYNTAX"),
+    ("byte-order-mark", "policy-bom", "POL-BOM"),
+    ("comment", "policy-comment", "POL-SYNTAX"),
+    ("template", "policy-template", "POL-MX-SYNTAX"),
+    ("equals-sign", "policy-equals", "POL-SYNTAX"),
+    ("no-colon", "policy-no-colon", "POL-SYNTAX"),
+    ("value-case", "policy-mode-case", "POL-CASE"),
+    ("near-value", "policy-bad-mode", "POL-MODE"),
+    ("number", "policy-unit", "POL-MAX-AGE"),
+    ("mx-list", "policy-mx-list", "POL-MX-SYNTAX"),
+    ("mx-address", "policy-u-label", "POL-MX-SYNTAX"),
+    ("provider-opt-out", "host-opted-out", "POL-SYNTAX"),
+    ("catch-all", "host-parked", "HTTPS-CERT-NAME"),
+    ("catch-all", "host-wildcard", "STS-TXT-MISSING"),
+    ("unknown-to-provider", "host-not-customer", "HTTPS-HANDSHAKE"),
+    ("policy-host-in-mx", "mx-policy-host", "MATCH-NONE"),
+    ("policy-host-in-mx", "mx-policy-host", "POL-MX-UNUSED"),
+    ("not-an-mx", "mx-apex", "MATCH-NONE"),
+    ("former-provider", "mx-former", "MATCH-NONE"),
+    ("did-you-mean", "mx-typo", "MATCH-NONE"),
+    ("other-tld", "mx-other-end", "MATCH-NONE"),
+    ("empty-digest", "dane-nothing", "DANE-MISMATCH"),
+    ("other-selector", "dane-other-selector", "DANE-MISMATCH"),
+    ("other-usage", "dane-other-usage", "DANE-MISMATCH"),
+    ("new-certificate", "dane-renewed", "DANE-MISMATCH"),
+    ("ds-wanted", "ds-wanted", "DNSSEC-NO-DS"),
+    ("ds-not-entered", "ds-missing", "DNSSEC-NO-DS"),
+];
+
+/// Causes that the tables in `causes/near_record/tests.rs` and `causes/near_policy/tests.rs` show, or that need earlier
+/// knowledge.
+const IN_TABLES: &[&str] = &[
+    "look-alike",
+    "invisible",
+    "line-break",
+    "space-in-field",
+    "key-case",
+    "bad-field",
+    "not-utf-8",
+    "web-page",
+    "literal-newline",
+    "one-line",
+    "blank-line",
+    "key-space",
+    "punctuation",
+    "record-in-policy",
+    "bad-line",
+    "mx-preference",
+    "mx-wildcard",
+    "empty-file",
+    "former-host",
+    "former-certificate",
+    "other-host",
 ];
 
 /// The domain that passes a check, for the checks that `good-all` can't pass.
@@ -177,6 +288,9 @@ const PASSES: &[(&str, &str)] = &[
     ("DANE-PROTECTS", "good-enforce"),
     // Reported for every domain that accepts mail, so only a null MX passes.
     ("SENDER-STRICT", "mx-null"),
+    ("DNS-NS-IPV6", "ns-ipv6"),
+    // Told for every host that completes a handshake.
+    ("SMTP-PQ", "mx-null"),
     ("SENDER-TESTING", "mx-null"),
     ("SENDER-DANE", "mx-null"),
     ("SENDER-PLAIN", "mx-null"),
@@ -294,6 +408,145 @@ async fn each_check_of_the_catalogue_fails_for_one_domain_and_passes_for_another
     assert!(!ids(good).contains("DNSSEC-UNSEEN"));
     assert!(!good.passed.iter().any(|passed| passed.id() == "STS-TXT-UNCHANGED"));
     assert!(good.passed.iter().any(|passed| passed.id() == "SMTP-TLS-LEGACY"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn each_cause_is_named_for_a_domain_with_a_remedy_for_it() {
+    let ground = ground().await;
+    let mut wrong = Vec::new();
+    let names: BTreeSet<&str> = CAUSES.iter().map(|(_, name, _)| *name).collect();
+    let mut seen: BTreeMap<&str, Examination> = BTreeMap::new();
+    for name in names {
+        seen.insert(name, ground.examine(name).await);
+    }
+    for (cause, name, check) in CAUSES {
+        let found = &seen[name].findings;
+        let is_named = |finding: &&Finding| {
+            finding.check.id() == *check
+                && finding.cause.as_ref().is_some_and(|found| found.id.id() == *cause)
+        };
+        if !found.iter().any(|finding| is_named(&finding)) {
+            let shown =
+                found.iter().map(|finding| format!("{} {:?} {}", finding.check, finding.cause, finding.what));
+            let shown: Vec<String> =
+                shown.filter(|line| line.contains(check) || line.contains("Some")).collect();
+            wrong.push(format!("{name}: {check} should have the cause {cause}, but there is {shown:#?}"));
+        }
+    }
+    for cause in Cause::ALL {
+        let is_shown = CAUSES.iter().any(|(id, ..)| *id == cause.id()) || IN_TABLES.contains(&cause.id());
+        if !is_shown {
+            wrong.push(format!("no domain shows the cause {cause}"));
+        }
+    }
+    for finding in seen.values().flat_map(|seen| &seen.findings) {
+        let Some(found) = &finding.cause else { continue };
+        if !found.id.checks().contains(&finding.check) {
+            wrong.push(format!(
+                "the table does not have {} for {}: {}",
+                finding.check, found.id, finding.what
+            ));
+        }
+        if !found.what.ends_with(['.', '?']) || found.what.len() < 20 {
+            wrong.push(format!("{}: {}", found.id, found.what));
+        }
+    }
+    // Records are corrected with the values of their owner.
+    for (name, line) in [
+        ("txt-comma", "_mta-sts.txt-comma.test.  TXT  \"v=STSv1; id=20260101000000;\""),
+        (
+            "rpt-no-scheme",
+            "_smtp._tls.rpt-no-scheme.test.  TXT  \"v=TLSRPTv1; rua=mailto:postmaster@rpt-no-scheme.test\"",
+        ),
+        (
+            "rpt-one-bad",
+            "_smtp._tls.rpt-one-bad.test.  TXT  \"v=TLSRPTv1; rua=mailto:postmaster@rpt-one-bad.test,mailto:tls@good-enforce.test\"",
+        ),
+        ("policy-equals", "mode: enforce"),
+        ("policy-unit", "max_age: 604800"),
+    ] {
+        let is_there = seen[name].findings.iter().any(|finding| finding.remedy.iter().any(|one| one == line));
+        if !is_there {
+            wrong.push(format!("{name} has no remedy {line}"));
+        }
+    }
+    for name in [
+        "rpt-case",
+        "txt-comma",
+        "txt-bare",
+        "txt-of-spf",
+        "txt-no-version",
+        "rpt-no-semicolon",
+        "rpt-no-scheme",
+    ] {
+        let examined = ground.examine(name).await;
+        let missing = ids(&examined);
+        let id = if name.starts_with("txt") { "STS-TXT-MISSING" } else { "RPT-TXT-MISSING" };
+        if missing.contains(id) {
+            wrong.push(format!("{name} has a record, and is said to have none"));
+        }
+    }
+    let encoded = ground.examine("rpt-encoded").await;
+    assert!(!ids(&encoded).contains("RPT-RUA-ENCODE"), "the address is encoded as it has to be");
+    assert!(wrong.is_empty(), "{}", wrong.join("\n"));
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn former_hosts_and_certificates_are_known_from_earlier_checks() {
+    let ground = ground().await;
+    let now = SystemClock.now();
+    let name = |text: &str| DomainName::parse(text).unwrap();
+    let cause = |seen: &Examination, check: &str| {
+        let finding = seen.findings.iter().find(|finding| finding.check.id() == check).unwrap();
+        finding.cause.as_ref().map(|found| (found.id, found.what.clone()))
+    };
+    let hosts = vec![SeenHost { host: name("mta.mail.protection.outlook.com"), seen_at: now }];
+    let known = Known { hosts, ..Known::default() };
+    let seen = ground.checker.examine_with(&name("mx-former.test"), &known, &()).await;
+    let (id, what) = cause(&seen, "MATCH-NONE").unwrap();
+    assert_eq!(id, Cause::FormerHost);
+    assert!(what.contains("mta.mail.protection.outlook.com was in the MX records until"), "{what}");
+    // The record is for the certificate of an earlier check.
+    let seen = ground.checker.examine(&name("dane-renewed.test")).await;
+    let record = seen
+        .findings
+        .iter()
+        .flat_map(|finding| &finding.evidence)
+        .find(|line| line.contains("TLSA 3 1 1"))
+        .unwrap();
+    let digest = record.split(' ').next_back().unwrap().to_owned();
+    let (host, own) = seen.mx_hosts.first().unwrap();
+    assert_ne!(own.as_ref().unwrap().key_digest, digest);
+    let former =
+        SeenCertificate { host: host.clone(), certificate: String::new(), public_key: digest, seen_at: now };
+    let known = Known { certificates: vec![former], ..Known::default() };
+    let seen = ground.checker.examine_with(&name("dane-renewed.test"), &known, &()).await;
+    assert_eq!(cause(&seen, "DANE-MISMATCH").unwrap().0, Cause::FormerCertificate);
+}
+
+#[tokio::test(flavor = "multi_thread", worker_threads = 2)]
+async fn the_points_of_a_test_site_follow_from_the_findings() {
+    let ground = ground().await;
+    let state = |seen: &Examination, name: &str| {
+        internet_nl(seen).iter().find(|point| point.name == name).unwrap().state
+    };
+    let good = ground.examine("good-all").await;
+    let plain = ground.examine("mx-old-tls-too").await;
+    for (name, of_good, of_plain) in [
+        ("mail servers with IPv6", State::Failed, State::Failed),
+        ("domain signed and valid", State::Met, State::Failed),
+        ("DMARC record present", State::Met, State::Failed),
+        ("DKIM record present", State::Unknown, State::Unknown),
+        ("STARTTLS available", State::Met, State::Met),
+        ("TLS version", State::Met, State::Failed),
+        ("TLSA records at every mail server", State::Met, State::Failed),
+    ] {
+        assert_eq!((state(&good, name), state(&plain, name)), (of_good, of_plain), "{name}");
+    }
+    let mut ground = ground;
+    ground.checker.options.depth = Depth::Quick;
+    assert_eq!(state(&ground.examine("good-all").await, "TLS version"), State::Met);
+    assert_eq!(state(&ground.examine("good-all").await, "ciphers"), State::Unknown);
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

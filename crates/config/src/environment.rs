@@ -143,7 +143,12 @@ fn unknown(name: &str) -> String {
 /// The content of a file without the line end.
 fn content(name: &str, file: &Path) -> Result<String, Failure> {
     let mut text = String::new();
-    let read = std::fs::File::open(file).and_then(|file| file.take(MAX_FILE_BYTES).read_to_string(&mut text));
+    let read = std::fs::File::open(file)
+        .and_then(|file| file.take(MAX_FILE_BYTES + 1).read_to_string(&mut text))
+        .and_then(|bytes| match bytes as u64 > MAX_FILE_BYTES {
+            true => Err(std::io::Error::other(format!("it has more than {} KiB", MAX_FILE_BYTES / 1024))),
+            false => Ok(()),
+        });
     read.map_err(|error| {
         Failure::usage(
             format!("the file {} can't be read", file.display()),
@@ -278,6 +283,18 @@ mod tests {
         assert!(shown.contains("deadline = 7  # /etc/sternpost/s.toml, line 3"), "{shown}");
         let shown: serde_json::Value = serde_json::from_str(&config.to_json()).unwrap();
         assert_eq!(shown["keys"]["metrics.listen"]["origin"], "STERNPOST_METRICS_LISTEN");
+    }
+
+    #[test]
+    fn a_file_that_is_too_large_is_refused_with_its_size_and_not_cut() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("large");
+        let name = [("STERNPOST_LOG_LEVEL_FILE", file.to_str().unwrap())];
+        std::fs::write(&file, format!("info{}", "\n".repeat(1 << 16))).unwrap();
+        let refused = config("", &name).unwrap_err();
+        assert!(refused.contains("it has more than 64 KiB"), "{refused}");
+        std::fs::write(&file, format!("info{}", "\n".repeat((1 << 16) - 4))).unwrap();
+        assert!(config("", &name).is_ok());
     }
 
     #[test]

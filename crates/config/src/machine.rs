@@ -24,7 +24,7 @@ pub fn other_owner(file: &Path) -> Option<String> {
     (uid != geteuid() && !geteuid().is_root()).then(|| owner::user_name(uid.as_raw()))?
 }
 
-/// Lets a secret that root has just created be read by whom its folder belongs to: the folder's owner owns it, or the
+/// Lets a secret that root has just created be read by the owner of its folder: the folder's owner owns it, or the
 /// folder's group can read it if root owns the folder. Does nothing for other users.
 ///
 /// # Errors

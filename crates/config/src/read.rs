@@ -378,10 +378,13 @@ pub fn validate(
             },
             || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
-        (Kind::Url(scheme), DeValue::String(url)) if url.starts_with(scheme) => {
+        (Kind::Url(scheme), DeValue::String(url)) if is_url(scheme, url) => {
             Ok(Value::String(url.to_string()))
         }
-        (Kind::Url(_), DeValue::String(url)) => Err(wrong(format!("{url:?} is not a valid URL"))),
+        // The path of a webhook is often its secret, so the value is not shown.
+        (Kind::Url(_), DeValue::String(_)) => {
+            Err(wrong(format!("the value of {} is not a valid URL", key.path)))
+        }
         (Kind::MailAddresses, DeValue::Array(items)) => texts(
             items,
             |address| MailAddress::parse(address).is_ok(),
@@ -450,6 +453,19 @@ pub fn validate(
         )),
         (_, other) => Err(wrong(format!("{} is {}", key.path, kind_of(other)))),
     }
+}
+
+/// True for a URL that begins with `scheme` and has a host, or for `mailto:`, an address.
+fn is_url(scheme: &str, url: &str) -> bool {
+    let is_clean = url.starts_with(scheme) && !url.chars().any(|c| c.is_whitespace() || c.is_control());
+    is_clean
+        && match url.split_once("://") {
+            Some((_, rest)) => {
+                let host = rest.split(['/', '?', '#']).next().unwrap_or_default();
+                !host.rsplit('@').next().unwrap_or_default().trim_start_matches(':').is_empty()
+            }
+            None => url.strip_prefix("mailto:").is_some_and(|address| address.contains('@')),
+        }
 }
 
 /// True for a TCP address, and for a socket of systemd.

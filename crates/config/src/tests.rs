@@ -89,6 +89,28 @@ fn the_weekly_summary_needs_a_valid_time_and_a_recipient() {
 }
 
 #[test]
+fn a_url_needs_a_host_and_is_not_shown_since_it_may_be_a_secret() {
+    for url in [
+        "https://",
+        "http:///T0/B0/s3cret",
+        "https:hooks/s3cret",
+        "http://a b/s3cret",
+        "ftp://h/s3cret",
+        "httpx",
+    ] {
+        for key in ["[inbox]\nwebhook", "[guard]\nwebhook"] {
+            let text = format!("{key} = \"{url}\"\n");
+            let failure = Config::parse(&text, None).unwrap_err().to_string();
+            assert!(failure.contains("webhook is not a valid URL"), "{failure}");
+            assert!(!failure.contains("s3cret"), "{failure}");
+        }
+    }
+    assert!(
+        Config::parse("[guard]\nwebhook = \"https://user:pw@[2001:db8::1]:8443/T0?x=y\"\n", None).is_ok()
+    );
+}
+
+#[test]
 fn the_webhook_for_reports_is_off_and_refuses_private_addresses_by_default() {
     let inbox = |text: &str| Config::parse(text, Some("/etc/s.toml".into())).unwrap().inbox.unwrap();
     assert_eq!((inbox("[inbox]\n").webhook, inbox("[inbox]\n").dmarc), (None, false));

@@ -255,6 +255,12 @@ limits! {
     /// Levels of messages within messages that are searched for reports. If a deeper one claims to be a TLS report, the
     /// whole message is quarantined.
     INBOX_DEPTH: usize = 4;
+    /// Levels of multiparts within multiparts that are searched for reports. If a deeper part may be a TLS report, the whole
+    /// message is quarantined.
+    INBOX_MULTIPARTS: usize = 20;
+    /// Levels of compression and archives within each other that are unpacked, such as a gzip file in a zip file. A TLS report
+    /// within more of them is quarantined.
+    INBOX_PACKINGS: usize = 4;
     /// Messages and their buffers that are being received by SMTP, over all connections. A message that would exceed it is
     /// refused temporarily (452).
     INBOX_BUFFER_BYTES: usize = 134_217_728;

@@ -59,14 +59,15 @@ pub struct Policy {
     pub notes: Vec<PolicyNote>,
 }
 
-/// An oddity of a valid policy file, for `check`.
+/// An oddity of a valid policy file, for `check`, which has a finding for each kind or a reason for none.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum PolicyNote {
     /// `max_age` has this value, and is reduced to [`MAX_AGE_SECONDS`].
     MaxAgeCapped(u64),
-    /// The `mx` value on this line has upper-case letters or a final dot.
-    MxNormalized(usize),
+    /// The `mx` value on this line has a final dot, which the grammar does not allow. Some senders discard the policy.
+    MxFinalDot(usize),
+    /// The `mx` value on this line has upper-case letters, which are equal to lower-case ones in host names.
+    MxUpperCase(usize),
     /// The `mx` value on this line ends in a number, as an IPv4 address does, and matches no MX host.
     MxUnmatchable(usize),
     /// The key on this line occurred before; the first value is used.
@@ -286,8 +287,11 @@ impl Draft {
             }
             Err(error) => return Err(PolicyFault::Mx(clip(value), error)),
         };
-        if pattern.name().as_str() != value.strip_prefix("*.").unwrap_or(value) {
-            self.notes.push(PolicyNote::MxNormalized(line));
+        if value.ends_with('.') {
+            self.notes.push(PolicyNote::MxFinalDot(line));
+        }
+        if value.bytes().any(|byte| byte.is_ascii_uppercase()) {
+            self.notes.push(PolicyNote::MxUpperCase(line));
         }
         self.mx.push(pattern);
         Ok(())
@@ -455,7 +459,7 @@ mod tests {
             parse("version: STSv1\r\nmode: enforce\r\nmx: MX.Example.ORG.\r\nmx: b.example\r\nmax_age: 1")
                 .unwrap();
         assert_eq!(policy.mx[0].to_string(), "mx.example.org");
-        assert_eq!(policy.notes, [PolicyNote::MxNormalized(3)]);
+        assert_eq!(policy.notes, [PolicyNote::MxFinalDot(3), PolicyNote::MxUpperCase(3)]);
     }
 
     #[test]

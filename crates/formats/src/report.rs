@@ -7,12 +7,16 @@
 mod budget;
 mod mail;
 mod read;
+mod tar;
+mod texts;
 mod unpack;
 mod write;
 
 pub use budget::{Held, HeldText, NoMemory, UnlimitedMemory, UnpackBudget, UnpackMemory};
 pub use mail::{ReportFileName, ReportMail, file_name_of};
 pub use read::{Quirk, ReadError, ReadReport, Warning};
+pub use tar::{TarMember, is_tar, tar_members};
+pub use texts::{Objects, ReportTexts, beginning_of_text, begins_as_json};
 pub use unpack::{
     UnpackError, Unpacked, UnpackedText, ZipContents, ZipMember, beginning_of_gzip, is_gzip, is_zip, pack,
     unpack, unpack_within, zip_members, zip_members_within,

@@ -81,9 +81,8 @@ pub struct StsRecord {
     pub notes: Vec<StsNote>,
 }
 
-/// An oddity of a valid record, for `check`.
+/// An oddity of a valid record, for `check`, which has a finding for each kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum StsNote {
     /// There is white space before the first `;` (erratum 6285). Some senders discard such a record.
     SpaceBeforeDelimiter,

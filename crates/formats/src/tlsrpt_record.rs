@@ -47,12 +47,20 @@ pub struct HttpsUrl {
     url: Url,
 }
 
-/// An oddity of a valid record, for `check`.
+/// An oddity of a valid record, for `check`, which has a finding for each kind.
 #[derive(Debug, Clone, PartialEq, Eq)]
-#[non_exhaustive]
 pub enum TlsrptNote {
     /// The target has a scheme other than `mailto:` and `https:`, and is ignored.
     UnknownScheme(String),
+    /// The target is not a valid URI of its scheme, and is ignored, since the record has others.
+    BadTarget {
+        /// The byte position in the record, counted from 1.
+        column: usize,
+        /// The target as written; empty between two commas.
+        target: String,
+        /// The reason, for display.
+        why: &'static str,
+    },
     /// The field of this name occurs more than once; the first value is used.
     Repeated(String),
     /// There are more than [`RUA_TARGETS`] targets; further ones are ignored.
@@ -108,8 +116,15 @@ impl TlsrptRecord {
         Ok(kept)
     }
 
+    /// Takes the valid targets of the field. An invalid target is ignored if the field has a valid one, since it says
+    /// nothing about the others; it is never changed into something that the owner did not write.
     fn take_rua(&mut self, field: Field<'_>) -> Result<(), FieldError> {
-        for target in field.value.split(',').map(str::trim) {
+        let mut column = field.column + field.name.len() + 1;
+        let mut bad = Vec::new();
+        for raw in field.value.split(',') {
+            let target = raw.trim();
+            let at = column + (raw.len() - raw.trim_start().len());
+            column += raw.len() + 1;
             if self.rua.len() == RUA_TARGETS {
                 self.notes.push(TlsrptNote::TooManyTargets);
                 break;
@@ -117,14 +132,17 @@ impl TlsrptRecord {
             match Rua::parse(target) {
                 Ok(Some(rua)) => self.rua.push(rua),
                 Ok(None) => self.notes.push(TlsrptNote::UnknownScheme(target.to_owned())),
-                Err(why) => {
-                    return Err(FieldError {
-                        column: field.column,
-                        fault: FieldFault::BadRua(target.to_owned(), why),
-                    });
-                }
+                Err(why) => bad.push((at, target.to_owned(), why)),
             }
         }
+        if self.rua.is_empty()
+            && let Some((column, target, why)) = bad.first().cloned()
+        {
+            return Err(FieldError { column, fault: FieldFault::BadRua(target, why) });
+        }
+        let notes =
+            bad.into_iter().map(|(column, target, why)| TlsrptNote::BadTarget { column, target, why });
+        self.notes.extend(notes);
         Ok(())
     }
 }
@@ -155,6 +173,10 @@ impl Rua {
 
 impl MailAddress {
     fn from_uri(rest: &str) -> Result<Self, &'static str> {
+        // Slashes begin a host in other URIs; in an address they have to be percent-encoded (RFC 6068 §2).
+        if rest.starts_with("//") {
+            return Err("slashes after `mailto:` are not part of an address");
+        }
         let address = rest.split('?').next().unwrap_or_default();
         let decoded = percent_decode(address).ok_or("a `%` is not followed by two hexadecimal digits")?;
         Self::parse(&decoded)
@@ -225,7 +247,7 @@ impl HttpsUrl {
 /// The characters of a local part that are percent-encoded: delimiters of the record (RFC 8460 §3) and of a `mailto:`
 /// URI (RFC 6068 §2).
 const LOCAL_PART: &AsciiSet =
-    &CONTROLS.add(b' ').add(b',').add(b'!').add(b';').add(b'%').add(b'?').add(b'#').add(b'=');
+    &CONTROLS.add(b' ').add(b',').add(b'!').add(b';').add(b'%').add(b'?').add(b'#').add(b'=').add(b'/');
 
 /// Decodes `%XX`. Returns `None` if a `%` is not followed by two hexadecimal digits, or if the result is not UTF-8.
 /// `percent_decode_str` keeps such a `%` unchanged, which RFC 3986 §2.1 does not allow.
@@ -333,6 +355,7 @@ mod tests {
             "mailto:x@x.example other",
             "http://bad/%",
             "mailto:",
+            "mailto://a@x.example",
             "mailto:@x.example",
             "mailto:x@192.0.2.1",
             "https://",
@@ -359,6 +382,42 @@ mod tests {
     }
 
     #[test]
+    fn rpt_02_a_bad_target_is_skipped_where_there_is_a_good_one_and_never_rewritten() {
+        for bad in [
+            "mailto:",
+            "mailto:postmaster",
+            "mailto:b@x.example!10m",
+            "postmaster@x.example",
+            "",
+            "mailto:b@x.example mailto:c@x.example",
+            "https://192.0.2.1/",
+            "<mailto:b@x.example>",
+        ] {
+            let good = "mailto:a@x.example";
+            for list in [format!("{bad},{good}"), format!("{good}, {bad}"), format!("{good},{bad},{good}")] {
+                let record = parse(&format!("v=TLSRPTv1; rua={list}")).unwrap();
+                assert!(
+                    !record.rua.is_empty() && record.rua.iter().all(|rua| rua.to_string() == good),
+                    "{list}"
+                );
+                let [TlsrptNote::BadTarget { column, target, .. }] = record.notes.as_slice() else {
+                    panic!("{list}: {:?}", record.notes)
+                };
+                assert_eq!(target, bad);
+                let text = format!("v=TLSRPTv1; rua={list}");
+                assert!(text[column - 1..].starts_with(bad), "{text} {column}");
+            }
+            let SelectError::Invalid(error) = parse(&format!("v=TLSRPTv1; rua={bad}")).unwrap_err() else {
+                panic!()
+            };
+            assert!(matches!(error.fault, FieldFault::BadRua(target, _) if target == bad));
+        }
+        // A scheme of the future is not a fault of the record, but there is nothing to send to.
+        assert!(parse("v=TLSRPTv1; rua=xmpp:a@x.example").unwrap().rua.is_empty());
+        assert!(parse("v=TLSRPTv1; rua=xmpp:a@x.example,mailto:").is_err());
+    }
+
+    #[test]
     fn rpt_03_the_first_of_repeated_rua_counts() {
         let record = parse("v=TLSRPTv1 ; rua=mailto:x@x.example; rua=mailto:y@x.example").unwrap();
         assert_eq!(record.rua.len(), 1);
@@ -376,7 +435,7 @@ mod tests {
 
     proptest! {
         #[test]
-        fn a_printed_record_parses_to_itself(local in "[a-z!,;%+=]{1,20}", path in "(/[a-z0-9.-]{0,10}){0,3}", port in proptest::option::of(1u16..)) {
+        fn a_printed_record_parses_to_itself(local in "[a-z!,;%+=/]{1,20}", path in "(/[a-z0-9.-]{0,10}){0,3}", port in proptest::option::of(1u16..)) {
             let port = port.map(|p| format!(":{p}")).unwrap_or_default();
             let record = TlsrptRecord::new(vec![
                 Rua::Mailto(MailAddress::parse(&format!("{local}@x.example")).unwrap()),

@@ -41,6 +41,8 @@ pub enum Behavior {
     Flaps,
     /// Executes, after the handshake, commands that were sent in cleartext before it (CVE-2011-0411).
     TakesInjection,
+    /// Never answers a ClientHello of more than 1400 bytes.
+    HangsOnLargeHello,
     /// Offers REQUIRETLS (RFC 8689).
     RequireTls,
     /// Never completes a TCP connection, as behind a firewall that drops packets.

@@ -103,6 +103,10 @@ pub enum HostAddress {
     Partial,
     /// The lab's HTTPS server, through a CNAME to a name of GitHub Pages.
     Pages,
+    /// The lab's HTTPS server, through a CNAME to a name of a provider of policy hosts.
+    Provider,
+    /// The lab's HTTPS server, as all names below the domain, by a wildcard record.
+    CatchAll,
 }
 
 /// What a domain without MX hosts has instead.
@@ -152,6 +156,8 @@ pub struct TlsaSetup {
     pub matching: u8,
     /// False corrupts the data, so that the record does not match.
     pub right: bool,
+    /// Usage, selector and matching type in the record, where they are not those that the data was computed with.
+    pub claims: Option<(u8, u8, u8)>,
 }
 
 /// What the sender has cached and what the attacker does.

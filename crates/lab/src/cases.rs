@@ -476,7 +476,7 @@ fn mx() -> Vec<Case> {
     ]
 }
 
-const DANE_EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
+const DANE_EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true, claims: None };
 const WRONG_DANE_EE: TlsaSetup = TlsaSetup { right: false, ..DANE_EE };
 
 fn dane() -> Vec<Case> {

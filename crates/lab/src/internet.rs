@@ -272,6 +272,12 @@ impl Lab {
                 self.names.set(&page, here)?;
                 vec![(format!("{host}."), vec![Rr::Cname(page)])]
             }
+            HostAddress::Provider => {
+                let name = format!("{}.mta-sts.dmarcreport.com.", case.name);
+                self.names.set(&name, here)?;
+                vec![(format!("{host}."), vec![Rr::Cname(name)])]
+            }
+            HostAddress::CatchAll => vec![(format!("*.{origin}"), here)],
         })
     }
 
@@ -471,5 +477,6 @@ pub(crate) fn tlsa(setup: TlsaSetup, identity: &Identity) -> TlsaRecord {
         part.push(0);
     }
     let data = net::certificate::association(&part, setup.matching);
-    TlsaRecord { usage: setup.usage, selector: setup.selector, matching: setup.matching, data }
+    let (usage, selector, matching) = setup.claims.unwrap_or((setup.usage, setup.selector, setup.matching));
+    TlsaRecord { usage, selector, matching, data }
 }

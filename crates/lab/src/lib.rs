@@ -2,7 +2,7 @@
 //! servers. It has one domain for every correct or broken set-up of MTA-STS and DANE, with the behavior that
 //! RFC 8461, 8460 and 7672 require of a sender. An attacker can be switched on for each domain.
 //!
-//! [`case::Case`] describes a domain; [`cases::all`] and [`oddities::all`] are the tables. [`Lab`] runs them, with
+//! [`case::Case`] describes a domain; [`cases::all`] and [`oddities::all`] (with [`causes::all`]) are the tables. [`Lab`] runs them, with
 //! the servers of [`dns`], [`pki`], [`policy_host`] and [`mail_host`]. Tests connect to a lab through
 //! [`Lab::clients`]. [`man_in_the_middle`] attacks what goes by on the way there, and [`traffic`] records it. Begin reading
 //! in [`case`].
@@ -12,11 +12,13 @@
 pub mod behavior;
 pub mod case;
 pub mod cases;
+pub mod causes;
 pub mod conformance;
 pub mod dns;
 mod internet;
 pub mod mail_host;
 pub mod man_in_the_middle;
+mod odd;
 mod odd_mail_host;
 pub mod oddities;
 pub mod pki;

@@ -56,7 +56,7 @@ pub(crate) fn upgrade(
                 }));
             Arc::new(TlsAcceptor::from(Arc::new(config)))
         }
-        Behavior::OldTlsToo | Behavior::WeakCiphersToo => {
+        Behavior::OldTlsToo | Behavior::WeakCiphersToo | Behavior::HangsOnLargeHello => {
             Arc::new(AlsoOld { behavior, today: acceptor(identity)? })
         }
         _ => Arc::new(acceptor(identity)?),
@@ -94,6 +94,9 @@ impl Upgrade for AlsoOld {
             if let Some(rest) = record.get_mut(5..) {
                 stream.read_exact(rest).await?;
             }
+            if self.behavior == Behavior::HangsOnLargeHello && record.len() > LARGE_HELLO_BYTES {
+                return std::future::pending().await;
+            }
             match self.agrees(&record) {
                 Some(hello) => {
                     stream.write_all(&hello).await?;
@@ -109,6 +112,9 @@ impl Upgrade for AlsoOld {
         })
     }
 }
+
+/// The length of a ClientHello that fits into one TCP segment of an Ethernet.
+const LARGE_HELLO_BYTES: usize = 1400;
 
 impl AlsoOld {
     fn agrees(&self, hello: &[u8]) -> Option<Vec<u8>> {

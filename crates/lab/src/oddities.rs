@@ -2,9 +2,10 @@
 //! senders. Each domain differs from `cases::good` only in the stated way.
 
 use crate::behavior::Behavior;
-use crate::case::{Case, HostAddress, SecondServer, TlsaSetup, Topic};
-use crate::cases::{good, policy_text, second};
+use crate::case::{Case, HostAddress, SecondServer};
+use crate::cases::{policy_text, second};
 use crate::dns::{Rr, Signing};
+use crate::odd::{DANE_EE, odd, txt};
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
 use formats::tlsa::TlsaRecord;
@@ -13,42 +14,8 @@ use std::time::Duration;
 
 /// All domains of this table.
 pub fn all() -> Vec<Case> {
-    [names(), records(), hosts(), policies(), mail(), dane(), reports()].concat()
+    [names(), records(), hosts(), policies(), mail(), dane(), reports(), crate::causes::all()].concat()
 }
-
-fn odd(name: &'static str, about: &'static str) -> Case {
-    good(name, Topic::Preflight, about)
-}
-
-fn txt(text: &str) -> Rr {
-    Rr::Txt(vec![text.to_owned()])
-}
-
-impl Case {
-    fn extra(self, label: &str, records: Vec<Rr>) -> Self {
-        self.with(|setup| setup.extra.push((label.to_owned(), records)))
-    }
-
-    /// Replaces the policy file; `NAME` stands for the domain's label.
-    fn lines(self, lines: &str) -> Self {
-        let body = lines.replace("NAME", self.name).replace('\n', "\r\n");
-        self.body(HttpBehavior::Policy(body))
-    }
-
-    fn rua(self, text: &str) -> Self {
-        self.with(|setup| setup.tlsrpt_records = vec![vec![text.to_owned()]])
-    }
-
-    /// Adds a second MX host; the policy lists both.
-    fn two(self, preference: u16) -> Self {
-        let mx = [format!("mx1.{}.test", self.name), format!("mx2.{}.test", self.name)];
-        let policy = policy_text("enforce", &[&mx[0], &mx[1]], "604800");
-        self.body(HttpBehavior::Policy(policy))
-            .with(|setup| setup.mx.push(second(|mx| mx.preference = preference)))
-    }
-}
-
-const DANE_EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
 
 fn names() -> Vec<Case> {
     let all =
@@ -83,6 +50,10 @@ fn names() -> Vec<Case> {
         odd("ds-wanted", "the same, and the zone asks for the DS record by CDS")
             .with(|s| s.signing = Signing::Unlinked)
             .extra("", vec![Rr::Cds]),
+        odd("ns-ipv6", "two name servers with an IPv6 address")
+            .extra("", vec![Rr::Ns("ns1.ns-ipv6.test.".into()), Rr::Ns("ns2.ns-ipv6.test.".into())])
+            .extra("ns1", vec![Rr::Aaaa(Ipv6Addr::LOCALHOST)])
+            .extra("ns2", vec![Rr::Aaaa(Ipv6Addr::LOCALHOST)]),
         odd("ns-lame", "a name server that does not answer")
             .with(|s| s.second_server = Some(SecondServer::Lame)),
         odd("ns-disagree", "two name servers with different records")
@@ -203,6 +174,11 @@ fn mail() -> Vec<Case> {
             "the MX host executes commands sent before the handshake",
             Behavior::TakesInjection,
         ),
+        does(
+            "mx-hangs-on-large",
+            "the MX host does not answer a large ClientHello",
+            Behavior::HangsOnLargeHello,
+        ),
         does("mx-requiretls", "the MX host offers REQUIRETLS", Behavior::RequireTls),
         cert("mx-expiring", "the MX certificate expires in ten days", Cert::Expiring),
         cert("mx-chain-cut", "the MX host does not send the intermediate certificate", Cert::ChainCut),
@@ -238,6 +214,9 @@ fn dane() -> Vec<Case> {
                 mx.tlsa = vec![DANE_EE];
             }
         }),
+        signed("dnssec-mx", "the second MX host is in a zone that is not signed")
+            .lines("version: STSv1\nmode: enforce\nmx: mx1.NAME.test\nmx: mx1.good-enforce.test\nmax_age: 604800\n")
+            .extra("", vec![Rr::Mx(10, "mx1.dnssec-mx.test.".into()), Rr::Mx(20, "mx1.good-enforce.test.".into())]),
         signed("dane-rollover", "one TLSA record and a certificate that expires in ten days").mx(|mx| {
             mx.tlsa = vec![DANE_EE];
             mx.cert = Cert::Expiring;

@@ -46,6 +46,10 @@ pub enum Cert {
     ForClientsToo,
     /// For TLS clients only.
     ForClientsOnly,
+    /// Issued for the names of a registrar, as on a parking page.
+    Parking,
+    /// Issued 20 days ago, valid for 70 more.
+    Renewed,
 }
 
 /// Why a certificate could not be created.
@@ -150,6 +154,7 @@ impl Pki {
             Cert::Wildcard => format!("*.{parent}"),
             Cert::DeepWildcard => format!("*.{grandparent}"),
             Cert::WrongName => "elsewhere.test".to_owned(),
+            Cert::Parking => "*.porkbun.com".to_owned(),
             _ => host.to_owned(),
         };
         let mut params = if kind == Cert::CommonNameOnly {
@@ -176,6 +181,7 @@ impl Pki {
             Cert::NotYetValid => (2, 400),
             Cert::Expiring => (-80, 10),
             Cert::LongLived => (-2, 196),
+            Cert::Renewed => (-20, 70),
             _ => (-2, 3650),
         };
         (params.not_before, params.not_after) = (day(self.now, from), day(self.now, to));

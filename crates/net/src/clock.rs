@@ -54,7 +54,11 @@ impl Clock for SystemClock {
     #[cfg(target_os = "linux")]
     fn boot(&self) -> Option<Boot> {
         let text = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
-        let id = Some(text.trim().to_owned()).filter(|id| !id.is_empty())?;
+        let id = Some(text.trim()).filter(|id| !id.is_empty())?;
+        // In a time namespace of its own, a process sees another time since the boot (time_namespaces(7)).
+        let namespace =
+            std::fs::read_link("/proc/self/ns/time").ok().filter(|link| link.as_os_str() != FIRST_NAMESPACE);
+        let id = namespace.map_or(id.to_owned(), |link| format!("{id} {}", link.display()));
         Some(Boot { id, at: self.now().checked_sub(since_boot()).ok()? })
     }
 }
@@ -65,6 +69,10 @@ impl Clock for SystemClock {
 const MONOTONIC: ClockId = ClockId::CLOCK_BOOTTIME;
 #[cfg(not(target_os = "linux"))]
 const MONOTONIC: ClockId = ClockId::CLOCK_MONOTONIC;
+
+/// The time namespace in which a machine starts (the constant `PROC_TIME_INIT_INO` of the kernel).
+#[cfg(target_os = "linux")]
+const FIRST_NAMESPACE: &str = "time:[4026531834]";
 
 fn since_boot() -> Duration {
     // The call fails only if the kernel lacks this clock, and then every call fails.

@@ -24,6 +24,8 @@ pub struct TlsFacts {
     pub version: String,
     /// The negotiated cipher suite, such as `TLS13_AES_256_GCM_SHA384`.
     pub cipher: String,
+    /// The key exchange group, such as `X25519` or `X25519MLKEM768`; `unknown` where the library does not tell.
+    pub group: String,
     /// The first 10 certificates as presented, the host's own first; those that can't be parsed are left out.
     pub chain: Vec<CertificateFacts>,
     /// The first 10 certificates in DER.
@@ -44,7 +46,23 @@ pub(crate) struct Handshaker {
 
 impl Handshaker {
     pub(crate) fn new(trust: Trust, clock: Arc<dyn Clock>, alpn: &[&[u8]]) -> Result<Self, rustls::Error> {
-        let provider = trust.provider();
+        Self::with_provider(trust.provider(), trust, clock, alpn)
+    }
+
+    /// A client that prefers post-quantum key exchange, and so sends a ClientHello of more than one TCP segment, as OpenSSL
+    /// 3.5 and the mail servers with it do.
+    pub(crate) fn post_quantum(trust: Trust, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
+        let mut provider = CryptoProvider::clone(&trust.provider());
+        provider.kx_groups.sort_by_key(|group| group.name() != rustls::NamedGroup::X25519MLKEM768);
+        Self::with_provider(Arc::new(provider), trust, clock, &[])
+    }
+
+    fn with_provider(
+        provider: Arc<CryptoProvider>,
+        trust: Trust,
+        clock: Arc<dyn Clock>,
+        alpn: &[&[u8]],
+    ) -> Result<Self, rustls::Error> {
         let mut config =
             ClientConfig::builder_with_details(provider.clone(), Arc::new(TlsClock(clock.clone())))
                 .with_safe_default_protocol_versions()?
@@ -84,6 +102,7 @@ impl Handshaker {
         TlsFacts {
             version: version.unwrap_or("unknown").to_owned(),
             cipher: cipher.unwrap_or("unknown").to_owned(),
+            group: group(session),
             chain: chain.iter().take(10).filter_map(CertificateFacts::read).collect(),
             raw: chain.iter().take(10).cloned().collect(),
             pkix: self.trust.check(chain, host, self.clock.now()),
@@ -98,6 +117,12 @@ impl Handshaker {
     pub(crate) fn clock(&self) -> &dyn Clock {
         self.clock.as_ref()
     }
+}
+
+/// The name of the key exchange group of a session.
+pub(crate) fn group(session: &rustls::ClientConnection) -> String {
+    let group = session.negotiated_key_exchange_group();
+    group.map_or_else(|| "unknown".to_owned(), |group| format!("{:?}", group.name()))
 }
 
 /// Offers no client certificate, and records whether the server requested one.

@@ -12,7 +12,7 @@
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.
 //!
-//! - [`orders`]: what a plan is carried out for, read from the store again before each step.
+//! - [`goal`]: what a plan is carried out for, read from the store again before each step.
 //!
 //! Begin reading at [`RolloutContext`]. This crate neither prints nor serves HTTP; its callers do.
 
@@ -20,11 +20,11 @@
 
 pub mod challenge_zones;
 mod database;
+pub mod goal;
 pub mod inbox;
 mod leases;
 pub mod mx_losses;
 pub mod opened_report;
-pub mod orders;
 pub mod promotion;
 mod publishers;
 pub mod report_removal;

@@ -69,11 +69,17 @@ pub async fn allow(
             }));
         }
     };
+    if !context.approve(name, &rollout, who, &what, Hold::End).await? {
+        return Ok(Err(Refusal {
+            why: "the MX hosts of the policy in testing have changed while the evidence was judged"
+                .to_owned(),
+            remedy: format!("See what is in testing now, and decide again:\n  sternpost status {name}"),
+        }));
+    }
     let mut decisions = context.decisions(name);
     if decisions.held.take().is_some() {
         context.decide(name, decisions, who, "no longer held").await?;
     }
-    context.approve(name, who, &what, Hold::End).await?;
     Ok(Ok(format!("Enforcement of {name} is allowed. Carry it out:\n  sternpost apply {name}")))
 }
 

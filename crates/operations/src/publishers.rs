@@ -243,3 +243,30 @@ fn replacement(change: &Change) -> Replacement {
         Records::Place(PolicyHostAt::Addresses(all)) => Replacement::Addresses(all.clone()),
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use jiff::SignedDuration;
+    use net::clock::{ManualClock, later};
+
+    #[tokio::test]
+    async fn an_order_that_was_put_off_is_due_when_the_policy_is_served_and_one_that_failed_keeps_its_time() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
+        let clock = Arc::new(ManualClock::new(now));
+        let host = OwnHost { store: store.clone(), clock, has_early_certificate: false };
+        let name = DomainName::parse("mta-sts.a.example").unwrap();
+        let week = later(now, SignedDuration::from_hours(24 * 7));
+        let put_off = StoredCertificate { next_at: week, ..StoredCertificate::to_order(name.clone(), now) };
+        let valid = StoredCertificate { chain: "c".to_owned(), expires_at: week, ..put_off.clone() };
+        let expired = StoredCertificate { expires_at: now, ..valid.clone() };
+        let failed = StoredCertificate { failures: 1, ..put_off.clone() };
+        for (stored, due) in [(put_off, now), (expired, now), (valid, week), (failed, week)] {
+            store.put_certificate(&stored).await.unwrap();
+            host.schedule_certificate(&name).await.unwrap();
+            assert_eq!(store.certificate(&name).await.unwrap().unwrap().next_at, due, "{stored:?}");
+        }
+    }
+}

@@ -95,6 +95,23 @@ impl RolloutContext {
         Ok(context)
     }
 
+    /// The same context with the domains and decisions as the store has them now. Fails as [`Self::learn`] does.
+    pub async fn refreshed(&self) -> Result<Self, Failure> {
+        let mut fresh = Self {
+            config: self.config.clone(),
+            store: self.store.clone(),
+            world: self.world.clone(),
+            known: Vec::new(),
+            damaged: Vec::new(),
+            unconfigured: Vec::new(),
+            decided: BTreeMap::new(),
+            holder: self.holder.clone(),
+            _scratch: None,
+        };
+        fresh.learn().await?;
+        Ok(fresh)
+    }
+
     /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
     pub async fn learn(&mut self) -> Result<(), Failure> {
         let (mut added, mut damaged): (Vec<DomainSpec>, _) = (Vec::new(), Vec::new());
@@ -175,6 +192,7 @@ impl RolloutContext {
         self.fits(spec)?;
         let fail = |error| store_failure(&error);
         self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
+        self.take_up(&spec.name).await?;
         let wanted = serde_json::to_string(spec).unwrap_or_default();
         let what = format!("settings changed: {wanted}");
         self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
@@ -198,13 +216,21 @@ impl RolloutContext {
         let fail = |error| store_failure(&error);
         self.store.remove_domain(name).await.map_err(fail)?;
         if bound {
-            self.store
-                .change_rollout(name, |kept: &mut RolloutState| kept.is_given_up = true)
-                .await
-                .map_err(fail)?;
+            let give_up = |kept: &mut RolloutState| kept.is_given_up = true;
+            self.store.change_rollout(name, give_up).await.map_err(fail)?;
         }
         let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
         self.store.journal(name, now, who, what).await.map_err(fail)
+    }
+
+    /// Marks a domain that is configured again as one that is missed when it disappears. An observation does not do that: it may
+    /// have begun before the domain was removed.
+    pub(crate) async fn take_up(&self, name: &DomainName) -> Result<(), Failure> {
+        if self.rollout(name).await?.is_given_up {
+            let take_up = |kept: &mut RolloutState| kept.is_given_up = false;
+            self.store.change_rollout(name, take_up).await.map_err(|error| store_failure(&error))?;
+        }
+        Ok(())
     }
 
     /// Fails for domains in the configuration file, which are changed there.
@@ -405,7 +431,7 @@ impl RolloutContext {
             evidence.failure_rate_bound * 100.0,
             evidence.probes.clean_days
         );
-        self.approve(&spec.name, "auto_promote", &what, Hold::Keep).await
+        self.approve(&spec.name, &rollout, "auto_promote", &what, Hold::Keep).await
     }
 
     /// Whether the guard of `sternpost serve` carries out the domain's plan by itself (`guard.apply`).
@@ -414,11 +440,13 @@ impl RolloutContext {
         is_on && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand
     }
 
-    /// Approves enforcement for the next `apply` with the MX hosts that are in testing now, and records it in the journal.
-    /// False if the operator holds the domain and the approval does not end that.
+    /// Approves enforcement for the next `apply` with the MX hosts that were judged, in the state `judged`, and records it in
+    /// the journal. False if other hosts are in testing now, or if the operator holds the domain and the approval does not end
+    /// that.
     pub async fn approve(
         &self,
         name: &DomainName,
+        judged: &RolloutState,
         who: &str,
         what: &str,
         hold: Hold,
@@ -427,8 +455,10 @@ impl RolloutContext {
         let now = self.world.clock.now();
         let mut is_approved = false;
         let allow = |rollout: &mut RolloutState| {
-            rollout.is_held &= hold == Hold::Keep;
-            is_approved = rollout.approve(now);
+            let was_held = rollout.is_held;
+            rollout.is_held = was_held && hold == Hold::Keep;
+            is_approved = rollout.approve(judged, now);
+            rollout.is_held = was_held && !is_approved;
         };
         self.store.change_rollout(name, allow).await.map_err(fail)?;
         if is_approved {
@@ -534,12 +564,15 @@ pub fn apply_failure(domain: &DomainName, config: &Config, error: &ApplyError) -
             return Failure::finding(
                 domain.to_string(),
                 error,
-                "Look at what the other program changed, then run `sternpost apply` again: it takes what is there now into account.",
+                "Check what the other program changed, then run `sternpost apply` again: it takes what is there now into account.",
             );
         }
         ApplyError::Publish(_) => {
             "Fix the cause, then run `sternpost apply` again: it resumes where it stopped.".to_owned()
         }
+        ApplyError::CutOff(_) => format!(
+            "Nothing else of {domain} is changed before that. If the name server or the DNS provider answers again, run `sternpost apply {domain}`: it ends the change."
+        ),
         ApplyError::Hosting(..)
         | ApplyError::Store(_)
         | ApplyError::NotSeen { .. }

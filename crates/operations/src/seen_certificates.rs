@@ -4,6 +4,7 @@
 use formats::DomainName;
 use jiff::Timestamp;
 use net::certificate::CertificateFacts;
+use receiver::rollout::guard::Validity;
 use std::collections::BTreeMap;
 use std::sync::{Mutex, PoisonError};
 
@@ -12,8 +13,8 @@ use std::sync::{Mutex, PoisonError};
 pub struct SeenCertificate {
     /// The organization or the common name of its issuer.
     pub issuer: String,
-    /// The last second of its validity period.
-    pub ends: Timestamp,
+    /// Its validity period.
+    pub validity: Validity,
     /// When it was seen.
     pub at: Timestamp,
 }
@@ -31,7 +32,7 @@ impl SeenCertificates {
     /// Remembers the certificate of a host, as seen at `at`.
     pub fn put(&self, host: &DomainName, certificate: &CertificateFacts, at: Timestamp) {
         let issuer = issuer(&certificate.issuer);
-        let seen = SeenCertificate { issuer, ends: certificate.not_after, at };
+        let seen = SeenCertificate { issuer, validity: Validity::from(certificate), at };
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         if all.len() >= MAX_HOSTS && !all.contains_key(host) {
             let oldest = all.iter().min_by_key(|(_, seen)| seen.at).map(|(host, _)| host.clone());
@@ -89,7 +90,10 @@ mod tests {
         let host = |number: usize| DomainName::parse(&format!("mx{number}.example")).unwrap();
         all.put(&host(0), &certificate("C=US, O=Let's Encrypt, CN=R11"), at(1));
         let seen = all.get(&host(0)).unwrap();
-        assert_eq!((seen.issuer.as_str(), seen.ends, seen.at), ("Let's Encrypt (R11)", at(9), at(1)));
+        assert_eq!(
+            (seen.issuer.as_str(), seen.validity.until, seen.at),
+            ("Let's Encrypt (R11)", at(9), at(1))
+        );
         for number in 1..=MAX_HOSTS {
             all.put(&host(number), &certificate("CN=x"), at(2));
         }

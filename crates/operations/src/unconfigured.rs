@@ -72,6 +72,9 @@ impl RolloutContext {
         for (name, state) in states {
             // A state that can't be read is an error of its own domain.
             let (Ok(name), Ok(mut rollout)) = (domain(&name), state) else { continue };
+            if rollout.is_given_up && self.is_in_file(&name) {
+                self.take_up(&name).await?;
+            }
             if known.contains(name.as_str()) || rollout.is_given_up {
                 continue;
             }
@@ -89,6 +92,7 @@ mod tests {
     use crate::world::World;
     use config::Config;
     use formats::{MxPattern, Policy};
+    use receiver::rollout::observed::ObservedState;
     use std::sync::Arc;
     use store::Store;
 
@@ -116,8 +120,26 @@ mod tests {
         assert!(context.unconfigured.is_empty());
         // A removal that the operator insists on is not missed.
         context.remove(&name, Removal::AlthoughBound, "operator").await.unwrap();
+        // Another process observes it at that moment.
+        let spec = DomainSpec::new(name.clone());
+        let observe = |kept: &mut RolloutState| {
+            kept.observe(&context.wanted(&spec), &ObservedState::default(), Timestamp::UNIX_EPOCH);
+        };
+        store.change_rollout(&name, observe).await.unwrap();
         context.learn().await.unwrap();
         assert!(context.unconfigured.is_empty());
+        // Once it is added again, it is missed as any other, whether it was added to the store or to the file.
+        let is_given_up = async || context.rollout(&name).await.unwrap().is_given_up;
+        context.keep(&spec, "operator").await.unwrap();
+        assert!(!is_given_up().await);
+        context.remove(&name, Removal::AlthoughBound, "operator").await.unwrap();
+        assert!(is_given_up().await);
+        let file = "[dns]\nservers = [\"127.0.0.1:1\"]\n[[domain]]\nname = \"a.example\"\n";
+        let with_file = Config::parse(file, None).unwrap();
+        RolloutContext::at(with_file, store.clone(), context.world.clone()).await.unwrap();
+        assert!(!is_given_up().await);
+        context.learn().await.unwrap();
+        assert_eq!(context.unconfigured.len(), 1);
         // Nor is one that nobody can hold a policy of.
         let ended = |kept: &mut RolloutState| {
             kept.is_given_up = false;

@@ -2,7 +2,8 @@
 //! stores the reports. Input that can't be read is stored whole in quarantine, with the reason. Mail is acknowledged only
 //! after everything in it is durable.
 //!
-//! The input passes through these modules: `mime` takes a message apart; `extract` finds the reports, with `submitter`
+//! The input passes through these modules: `mime` takes a message apart; `extract` finds the reports, with `shape` (what
+//! input may be by its first bytes), `submitter`
 //! (who sent them) and `claims` (what claims to be a report); `dmarc` is the same for DMARC reports;
 //! [`signature`](check_signature) verifies them, and `hints` tells which keys that takes; `reading` joins all; this module
 //! stores the result, within the limits of `retention`. `pool` bounds processor time and memory of all of it, with
@@ -24,6 +25,7 @@ mod pool;
 pub mod posted;
 mod reading;
 mod retention;
+mod shape;
 mod signature;
 mod submitter;
 

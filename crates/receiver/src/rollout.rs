@@ -10,7 +10,7 @@
 //! | [`state`] | pure: the policies that senders may still cache |
 //! | [`plan`] | pure: computes the next step, and all remaining stages, from these three states |
 //! | [`timeline`] | pure: what time has passed, whatever the wall clock was set to |
-//! | [`orders`] | what a plan is carried out for, asked for again before each step |
+//! | [`goal`] | what a plan is carried out for, asked for again before each step |
 //! | [`outside`] | what each name server and each address of the policy host shows |
 //! | [`undo`] | whether the last change of a record can be undone |
 //! | [`Applier`] | carries out steps and verifies each of them from outside |
@@ -22,9 +22,9 @@
 pub mod decisions;
 pub mod desired;
 pub mod gate;
+pub mod goal;
 pub mod guard;
 pub mod observed;
-pub mod orders;
 pub mod outside;
 pub mod plan;
 pub mod reported;
@@ -38,7 +38,9 @@ mod recover;
 mod visible;
 
 pub use apply::{
-    Actor, Applied, Applier, ApplyError, Hosting, NewHosts, RecordedChange, StepOutcome, Verification,
+    Actor, Applied, Applier, ApplyError, Hosting, NewHosts, Observation, RecordedChange, StepOutcome,
+    Verification,
 };
 pub use look::{LookupError, MailHosts, look, mail_hosts};
+pub use recover::{CutOff, DroppedChange};
 pub use state::RolloutState;

@@ -341,17 +341,17 @@ fn report_doubts(config: &Config) {
     }
 }
 
-/// Logs the sockets of systemd that no key takes: clients that connect to them wait in vain.
+/// Logs the sockets of systemd that no key takes: clients that connect to them get no answer.
 fn report_unused_sockets(handed_over: &HandedOver, all: &[Address]) {
     for name in handed_over.unused(all) {
         tracing::warn!(
             socket = name,
-            "no key takes this socket of systemd, so its clients wait in vain: write \"systemd:{name}\" in the key of its role, or disable its socket unit"
+            "no key takes this socket of systemd, so clients that connect to it get no answer: write \"systemd:{name}\" in the key of its role, or disable its socket unit"
         );
     }
 }
 
-/// Fails if two roles listen at the same address: the second one would accuse another program.
+/// Fails if two roles listen at the same address: the second bind would fail with an error that blames another program.
 fn fail_on_collision(config: &Config) -> Result<(), Failure> {
     config.collisions().into_iter().next().map_or(Ok(()), Err)
 }
@@ -507,6 +507,7 @@ async fn apply_config(
     let is_on = [
         ("answers", config.answers.is_some(), roles.answers.is_some()),
         ("host", config.host.is_some(), roles.hosting.is_some()),
+        ("guard", config.guard.is_some(), first.guard.is_some()),
         ("inbox", config.inbox.is_some(), roles.mail.is_some()),
         ("dashboard", config.dashboard.is_some(), roles.pages.is_some()),
         ("admin", config.admin.is_some(), roles.admin.is_some()),

@@ -3,9 +3,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 
+#[path = "json_members/documented.rs"]
+mod documented;
 #[path = "runbook/page.rs"]
 mod page;
 
+use documented::{entry, undocumented};
 use lab::case::{Case, Mx};
 use lab::pki::Cert;
 use lab::policy_host::HttpBehavior;
@@ -213,6 +216,9 @@ fn a_domain_that_can_not_be_looked_up_stops_no_other_and_one_without_mail_is_nev
     let told: serde_json::Value = serde_json::from_str(json).unwrap();
     assert_eq!(told["outcomes"].as_array().unwrap().len(), 4, "{told}");
     assert!(told["failed"][0]["what"].as_str().unwrap().contains("txt-servfail.test"), "{told}");
+    let documented =
+        ["plan", "apply"].map(|one| entry("docs/receiving.md", &format!("### `{one} --json`"))).concat();
+    assert_eq!(undocumented(&told, &documented), [""; 0], "{told}");
 
     let (code, printed) = scene.run(&["export", "--for", "nginx", "policies"]);
     assert_eq!(code, 3, "{printed}");
@@ -299,6 +305,7 @@ fn decisions_need_a_reason_and_a_place_that_was_seen() {
     let (code, printed) = scene.run(&["plan", "--json"]);
     assert_eq!(code, 0, "{printed}");
     let plan: serde_json::Value = serde_json::from_str(&printed).unwrap();
+    assert_eq!(undocumented(&plan, &entry("docs/receiving.md", "### `plan --json`")), [""; 0], "{plan}");
     let servers = plan["plans"][0]["outside"]["servers"].as_array().unwrap();
     let shown =
         |name: &str| servers.iter().find(|view| view["name"] == name && view["kind"] == "TXT").unwrap();
@@ -321,6 +328,8 @@ fn decisions_need_a_reason_and_a_place_that_was_seen() {
     // The records are changed by hand here.
     let (code, printed) = scene.run(&["undo", "example.org", "--reason", "a test"]);
     assert!(code == 1 && printed.contains("dns = \"manual\""), "{code} {printed}");
+    let (code, printed) = scene.run(&["undo", "--drop-change", "--reason", "a test", "example.org"]);
+    assert!(code == 1 && printed.contains("no change of example.org is dropped"), "{code} {printed}");
 }
 
 /// example.org in testing, with a second MX host whose certificate is for another name.

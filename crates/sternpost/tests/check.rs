@@ -25,6 +25,25 @@ const MET: &[&str] = &[
     "host-pages",
 ];
 
+/// Domains whose findings name their cause, for snapshots as text.
+const WITH_CAUSE: &[&str] = &[
+    "txt-comma",
+    "txt-of-spf",
+    "rpt-one-bad",
+    "rpt-no-semicolon",
+    "policy-near-key",
+    "policy-utf16",
+    "host-parked",
+    "host-not-customer",
+    "host-opted-out",
+    "mx-policy-host",
+    "mx-former",
+    "mx-typo",
+    "dane-other-selector",
+    "dane-renewed",
+    "ds-wanted",
+];
+
 struct Place {
     dir: tempfile::TempDir,
     lab: Lab,
@@ -37,7 +56,11 @@ impl Place {
         let cases: Vec<_> = [lab::cases::all(), lab::oddities::all()]
             .concat()
             .into_iter()
-            .filter(|case| MET.contains(&case.name) || ["good-enforce", "mx-null"].contains(&case.name))
+            .filter(|case| {
+                MET.contains(&case.name)
+                    || WITH_CAUSE.contains(&case.name)
+                    || ["good-enforce", "mx-null"].contains(&case.name)
+            })
             .collect();
         let lab = runtime.block_on(Lab::with_cases(Ports::free(), SystemClock.now(), &cases)).unwrap();
         let dir = tempfile::tempdir().unwrap();
@@ -166,21 +189,94 @@ fn body(page: &Path) -> String {
     page[page.find("<body>").unwrap()..].to_owned()
 }
 
+/// The identifiers of the checks that passed.
+fn passed(value: &Value) -> Vec<&str> {
+    value["passed"].as_array().map_or(Vec::new(), |all| all.iter().filter_map(Value::as_str).collect())
+}
+
+/// The result without the list of some 140 checks that passed: what differs from the list of the first domain, whose snapshot
+/// is the only one that has it.
+fn without_passed(value: &Value, first: &Value) -> Value {
+    let (these, those) = (passed(value), passed(first));
+    let beside = |some: &[&str], others: &[&str]| -> Vec<String> {
+        some.iter().filter(|check| !others.contains(check)).map(|check| (*check).to_owned()).collect()
+    };
+    let mut value = value.clone();
+    value["passed"] = serde_json::json!({ "as": MET[0], "also": beside(&these, &those), "without": beside(&those, &these) });
+    value
+}
+
+/// The page without the items of its list of checks that passed, and their identifiers.
+fn page_without_passed(page: &str) -> (String, Vec<String>) {
+    let Some((before, rest)) = page.split_once("<ul class=\"passed\">") else {
+        return (page.to_owned(), Vec::new());
+    };
+    let (list, after) = rest.split_once("</ul>").unwrap();
+    let items = list.lines().map(|line| line.replace("<li><code>", "").replace("</code></li>", ""));
+    let listed = items.filter(|line| !line.is_empty()).collect();
+    (format!("{before}<ul class=\"passed\"><li>as in the JSON</li></ul>{after}"), listed)
+}
+
 #[test]
 fn ten_domains_look_as_they_did_as_text_as_json_and_as_a_page() {
     let place = Place::new();
     let mut wrong = Vec::new();
+    let mut first = Value::Null;
     for name in MET {
         let domain = format!("{name}.test");
         let (_, text, err) = place.check(&[&domain, "--html", "page.html"]);
         assert_eq!(err, "", "{name}");
         wrong.extend(snapshot(&format!("{name}.txt"), &text));
-        wrong.extend(snapshot(&format!("{name}.html"), &body(&place.dir.path().join("page.html"))));
+        let (page, listed) = page_without_passed(&body(&place.dir.path().join("page.html")));
+        wrong.extend(snapshot(&format!("{name}.html"), &page));
         let (_, json, _) = place.check(&[&domain, "--json"]);
         let value: Value = serde_json::from_str(&json).unwrap();
-        wrong.extend(snapshot(&format!("{name}.json"), &serde_json::to_string_pretty(&value).unwrap()));
+        assert_eq!(listed, passed(&value), "{name}: the page and the JSON list the same checks");
+        assert!(listed.len() > 20, "{name}: {listed:?}");
+        let shown = if first.is_null() { value.clone() } else { without_passed(&value, &first) };
+        wrong.extend(snapshot(&format!("{name}.json"), &serde_json::to_string_pretty(&shown).unwrap()));
+        if first.is_null() {
+            first = value;
+        }
     }
     assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+}
+
+#[test]
+fn causes_are_shown_as_text_in_json_and_by_explain() {
+    let place = Place::new();
+    let file = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/check.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(file).unwrap()).unwrap();
+    let known = schema["$defs"]["cause"]["properties"]["id"]["enum"].as_array().unwrap();
+    assert_eq!(
+        known.iter().map(|id| id.as_str().unwrap()).collect::<Vec<_>>(),
+        check::Cause::ALL.iter().map(|cause| cause.id()).collect::<Vec<_>>()
+    );
+    let mut wrong = Vec::new();
+    for name in WITH_CAUSE {
+        let (_, text, err) = place.check(&[&format!("{name}.test"), "--quick"]);
+        assert_eq!(err, "", "{name}");
+        assert!(text.contains("Cause: ") || *name == "ds-wanted", "{text}");
+        wrong.extend(snapshot(&format!("causes/{name}.txt"), &text));
+        let (_, json, _) = place.check(&[&format!("{name}.test"), "--json"]);
+        let value: Value = serde_json::from_str(&json).unwrap();
+        fits(&value, &schema, &schema, "").unwrap_or_else(|why| panic!("{why}\n{json}"));
+        assert!(
+            value["findings"].as_array().unwrap().iter().any(|finding| finding["cause"]["id"].is_string())
+        );
+    }
+    assert!(wrong.is_empty(), "{}", wrong.join("\n\n"));
+    let (_, out, _) = place.check(&["--explain", "HTTPS-CERT-NAME"]);
+    assert!(
+        out.contains("catch-all: ") && out.contains("7,237 domains") && out.contains("IMC 2025"),
+        "{out}"
+    );
+    let (_, out, _) = place.check(&["--profile", "internet-nl", "ds-wanted.test"]);
+    assert!(out.starts_with("Estimate of the mail test of Internet.nl for ds-wanted.test: "), "{out}");
+    assert!(
+        out.contains("domain signed and valid") && out.contains("the site decides by its own rules"),
+        "{out}"
+    );
 }
 
 /// Holds a value against the part of JSON Schema that docs/check.schema.json uses.

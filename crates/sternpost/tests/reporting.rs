@@ -213,10 +213,30 @@ fn sessions_come_by_http_and_from_files_all_or_none() {
     );
     let (code, _, err) = place.run(&["reports", "collect", "bad"]);
     assert!(code == 2 && err.contains("bad, line 25001") && err.contains("tail -n +20001 bad"), "{err}");
+    // Blank lines and arrays do not change the number of a line, and files before it are not counted again.
+    let one = named("b.example", "success");
+    let future = one.replacen('{', "{\"at\": \"2999-01-01T00:00:00Z\", ", 1);
+    std::fs::write(place.dir.path().join("one"), &one).unwrap();
+    for (text, line) in [
+        (format!("\n\n[{one},{one}]\n\n{{oops\n"), 5),
+        (format!("\n[{one},{one}]\n\n{future}\n"), 4),
+        (format!("{one}\n{}\n{one}\n", " ".repeat(formats::limits::POSTED_BYTES)), 2),
+    ] {
+        std::fs::write(place.dir.path().join("odd"), text).unwrap();
+        let (code, _, err) = place.run(&["reports", "collect", "one", "odd", "good"]);
+        assert!(code == 2 && err.contains(&format!("odd, line {line}\n")), "{line}: {err}");
+        assert!(
+            !err.contains("No line was counted") && err.contains("The files before it were counted"),
+            "{err}"
+        );
+        assert!(err.contains("sternpost reports collect odd good"), "{err}");
+    }
+    let (code, _, err) = place.run(&["reports", "collect", "odd", "one"]);
+    assert!(code == 2 && err.contains("No line was counted"), "{err}");
     let (_, out, _) = place.run(&["reports", "preview", "b.example", "--raw"]);
     let report: Value = serde_json::from_str(&out).unwrap();
     let summary = &report["policies"][0]["summary"];
-    assert_eq!(summary["total-successful-session-count"], 2 + 25_000 + 20_000);
+    assert_eq!(summary["total-successful-session-count"], 2 + 25_000 + 20_000 + 3);
     let schema = include_str!("../../../docs/tlsrpt.schema.json");
     assert!(schema.contains("organization-name") && report["organization-name"] == "Sender Mail");
 }

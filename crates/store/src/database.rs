@@ -1,13 +1,13 @@
 //! The database behind the store: an SQLite file, or with the feature `postgres` a PostgreSQL database. Opens it and
 //! defines [`StoreError`]. The other modules of this crate add methods to [`Store`].
 
-mod copies;
+mod backup;
+mod copy;
 mod location;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod schema;
 pub(crate) mod sqlite;
-mod transfer;
 
 use crate::query::sql;
 use crate::reports::UnverifiedSpace;
@@ -20,10 +20,10 @@ use std::sync::Arc;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
-pub use copies::{CopyInfo, RestoredPolicies};
+pub use backup::{BackupInfo, RestoredPolicies};
+pub use copy::{CopiedTable, CopyError, CopyOptions};
 pub use location::{Location, LocationError, PostgresLocation};
 pub use schema::SchemaState;
-pub use transfer::{CopiedTable, CopyOptions, TransferError};
 
 /// An open database. Clones share its connections.
 #[derive(Clone)]
@@ -114,6 +114,20 @@ pub enum StoreError {
         /// The error of the operating system or of SQLite.
         why: String,
     },
+    /// A backup was put in the place of the database, and the operating system failed to write the names of the files to the
+    /// disk.
+    #[error(
+        "the backup is in place at {path}{}, but the names of the files are perhaps not on the disk yet: {why}",
+        .aside.as_ref().map(|aside| format!(", and the store that was there at {aside}")).unwrap_or_default()
+    )]
+    Unsynced {
+        /// The path of the database file.
+        path: String,
+        /// The path of the database that was there before, if there was one.
+        aside: Option<String>,
+        /// The error of the operating system.
+        why: String,
+    },
     /// A process has the database open that was to be replaced.
     #[error("a running program has the database {path} open")]
     InUse {
@@ -139,8 +153,8 @@ pub enum StoreError {
         /// The path of the database file, or the URL of the database.
         path: String,
     },
-    /// The PostgreSQL database can't be reached, does not answer, or does not accept writes. Whether a write took place
-    /// is not known, as the answer to a commit may be what was lost.
+    /// The PostgreSQL database can't be reached, does not answer, or does not accept writes. A write did not take place and does
+    /// not take place later, unless the answer to its `COMMIT` is what was lost.
     #[error("the database {database} can't be used: {why}")]
     Unreachable {
         /// The URL of the database.

@@ -28,6 +28,7 @@ impl Store {
         for delete in [
             "DELETE FROM record_change WHERE tenant = $1 AND domain = $2",
             "DELETE FROM last_look WHERE tenant = $1 AND domain = $2",
+            "DELETE FROM seen_host WHERE tenant = $1 AND domain = $2",
         ] {
             sql(delete).bind(TENANT).bind(name.as_str()).execute(&mut transaction).await?;
         }

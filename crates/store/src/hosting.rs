@@ -33,6 +33,28 @@ pub struct StoredCertificate {
     pub problem: String,
 }
 
+/// When a certificate expires, and whether its renewal is on time.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct CertificateEnd {
+    /// The policy host's name.
+    pub host: DomainName,
+    /// When the certificate expires.
+    pub ends: Timestamp,
+    /// The time of the next order, renewal or retry.
+    pub renews: Timestamp,
+    /// True if orders have failed since the last success.
+    pub has_failed: bool,
+}
+
+impl CertificateEnd {
+    /// True if the certificate should have been replaced: its renewal is due or has failed, and it expires within
+    /// `warning`. A certificate for six days whose renewal is planned is on time.
+    pub fn is_soon(&self, now: Timestamp, warning: SignedDuration) -> bool {
+        let is_overdue = self.has_failed || self.renews <= now;
+        self.ends <= now || is_overdue && self.ends.duration_since(now) <= warning
+    }
+}
+
 impl StoredCertificate {
     /// Creates an entry without a certificate, whose first order is due at `now`.
     pub fn to_order(host: DomainName, now: Timestamp) -> Self {
@@ -242,18 +264,18 @@ impl Store {
         &self,
         of: Option<&DomainName>,
         most: u32,
-    ) -> Result<Vec<(DomainName, Timestamp)>, StoreError> {
+    ) -> Result<Vec<CertificateEnd>, StoreError> {
         let never = Timestamp::MAX.as_second();
-        let rows: Vec<(String, i64)> = match of {
+        let rows: Vec<(String, i64, i64, i64)> = match of {
             Some(host) => {
-                sql("SELECT host, expires_at FROM certificate WHERE chain <> '' AND expires_at < $1 AND host = $2")
+                sql("SELECT host, expires_at, next_at, failures FROM certificate WHERE chain <> '' AND expires_at < $1 AND host = $2")
                     .bind(never)
                     .bind(host.as_str())
                     .fetch_all(self)
                     .await?
             }
             None => {
-                sql("SELECT host, expires_at FROM certificate \
+                sql("SELECT host, expires_at, next_at, failures FROM certificate \
                      WHERE chain <> '' AND expires_at < $1 ORDER BY expires_at, host LIMIT $2")
                 .bind(never)
                 .bind(most)
@@ -261,8 +283,13 @@ impl Store {
                 .await?
             }
         };
-        let parsed = |(host, end): (String, i64)| {
-            Ok((DomainName::parse(&host).map_err(damaged("certificate"))?, time("certificate", end)?))
+        let parsed = |(host, ends, renews, failures): (String, i64, i64, i64)| {
+            Ok(CertificateEnd {
+                host: DomainName::parse(&host).map_err(damaged("certificate"))?,
+                ends: time("certificate", ends)?,
+                renews: time("certificate", renews)?,
+                has_failed: failures > 0,
+            })
         };
         rows.into_iter().map(parsed).collect()
     }
@@ -491,7 +518,17 @@ mod tests {
             !store.renew_certificate(&missing.host, at(700)).await.unwrap(),
             "its first order is not due"
         );
-        let ends = [(one.host.clone(), at(900))];
+        let ends = [CertificateEnd {
+            host: one.host.clone(),
+            ends: at(900),
+            renews: at(700),
+            has_failed: one.failures > 0,
+        }];
+        let fresh = CertificateEnd { has_failed: false, ..ends[0].clone() };
+        let soon = |end: &CertificateEnd, now| end.is_soon(at(now), SignedDuration::from_secs(300));
+        assert!(!soon(&fresh, 650) && soon(&fresh, 700) && soon(&fresh, 900), "its renewal is planned");
+        let failed = CertificateEnd { has_failed: true, ..fresh };
+        assert!(!soon(&failed, 500) && soon(&failed, 650));
         assert_eq!(store.certificate_ends(None, 9).await.unwrap(), ends);
         assert_eq!(store.certificate_ends(Some(&one.host), 9).await.unwrap(), ends);
         assert_eq!(store.certificate_ends(Some(&missing.host), 9).await.unwrap(), []);

@@ -71,8 +71,8 @@ pub mod testing_probes;
 mod writing;
 
 pub use database::{
-    Access, Connecting, CopiedTable, CopyInfo, CopyOptions, Location, LocationError, Network,
-    PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream, TransferError,
+    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, Location, LocationError, Network,
+    PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream,
 };
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;

@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 18] = [
+const SQLITE: [File; 19] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -30,11 +30,12 @@ const SQLITE: [File; 18] = [
     (17, "accounts", include_str!("../migrations/sqlite/0017_accounts.sql")),
     (19, "report lists", include_str!("../migrations/sqlite/0019_report_lists.sql")),
     (25, "second factor proposals", include_str!("../migrations/sqlite/0025_second_factor_proposals.sql")),
+    (30, "seen hosts", include_str!("../migrations/sqlite/0030_seen_hosts.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 10] = [
+const POSTGRES: [File; 11] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -45,6 +46,7 @@ const POSTGRES: [File; 10] = [
     (17, "accounts", include_str!("../migrations/postgres/0017_accounts.sql")),
     (19, "report lists", include_str!("../migrations/postgres/0019_report_lists.sql")),
     (25, "second factor proposals", include_str!("../migrations/postgres/0025_second_factor_proposals.sql")),
+    (30, "seen hosts", include_str!("../migrations/postgres/0030_seen_hosts.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -153,7 +155,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 18] = [
+    const DIGESTS: [&str; 19] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -172,5 +174,6 @@ mod tests {
         "fddb7b0459b2",
         "c667620480f4",
         "c512d69c98a3",
+        "e8e098e0d511",
     ];
 }

@@ -2,7 +2,7 @@
 //! enough to use it. Where a session began is stored for its user, who may end it.
 
 use crate::people::{Person, lock_person};
-use crate::query::sql;
+use crate::query::{built, sql};
 use crate::writing::Writing;
 use crate::{Store, StoreError, Tenant, time};
 use jiff::Timestamp;
@@ -82,6 +82,34 @@ impl Store {
         .await?;
         transaction.commit().await?;
         Ok(true)
+    }
+
+    /// Returns the one of these sessions that began last, with its digest and user; as [`Self::session_user`] for each. At most
+    /// some hundred.
+    pub async fn session_of(
+        &self,
+        digests: &[&str],
+        now: Timestamp,
+    ) -> Result<Option<(String, Tenant, Person)>, StoreError> {
+        if digests.is_empty() {
+            return Ok(None);
+        }
+        let places: Vec<String> = (0..digests.len()).map(|number| format!("${}", number + 2)).collect();
+        let mut query = built(format!(
+            "SELECT sign_in.digest, person.tenant, person.name, person.role, person.password
+             FROM sign_in JOIN person ON person.name = sign_in.name AND person.tenant = sign_in.tenant
+             WHERE sign_in.expires_at > $1 AND sign_in.digest IN ({})
+             ORDER BY sign_in.begun_at DESC, sign_in.digest LIMIT 1",
+            places.join(", ")
+        ))
+        .bind(now.as_second());
+        for digest in digests {
+            query = query.bind(*digest);
+        }
+        let row: Option<(String, i64, String, String, String)> = query.fetch_optional(self).await?;
+        Ok(row.map(|(digest, tenant, name, role, password)| {
+            (digest, Tenant(tenant), Person { name, role, password })
+        }))
     }
 
     /// Returns the user of a session. `None` if the session is unknown or expired, or the user was deleted.

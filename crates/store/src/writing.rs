@@ -114,9 +114,7 @@ impl Store {
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(database) => {
-                let mut connection = database.connection().await?;
-                connection.limit = limit.unwrap_or(connection.limit);
-                let connection = Connection::Postgres(connection);
+                let connection = Connection::Postgres(database.connection(limit).await?);
                 Writing { connection, is_ended: false, is_unchecked: false }
             }
         };

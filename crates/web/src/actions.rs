@@ -3,17 +3,16 @@
 //! recorded in the journal with the operator's name.
 
 use crate::auth::verify_csrf;
-use crate::invitations::invite as create_invitation;
+use crate::invitations::{invite as create_invitation, problem_with_name};
 use crate::layout::{Answer, ErrorPage, Frame, Section, html, redirect_with_notice};
 use crate::other_pages::settings_page;
-use crate::state::Dashboard;
+use crate::state::{Changing, Dashboard};
 use crate::visitor::{CsrfForm, CurrentSession, Role, Visitor};
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Form, Path, State};
 use axum::http::StatusCode;
 use formats::Mode;
-use operations::RolloutContext;
 use operations::mx_losses::{MxLosses, MxProber};
 use operations::promotion::{allow, count_again, excuse_cause, hold_back};
 use operations::report_removal::drop_reports;
@@ -23,7 +22,6 @@ use serde::Deserialize;
 use std::sync::Arc;
 use std::time::Duration;
 use store::reports::QuarantineSelection;
-use tokio::sync::RwLockWriteGuard;
 
 /// A form with a reason.
 #[derive(Deserialize)]
@@ -59,7 +57,7 @@ async fn open_domain<'d>(
     visitor: &Visitor,
     word: &str,
     name: &str,
-) -> Result<(RwLockWriteGuard<'d, RolloutContext>, DomainSpec), ErrorPage> {
+) -> Result<(Changing<'d>, DomainSpec), ErrorPage> {
     verify_csrf(visitor, word)?;
     let context = dashboard.context_to_change().await?;
     let spec = context.find(&operations::world::domain(name)?)?;
@@ -318,6 +316,10 @@ pub async fn invite(
     verify_csrf(&visitor, &form.word)?;
     let role = (!form.role.is_empty()).then(|| Role::parse(&form.role));
     let name = form.name.trim().to_owned();
+    if let Some(why) = problem_with_name(&name) {
+        let what = format!("{name:?} is not a valid user name: {why}. Choose another name.");
+        return Err(ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, what));
+    }
     let store = &dashboard.auth.store;
     let is_new = store.person(session.tenant, &name).await?.is_none();
     if is_new && role.is_none() {
@@ -355,11 +357,16 @@ pub async fn remove(
     }
     let removed = dashboard.auth.store.remove_person(session.tenant, &form.name).await?;
     let said = match (removed.person, removed.invitation) {
-        (true, _) => format!("Removed {}, who can no longer sign in.", form.name),
-        (false, true) => format!("The invitation for {} has ended.", form.name),
+        (true, _) => {
+            tracing::info!(by = visitor.name, name = form.name, "user removed from the dashboard");
+            format!("Removed {}, who can no longer sign in.", form.name)
+        }
+        (false, true) => {
+            tracing::info!(by = visitor.name, name = form.name, "invitation ended");
+            format!("The invitation for {} has ended.", form.name)
+        }
         (false, false) => format!("There is no user {}.", form.name),
     };
-    tracing::info!(by = visitor.name, name = form.name, "user removed from the dashboard");
     Ok(redirect_with_notice("/settings", &said))
 }
 
@@ -372,10 +379,12 @@ pub async fn end_invitation(
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
     let said = match dashboard.auth.store.end_invitation(session.tenant, &form.name).await? {
-        true => format!("The invitation for {} has ended.", form.name),
+        true => {
+            tracing::info!(by = visitor.name, name = form.name, "invitation ended");
+            format!("The invitation for {} has ended.", form.name)
+        }
         false => format!("There is no invitation for {} any more.", form.name),
     };
-    tracing::info!(by = visitor.name, name = form.name, "invitation ended");
     Ok(redirect_with_notice("/settings", &said))
 }
 

@@ -229,14 +229,16 @@ async fn json_errors(response: Response) -> Response {
     let text = String::from_utf8_lossy(&text);
     let (what, remedy) = match status {
         StatusCode::METHOD_NOT_ALLOWED => {
-            ("the path does not have this method", "The header Allow lists its methods.")
+            ("the path does not have this method", "The header Allow lists its methods.".to_owned())
         }
-        StatusCode::PAYLOAD_TOO_LARGE => ("the body is too large", "Send at most 16 KiB."),
-        _ => ("the request is not valid", "See docs/admin.md."),
+        StatusCode::PAYLOAD_TOO_LARGE => {
+            ("the body is too large", format!("Send at most {} KiB.", FORM_BYTES / 1024))
+        }
+        _ => ("the request is not valid", "See docs/admin.md.".to_owned()),
     };
     let reason = status.canonical_reason().unwrap_or("the request failed").to_lowercase();
     let why = if text.trim().is_empty() { reason.as_str() } else { text.trim() };
-    let (made, body) = failed(status, what, why, remedy).into_parts();
+    let (made, body) = failed(status, what, why, &remedy).into_parts();
     head.headers.remove(axum::http::header::CONTENT_LENGTH);
     head.headers.extend(made.headers);
     Response::from_parts(head, body)

@@ -25,6 +25,7 @@ use jiff::SignedDuration;
 use net::clock::{Clock, later};
 use net::rate_limit::{RateLimiter, network};
 use sha2::{Digest, Sha256};
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Display;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
@@ -93,8 +94,9 @@ impl Display for Method {
 const COOKIE_NAME: &str = "sternpost";
 /// The lifetime of a session.
 const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
-/// The maximum number of cookies of one name in a request that are tried.
-const MAX_COOKIES: usize = 8;
+/// The maximum number of different cookies of one name in a request that are tried. It is more than browsers keep for all hosts
+/// of a registered domain (about 180), so that no other host of the domain can hide the session's own cookie behind others.
+const MAX_COOKIES: usize = 200;
 /// The time between two lines of the log about refused attempts of one network.
 const LOG_INTERVAL: Duration = Duration::from_secs(60);
 /// The address that clients of unknown address count under.
@@ -193,15 +195,15 @@ impl Auth {
 
     /// The user and the session of the cookie in the request; `None` without a valid session.
     pub async fn visitor(&self, headers: &HeaderMap) -> Result<Option<(Visitor, CurrentSession)>, ErrorPage> {
-        for token in self.cookies(headers, COOKIE_NAME) {
-            let digest = digest(token);
-            if let Some((tenant, person)) = self.store.session_user(&digest, self.clock.now()).await? {
-                let (role, csrf_token) = (Role::parse(&person.role), csrf_token(token));
-                let visitor = Visitor { name: person.name, role, csrf_token };
-                return Ok(Some((visitor, CurrentSession { tenant, digest })));
-            }
-        }
-        Ok(None)
+        let tokens: BTreeMap<String, &str> =
+            self.cookies(headers, COOKIE_NAME).into_iter().map(|token| (digest(token), token)).collect();
+        let digests: Vec<&str> = tokens.keys().map(String::as_str).collect();
+        let found = self.store.session_of(&digests, self.clock.now()).await?;
+        Ok(found.and_then(|(digest, tenant, person)| {
+            let (role, csrf_token) = (Role::parse(&person.role), csrf_token(tokens.get(&digest)?));
+            let visitor = Visitor { name: person.name, role, csrf_token };
+            Some((visitor, CurrentSession { tenant, digest }))
+        }))
     }
 
     /// Where an attempt to sign in to the account of this user comes from; `None` if there is no such user.
@@ -212,7 +214,7 @@ impl Auth {
         client: ClientAddr,
         headers: &HeaderMap,
     ) -> Result<Source, ErrorPage> {
-        let cookies: Vec<&str> = self.cookies(headers, known_browser::COOKIE_NAME).collect();
+        let cookies = self.cookies(headers, known_browser::COOKIE_NAME);
         let browser = match person {
             Some(person) if !cookies.is_empty() => {
                 let second_factor = self.store.second_factor(tenant, &person.name).await?;
@@ -249,6 +251,7 @@ impl Auth {
     /// Logs that an attempt was refused before it was judged: a line for each network and [`LOG_INTERVAL`], since refusing
     /// costs next to nothing. The metric counts all.
     pub fn log_delay(&self, name: &str, client: ClientAddr) {
+        WebCounts::shared().sign_ins.inc(&["throttled"]);
         let network = network(client.0.unwrap_or(UNKNOWN_ADDRESS));
         if self.delays.take(network, self.begun + self.clock.elapsed()) {
             tracing::info!(name = %SafeName(name), address = %Address(client.0), "sign-in delayed");
@@ -314,16 +317,23 @@ impl Auth {
         (SET_COOKIE, format!("{prefix}{name}={value}; {attributes}"))
     }
 
-    /// The values of the cookies of this name in the request. A browser may send several: those for a longer path first,
-    /// which a program on another host of the domain may have set.
-    fn cookies<'h>(&self, headers: &'h HeaderMap, name: &str) -> impl Iterator<Item = &'h str> {
+    /// The different values of the cookies of this name in the request. A browser may send several, which a program on another
+    /// host of the domain may have set.
+    fn cookies<'h>(&self, headers: &'h HeaderMap, name: &str) -> BTreeSet<&'h str> {
         let name = format!("{}{name}", cookie_prefix(self.is_https, &self.base));
         let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
-        all.flat_map(|value| value.split(';'))
+        let values = all
+            .flat_map(|value| value.split(';'))
             .filter_map(|pair| pair.trim().split_once('='))
-            .filter(move |(found, _)| *found == name)
-            .map(|(_, value)| value)
-            .take(MAX_COOKIES)
+            .filter(|(found, _)| *found == name)
+            .map(|(_, value)| value);
+        let mut different = BTreeSet::new();
+        for value in values {
+            if different.len() < MAX_COOKIES {
+                different.insert(value);
+            }
+        }
+        different
     }
 }
 

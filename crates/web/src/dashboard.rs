@@ -5,8 +5,8 @@
 use crate::base_path::BasePath;
 use crate::state::Dashboard;
 use crate::{
-    account, actions, dmarc, domain, domain_check, forms, layout, other_pages, overview, reports, sign_in,
-    welcome,
+    account, actions, dmarc, domain, domain_check, forms, installation, layout, other_pages, overview,
+    reports, sign_in, welcome,
 };
 use axum::Router;
 use axum::middleware::{from_fn, from_fn_with_state, map_response};
@@ -19,6 +19,7 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
     let pages = Router::new()
         .route("/", get(overview::page))
         .route("/alerts", get(overview::alerts))
+        .route("/report", get(installation::page))
         .route("/domains/{name}", get(domain::page))
         .route("/domains/{name}/report", get(domain::manager::page))
         .route("/domains/{name}/check", get(domain_check::page).post(domain_check::run))

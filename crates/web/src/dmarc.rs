@@ -2,6 +2,7 @@
 //! alignment and disposition. It shows counts and gives no advice about policies.
 
 use crate::layout::{Answer, Frame, Section, html};
+use crate::reports::searched;
 use crate::state::Dashboard;
 use crate::tables::{self, Format, export};
 use crate::text;
@@ -70,7 +71,8 @@ pub async fn page(
     let now = context.world.clock.now();
     let since = now.saturating_sub(WINDOW).unwrap_or(now);
     let most = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
-    let domain = Some(query.domain.trim().to_ascii_lowercase()).filter(|domain| !domain.is_empty());
+    let domain = searched(&query.domain);
+    let shown = domain.clone().unwrap_or_default();
     let rows = context.store.dmarc_sums(&DmarcSearch { domain, since, most }).await?;
     if let Some(answer) = export(query.format, "dmarc", tables::DMARC, &rows) {
         return answer;
@@ -78,7 +80,7 @@ pub async fn page(
     html(&Page {
         frame: Frame::new("DMARC reports", Section::Reports, &visitor),
         is_on: context.config.inbox.as_ref().is_some_and(|inbox| inbox.dmarc),
-        domain: query.domain,
+        domain: shown,
         domains: context.store.dmarc_domains(since, MAX_DOMAINS).await?,
         is_cut: rows.len() == PAGE_ROWS as usize,
         rows,

@@ -17,8 +17,9 @@ mod parts;
 mod rollout;
 
 use crate::chart::{Range, Timeline, strips_since};
+use crate::incidents::{IncidentLine, WorstDay, incident_lines, worst_day};
 use crate::judge::{
-    Judged, Mark, NextStep, Urgency, binds, judge_by, last_week, sentence as sentence_of, urgency,
+    Judged, Mark, NextStep, StepCause, Urgency, binds, judge_by, last_week, sentence as sentence_of, urgency,
 };
 use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
 use crate::sender_rows::{SenderRow, sender_rows};
@@ -49,6 +50,7 @@ use rollout::{Condition, Stage, conditions, stages};
 use serde::Deserialize;
 use std::sync::Arc;
 use store::guard_probes::GuardProbeDay;
+use store::hosting::CertificateEnd;
 use store::reports::{DaySum, FailureGroup, KindSum, SenderSum, Trend};
 use store::rollouts::JournalLine;
 
@@ -58,6 +60,8 @@ const MAX_FAILURES: usize = 40;
 const MAX_HOSTS: usize = 40;
 /// Journal entries on the page; `/journal` has all.
 const JOURNAL_ROWS: u32 = 15;
+/// Incidents on the page, the newest.
+const MAX_INCIDENTS: usize = 5;
 /// Failures that are unfolded with their remedy.
 const OPEN_FAILURES: usize = 3;
 const DAY: SignedDuration = SignedDuration::from_hours(24);
@@ -121,6 +125,8 @@ struct Page {
     left_out: Vec<String>,
     held: Option<String>,
     may_approve: bool,
+    /// True if the next step is to approve enforcement, and the user may do it.
+    is_approved_here: bool,
     is_ready: bool,
     may_hold: bool,
     is_enforced: bool,
@@ -129,6 +135,7 @@ struct Page {
     bound: String,
     days: Vec<DayRow>,
     summary: String,
+    incidents: Vec<IncidentLine>,
     current: Vec<Failure>,
     folded: Vec<Failure>,
     excused: Vec<Excuse>,
@@ -202,7 +209,7 @@ impl Facts {
             days: store.days_of(name, since.min(judged_since)).await?,
             senders: store.senders_about(name, since).await?,
             sender_days: store.senders_by_day(name, strips_since(now)).await?,
-            host_days: store.hosts_by_day(name, strips_since(now)).await?,
+            host_days: store.hosts_by_day(name, since).await?,
             probes: store.guard_probes(name, since).await?,
             groups: store.failure_groups(name, since).await?,
             kinds: store.sessions_by_kind(name, since).await?,
@@ -224,10 +231,24 @@ impl Facts {
         })
     }
 
+    /// The days of the range.
+    fn range(&self) -> impl Iterator<Item = &DaySum> {
+        self.days.iter().filter(|day| day.day + DAY > self.since)
+    }
+
+    /// The day of the range on which the largest share failed.
+    fn worst_day(&self) -> Option<WorstDay> {
+        worst_day(self.range())
+    }
+
+    /// The days of the range on which more failed than the gate allows, the newest first.
+    fn incidents(&self, bound: f64) -> Vec<IncidentLine> {
+        incident_lines(self.range(), bound, &self.groups, MAX_INCIDENTS)
+    }
+
     /// All sessions of the range that count, and those of them that failed.
     fn sessions(&self) -> (u64, u64) {
-        let in_range = self.days.iter().filter(|day| day.day + DAY > self.since);
-        in_range.fold((0u64, 0u64), |(all, failed), day| {
+        self.range().fold((0u64, 0u64), |(all, failed), day| {
             (all.saturating_add(day.successful).saturating_add(day.failed), failed.saturating_add(day.failed))
         })
     }
@@ -271,10 +292,7 @@ async fn exported(
                 causes.iter().map(|cause| ExportedFailure::new(cause, &around)).collect();
             export(format, "failures", tables::FAILURES, &rows)
         }
-        Table::Hosts => {
-            let bound = context.config.thresholds.failure_rate;
-            export(format, "hosts", tables::HOSTS, &hosts(facts, &context.world.seen, bound, now))
-        }
+        Table::Hosts => export(format, "hosts", tables::HOSTS, &hosts(facts, &context.world.seen, now)),
         Table::Journal => export(format, "journal", tables::JOURNAL, &context.store.journal_of(name).await?),
     })
 }
@@ -313,19 +331,20 @@ async fn rendered(
     let bound = thresholds.failure_rate;
     let name = spec.name.to_string();
     let judged = facts.judged(context, &spec, now);
-    let hosts = hosts(&facts, &context.world.seen, bound, now);
+    let hosts = hosts(&facts, &context.world.seen, now);
     let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
     let around = PartsContext {
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        certificate_ends: certificate_ends(context, &spec).await?,
+        certificate: certificate(context, &spec).await?,
         now,
     };
     let parts = parts(&facts, &around);
     let cause_context = CauseContext { domain: &name, senders: &facts.senders, probes: &facts.probes };
     let (sessions, failed) = facts.sessions();
     let mut current = failures(facts.groups.clone(), &cause_context, &facts.decisions, sessions, now);
+    let still_happening = current.iter().filter(|failure| failure.is_current).count();
     current.truncate(MAX_FAILURES);
     let folded = current.split_off(current.iter().filter(|failure| failure.is_current).count());
     let mode = facts.rollout.mode.map(|known| known.mode);
@@ -333,6 +352,9 @@ async fn rendered(
     let held = facts.decisions.held.as_ref();
     let snippets = snippets(context, &spec, &facts.rollout);
     let (senders, further_senders) = sender_rows(facts.senders.clone(), &facts.sender_days, bound, now);
+    let may_approve = wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none();
+    let is_approved_here =
+        may_approve && frame.is_operator() && judged.next.cause() == Some(StepCause::Approve);
     Ok(Page {
         frame,
         now,
@@ -351,14 +373,16 @@ async fn rendered(
         conditions: conditions(&facts, thresholds),
         left_out: facts.evidence.left_out().iter().map(|text| with_separators(text)).collect(),
         held: held.map(|held| format!("{} ({}, {})", held.reason, held.who, text::minute(&held.at))),
-        may_approve: wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none(),
+        may_approve,
+        is_approved_here,
         is_ready: matches!(facts.gate, Gate::Ready | Gate::Ask(_)),
         may_hold: wants_enforce && held.is_none() && mode.is_some(),
         is_enforced: mode == Some(Mode::Enforce),
         range,
         chart: Timeline { days: &facts.days, events: &events(&journal), bound, range, now }.draw(),
         bound: text::bound(bound),
-        summary: summary(failed, sessions, current.len(), range.days()),
+        summary: summary(failed, sessions, facts.worst_day().as_ref(), still_happening, range.days()),
+        incidents: facts.incidents(bound),
         current,
         folded,
         excused: facts.decisions.excused,
@@ -431,15 +455,15 @@ fn sentence(facts: &Facts, now: Timestamp) -> String {
 }
 
 /// The expiry of the policy host's certificate; `None` if the policy is not served here or no certificate is issued.
-async fn certificate_ends(
+async fn certificate(
     context: &RolloutContext,
     spec: &DomainSpec,
-) -> Result<Option<Timestamp>, ErrorPage> {
+) -> Result<Option<CertificateEnd>, ErrorPage> {
     let Ok(host) = policy_host(&spec.name) else { return Ok(None) };
     if spec.host != HostedBy::Sternpost {
         return Ok(None);
     }
-    Ok(context.store.certificate_ends(Some(&host), 1).await?.first().map(|(_, end)| *end))
+    Ok(context.store.certificate_ends(Some(&host), 1).await?.pop())
 }
 
 /// The records and the policy file that are published now, for restoring one that is missing.

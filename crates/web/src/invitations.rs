@@ -56,6 +56,13 @@ impl NewInvitation {
     }
 }
 
+/// Why a user can't have this name; `None` if it is valid.
+pub fn problem_with_name(name: &str) -> Option<&'static str> {
+    let is_valid = (1..=MAX_NAME_CHARS).contains(&name.chars().count())
+        && name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
+    (!is_valid).then_some("a user name has 1 to 40 letters, digits, dots, underscores or hyphens")
+}
+
 /// Creates an invitation, which ends an earlier one for the same name. Without a role, an existing user keeps theirs.
 ///
 /// # Errors
@@ -69,13 +76,11 @@ pub async fn invite(
     name: &str,
     role: Option<Role>,
 ) -> Result<NewInvitation, Failure> {
-    let is_valid = (1..=MAX_NAME_CHARS).contains(&name.chars().count())
-        && name.chars().all(|c| c.is_alphanumeric() || "._-".contains(c));
-    if !is_valid {
-        return Err(Failure::finding(
+    if let Some(why) = problem_with_name(name) {
+        return Err(Failure::usage(
             format!("{name:?} is not a valid user name"),
-            "a user name has 1 to 40 letters, digits, dots, underscores or hyphens",
-            "",
+            why,
+            "Choose another name.",
         ));
     }
     let fail = |error| store_failure(&error);

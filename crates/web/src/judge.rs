@@ -124,6 +124,12 @@ impl Judged {
         Self { need: need.min(self.need), next: NextStep::Page(StepCause::Alert, label, "alerts"), ..self }
     }
 
+    /// The judgment of a domain whose reports were not read yet.
+    pub fn pending() -> Self {
+        let next = NextStep::Wait("Sternpost reads its reports".to_owned());
+        Self { need: Urgency::OnItsWay, evidence: "not known yet".to_owned(), next }
+    }
+
     /// The judgment of a domain whose stored state can't be read.
     pub fn damaged(why: String) -> Self {
         let next = NextStep::Page(StepCause::Damaged, why, "");
@@ -242,7 +248,7 @@ fn next_step(
         Some(Mode::Testing) if wanted == Mode::Enforce => match (rollout.approved, gate) {
             (Some(_), _) => apply(StepCause::Apply),
             (None, Gate::Ready) => {
-                (Urgency::Waiting, page(StepCause::Approve, "Approve enforcement", "roll-out"))
+                (Urgency::Waiting, page(StepCause::Approve, "Approve enforcement", "next-step"))
             }
             (None, Gate::Ask(_)) => {
                 (Urgency::Waiting, page(StepCause::Decide, "Decide about the failures", "roll-out"))

@@ -156,7 +156,8 @@ pub async fn method_not_allowed() -> ErrorPage {
 /// Allows only resources and forms of this origin, and forbids framing.
 const SECURITY_POLICY: &str = "default-src 'none'; style-src 'self'; script-src 'self'; img-src 'self'; form-action 'self'; frame-ancestors 'none'; base-uri 'none'";
 
-/// Adds security headers to every response, and forbids caching by default.
+/// Adds security headers to every response of the dashboard, and forbids caching by default. The public check has headers of
+/// its own.
 pub async fn add_security_headers(request: Request, next: Next) -> Response {
     let mut response = next.run(request).await;
     let headers = response.headers_mut();

@@ -13,8 +13,8 @@
 //! | `sign_in_limits`, `known_browser`, `passwords`, `one_time_codes` | limits for guessing; the cookie of a browser with a count of its own; hashes; second factors |
 //! | `invitations`, `welcome`, `account` | links to set a password, and their page; what users change about themselves |
 //! | `state`, `snapshot` | the state shared by all pages; all domains at one moment |
-//! | `judge` | how urgently a domain needs the operator, and its next step |
-//! | `overview`, `domain`, `domain_check`, `reports`, `dmarc`, `other_pages` (with `effective_config`) | the pages |
+//! | `judge`, `incidents` | how urgently a domain needs the operator, and its next step; days on which too much failed |
+//! | `overview`, `installation`, `domain`, `domain_check`, `reports`, `dmarc`, `other_pages` (with `effective_config`) | the pages |
 //! | `actions` | form handlers for an operator's decisions |
 //! | `chart`, `sender_rows`, `tables`, `text` | charts of sessions; rows about senders; CSV and JSON; numbers, times and names |
 //! | `layout`, `notices` | the frame of all pages, security headers, error pages; the notice of the last action |
@@ -40,6 +40,8 @@ mod domain_check;
 mod effective_config;
 mod first_link;
 mod forms;
+mod incidents;
+mod installation;
 mod invitations;
 mod judge;
 mod known_browser;

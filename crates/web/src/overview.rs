@@ -2,13 +2,17 @@
 //! domains with search, filters, sorting and pages. Everything is a link or a form, so that it works without a script.
 //! `snapshot` has the data.
 
+mod alerts;
 mod figures;
 mod groups;
+mod uncounted;
+
+pub use alerts::alerts;
 
 use crate::chart::strip;
 use crate::judge::{Mark, NextStep, Urgency};
 use crate::layout::{Answer, Frame, Section, html};
-use crate::snapshot::{ENDS_SOON, Entry, Snapshot, Totals};
+use crate::snapshot::{Entry, Snapshot, Totals};
 use crate::state::Dashboard;
 use crate::tables::{DOMAINS, Format, export};
 use crate::text;
@@ -16,15 +20,17 @@ use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
-use figures::{Figure, figures, lead, verdict};
+pub use figures::verdict;
+use figures::{Figure, figures, lead};
 use formats::Mode;
-use groups::{GroupView, group_view};
+use groups::{GroupView, group_views};
 use jiff::{SignedDuration, Timestamp};
 use receiver::domain::{HostedBy, Tag};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
+use uncounted::uncounted;
 
-/// The query parameters. An unknown word is as none; what is not a number or format is refused.
+/// The query parameters. Unknown values are ignored; a malformed number or format is an error.
 #[derive(Debug, Clone, Default, Deserialize)]
 pub struct OverviewQuery {
     /// A part of the domain's name.
@@ -77,9 +83,15 @@ const PAGE_ROWS: usize = 30;
 const MAX_TAG_CHIPS: usize = 12;
 /// Groups on the overview; the page `/alerts` has all.
 const MAX_GROUPS: usize = 5;
-/// Groups on the page `/alerts`.
-const MAX_ALL_GROUPS: usize = 100;
+const DAY: SignedDuration = SignedDuration::from_hours(24);
+
 impl OverviewQuery {
+    /// The search for a part of names.
+    #[cfg(test)]
+    pub fn searching(q: &str) -> Self {
+        Self { q: q.to_owned(), ..Self::default() }
+    }
+
     /// True if a domain is among those of a state.
     fn is_in(state: &str, entry: &Entry) -> bool {
         match state {
@@ -274,13 +286,16 @@ struct Page {
     pages: usize,
     has_certificates: bool,
     has_inbox: bool,
+    /// The command that adds a domain to the configuration file in use.
+    init_command: String,
     bound: String,
-    /// When the data was read, if that is a while ago.
-    as_of: Option<Timestamp>,
+    /// When the data was read.
+    as_of: Timestamp,
+    /// When the newest report was received; `None` if there is none.
+    newest_report: Option<Timestamp>,
+    /// The number of domains whose reports were not read yet.
+    pending: usize,
 }
-
-/// From this age on, the page says how old its data is.
-const OLD: SignedDuration = SignedDuration::from_secs(10);
 
 impl Page {
     fn link(&self, name: &str, value: &str) -> String {
@@ -337,7 +352,22 @@ pub async fn page(
     Extension(visitor): Extension<Visitor>,
     Query(query): Query<OverviewQuery>,
 ) -> Answer {
-    let snapshot = dashboard.snapshot().await?;
+    let snapshot = match query.format {
+        Format::Html => dashboard.snapshot().await?,
+        // A program gets everything, and waits for it.
+        Format::Csv | Format::Json => Some(dashboard.complete_snapshot().await?),
+    };
+    page_of(&dashboard, &visitor, query, snapshot).await
+}
+
+/// The page with this snapshot; without one, the domains by name.
+pub async fn page_of(
+    dashboard: &Dashboard,
+    visitor: &Visitor,
+    query: OverviewQuery,
+    snapshot: Option<Arc<Snapshot>>,
+) -> Answer {
+    let Some(snapshot) = snapshot else { return uncounted(dashboard, visitor, query.q).await };
     let found = query.select(&snapshot);
     if query.format != Format::Html {
         let rows: Vec<ExportedRow<'_>> = found.iter().map(|entry| ExportedRow::from(*entry)).collect();
@@ -354,12 +384,12 @@ pub async fn page(
     let has_certificates = snapshot.totals.hosted > 0;
     let rows: Vec<Row> = shown.map(|entry| row(&snapshot, entry, bound, now)).collect();
     html(&Page {
-        frame: Frame::new("Domains", Section::Domains, &visitor),
+        frame: Frame::new("Domains", Section::Domains, visitor),
         now,
         verdict: verdict(&snapshot.totals),
         lead: snapshot.groups.first().filter(|group| !group.domains.is_empty()).map(lead).unwrap_or_default(),
         figures: figures(&snapshot, bound, now),
-        groups: snapshot.groups.iter().take(MAX_GROUPS).map(group_view).collect(),
+        groups: group_views(&snapshot.groups, MAX_GROUPS),
         further_groups: snapshot.groups.len().saturating_sub(MAX_GROUPS),
         chips: chips(&query, &snapshot),
         tags: tags(&query, &snapshot),
@@ -373,36 +403,11 @@ pub async fn page(
         pages,
         has_certificates,
         has_inbox: context.config.inbox.is_some(),
+        init_command: context.config.init_command("example.org"),
         bound: text::bound(bound),
-        as_of: Some(snapshot.at).filter(|at| *at + OLD < now),
-    })
-}
-
-#[derive(Template)]
-#[template(path = "alerts.html")]
-struct AlertsPage {
-    frame: Frame,
-    now: Timestamp,
-    groups: Vec<GroupView>,
-    further: usize,
-    domains: usize,
-    has_guard: bool,
-}
-
-/// Everything that needs action, grouped by cause.
-pub async fn alerts(
-    State(dashboard): State<Arc<Dashboard>>,
-    Extension(visitor): Extension<Visitor>,
-) -> Answer {
-    let snapshot = dashboard.snapshot().await?;
-    let context = dashboard.context().await?;
-    html(&AlertsPage {
-        frame: Frame::new("Needs action", Section::Domains, &visitor),
-        now: context.world.clock.now(),
-        groups: snapshot.groups.iter().take(MAX_ALL_GROUPS).map(group_view).collect(),
-        further: snapshot.groups.len().saturating_sub(MAX_ALL_GROUPS),
-        domains: snapshot.totals.action,
-        has_guard: context.config.guard.is_some(),
+        as_of: snapshot.at,
+        newest_report: snapshot.newest_report,
+        pending: snapshot.pending,
     })
 }
 
@@ -477,7 +482,7 @@ fn row(snapshot: &Snapshot, entry: &Entry, bound: f64, now: Timestamp) -> Row {
             (None, _) => String::new(),
         },
         certificate_ends: ends,
-        is_ending: ends.is_some_and(|end| end - ENDS_SOON <= now),
+        is_ending: entry.is_certificate_ending,
         next: entry.next.clone(),
         tags: entry.tags.clone(),
     }

@@ -136,11 +136,8 @@ impl PublicCheck {
         let _place = self.concurrent.acquire().await.map_err(|_| CheckError::RateLimit)?;
         let begun = Instant::now();
         let looks = self.world.looks(&self.config);
-        let checker: Checker = self
-            .world
-            .checker(&self.config, looks, false)
-            .await
-            .map_err(|failure| CheckError::Internal(failure.to_string()))?;
+        let checker: Checker =
+            self.world.checker(&self.config, looks, false).await.map_err(|failure| unavailable(&failure))?;
         Ok((checker.examine(&domain).await, begun.elapsed()))
     }
 
@@ -161,8 +158,14 @@ enum CheckError {
     RateLimit,
     /// The client's rate limit is reached.
     ClientRateLimit,
-    /// Checks can't run on this server at the moment.
-    Internal(String),
+    /// Checks can't run on this server at the moment. The log has the reason.
+    Unavailable,
+}
+
+/// Logs why there is no result. It names files and hosts, so that clients do not get it.
+fn unavailable(why: &impl std::fmt::Display) -> CheckError {
+    tracing::error!("a public check has no result: {why}");
+    CheckError::Unavailable
 }
 
 impl CheckError {
@@ -183,7 +186,10 @@ impl CheckError {
                      minute, or run the check yourself: sternpost check DOMAIN."
                 ),
             ),
-            Self::Internal(why) => (StatusCode::SERVICE_UNAVAILABLE, bare(why)),
+            Self::Unavailable => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "Checks are not available at the moment. Try again later.".to_owned(),
+            ),
         }
     }
 }
@@ -213,12 +219,15 @@ async fn form(
         }
     };
     let stored = match page::render(&[checked], public.world.clock.now()) {
-        Ok(text) => public.store_page(&without_controls(text)).await.map_err(|failure| failure.to_string()),
-        Err(error) => Err(error.to_string()),
+        Ok(text) => public.store_page(&without_controls(text)).await.map_err(|failure| unavailable(&failure)),
+        Err(error) => Err(unavailable(&error)),
     };
     match stored {
         Ok(id) => Redirect::to(&format!("/check/{id}")).into_response(),
-        Err(why) => show(StatusCode::INTERNAL_SERVER_ERROR, why),
+        Err(error) => {
+            let (status, why) = error.status_and_message();
+            show(status, why)
+        }
     }
 }
 
@@ -243,7 +252,7 @@ async fn result(State(public): State<Arc<PublicCheck>>, Path(id): Path<String>) 
         Ok(None) => {
             (StatusCode::NOT_FOUND, "This result is no longer available. Run the check again.".to_owned())
         }
-        Err(error) => (StatusCode::SERVICE_UNAVAILABLE, store_failure(&error).to_string()),
+        Err(error) => unavailable(&store_failure(&error)).status_and_message(),
     };
     let base = public.base.as_str().to_owned();
     let page = Form { style: page::STYLE, base, typed: String::new(), error };
@@ -253,6 +262,13 @@ async fn result(State(public): State<Arc<PublicCheck>>, Path(id): Path<String>) 
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_failure_of_the_server_is_for_its_log_and_not_for_strangers() {
+        let (status, why) = unavailable(&"/var/lib/sternpost.db: disk I/O error").status_and_message();
+        assert_eq!(status, StatusCode::SERVICE_UNAVAILABLE);
+        assert_eq!(why, "Checks are not available at the moment. Try again later.");
+    }
 
     #[test]
     fn clients_of_unknown_address_have_the_limit_of_one() {

@@ -106,7 +106,7 @@ impl ListPage {
 }
 
 /// A name as reports have it: in lower case, with A-labels.
-fn searched(typed: &str) -> Option<String> {
+pub fn searched(typed: &str) -> Option<String> {
     let typed = typed.trim();
     let name = DomainName::parse(typed).map_or_else(|_| typed.to_lowercase(), |name| name.to_string());
     Some(name).filter(|name| !name.is_empty())

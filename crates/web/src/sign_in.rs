@@ -140,7 +140,6 @@ fn seconds(wait: Duration) -> u64 {
 
 /// The page of an attempt that is refused before it is judged.
 fn refused(wait: Duration, proof: Option<String>) -> Answer {
-    WebCounts::shared().sign_ins.inc(&["throttled"]);
     let problem = format!("Too many failed attempts. Try again in {}.", in_words(wait));
     page(StatusCode::TOO_MANY_REQUESTS, &problem, proof, Some(wait))
 }

@@ -1,5 +1,5 @@
-//! Signs short texts that browsers keep for the dashboard: which browser has signed in before, and who has given the right
-//! password but no code yet. The key is a secret of the store. Who reads the database file can sign such texts too, which
+//! Signs short texts that browsers keep for the dashboard: which browser has signed in before, who has given the right
+//! password but no code yet, and the notice of the last action. The key is a secret of the store. Who reads the database file can sign such texts too, which
 //! saves them no password.
 
 use aws_lc_rs::hmac;

@@ -1,50 +1,58 @@
-//! All domains at one moment, for the overview: each domain judged, and those that need action grouped by cause. It is
-//! kept in memory. With few domains it is built for each request. With many, a request gets the last one, and a newer one
-//! is built in the background.
+//! All domains at one moment, for the overview: each domain judged, and those that need action grouped by cause
+//! (`grouping`). It is kept in memory (`cache`). With few domains it is built for each request. With many, a request gets the
+//! last one, and a newer one is built in the background.
+//!
+//! It is built in two stages. The session counts per day, which one statement reads for all domains, decide about most
+//! domains. The gate of the others needs all of their reports, which takes long if there are many of them. Until then, the
+//! snapshot of the first stage is shown.
 
+mod cache;
+mod grouping;
 mod totals;
 
+pub use cache::Snapshots;
+pub use grouping::Group;
+#[cfg(test)]
+pub use grouping::Order;
 pub use totals::Totals;
 
-use crate::judge::{
-    Judged, LastWeek, NextStep, StepCause, Urgency, binds, judge_by, last_week, sentence, urgency,
-};
+use crate::judge::{Judged, LastWeek, NextStep, Urgency, binds, judge_by, last_week};
 use crate::layout::ErrorPage;
 use crate::state::{AllDays, Dashboard};
-use crate::text;
 use formats::{DomainName, Mode};
+use grouping::grouped;
 use jiff::{SignedDuration, Timestamp};
 use net::https::policy_host;
 use operations::RolloutContext;
 use receiver::domain::{DomainSpec, HostedBy, Tag};
 use receiver::rollout::RolloutState;
-use receiver::rollout::gate::{Gate, evidence_by_day, not_due};
+use receiver::rollout::gate::{Evidence, Gate, evidence_by_day, not_due};
 use receiver::rollout::guard::{Alert, AlertKind};
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::StoreError;
 use store::alerts::ActiveAlert;
-use store::reports::DaySum;
+use store::hosting::CertificateEnd;
+use store::reports::{DaySum, Search};
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// How far back reports are considered on the overview; the page of one domain goes back further.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
-/// How long before its end a certificate is called ending. An ACME client renews it about a month before.
+/// How long before its end a certificate whose renewal is overdue is called ending.
 pub const ENDS_SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
-/// A snapshot may be this many times as old as it took to build.
-const AGE_FACTOR: u32 = 20;
-/// From this time to build on, requests get the last snapshot while a new one is built.
-const SLOW: Duration = Duration::from_millis(250);
-/// The age from which on a request waits for a new snapshot in any case.
-const MAX_AGE: Duration = Duration::from_secs(600);
-
 /// All domains at one moment.
 pub struct Snapshot {
     /// When it was made.
     pub at: Timestamp,
     made: Instant,
     took: Duration,
+    /// The number of decisions before it was begun.
+    generation: u64,
+    /// The number of domains whose reports were not read yet.
+    pub pending: usize,
+    /// When the newest report was received; `None` if none is stored.
+    pub newest_report: Option<Timestamp>,
     /// The domains, most urgent first, then by name.
     pub domains: Vec<Entry>,
     /// What needs action, most urgent first.
@@ -81,6 +89,8 @@ pub struct Entry {
     pub host: HostedBy,
     /// When the certificate of the policy host expires; `None` if it is not managed here, or not issued.
     pub certificate_ends: Option<Timestamp>,
+    /// True if it expires soon and should have been replaced.
+    pub is_certificate_ending: bool,
     pub tags: Vec<Tag>,
 }
 
@@ -96,104 +106,90 @@ impl Entry {
     }
 }
 
-/// Domains that need action for the same cause.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Group {
-    /// The identifier in links, such as `mx-unverified mx1.example.org`.
-    pub id: String,
-    pub need: Urgency,
-    /// What is wrong or due, in one sentence.
-    pub what: String,
-    /// What it means for mail; may be empty.
-    pub means: String,
-    /// What to do, in words; may be empty.
-    pub remedy: String,
-    /// The step, if it is one that Sternpost knows.
-    pub step: Option<StepCause>,
-    /// Since when, for the domain that has had it for the longest.
-    pub since: Option<Timestamp>,
-    /// The names of the domains, in the order of the snapshot.
-    pub domains: Vec<String>,
-}
-
 impl Dashboard {
-    /// The overview's data, from memory if it is recent.
-    pub(crate) async fn snapshot(self: &Arc<Self>) -> Result<Arc<Snapshot>, ErrorPage> {
-        if let Some(held) = self.snapshots.held() {
-            if held.is_recent() {
-                return Ok(held);
-            }
-            if held.took >= SLOW && held.made.elapsed() < MAX_AGE {
-                let dashboard = self.clone();
-                if let Ok(building) = self.snapshots.building.clone().try_lock_owned() {
-                    tokio::spawn(async move {
-                        // The page that builds it next shows the error.
-                        let _ = dashboard.build().await;
-                        drop(building);
-                    });
-                }
-                return Ok(held);
+    /// Makes a snapshot, and keeps it. The first one is kept after its first stage, too.
+    async fn build(&self) -> Result<Arc<Snapshot>, ErrorPage> {
+        let Counted { facts, mut domains, pending } = self.count().await?;
+        if !pending.is_empty() && self.snapshots.is_empty() {
+            self.snapshots.keep(&facts.snapshot(domains.clone(), pending.len()));
+        }
+        for (place, spec) in pending {
+            // Other pages may have to refresh the context in between.
+            let context = self.context().await?;
+            let rollout = facts.rollout(&spec).cloned().unwrap_or_default();
+            let judged = self.gate(&context, &spec.name, &rollout).await?;
+            if let Some(entry) = domains.get_mut(place) {
+                *entry = facts.entry(&context, &spec, Some(judged));
             }
         }
-        let _building = self.snapshots.building.lock().await;
-        match self.snapshots.held().filter(|held| held.is_recent()) {
-            Some(held) => Ok(held),
-            None => self.build().await,
-        }
+        let snapshot = facts.snapshot(domains, 0);
+        self.snapshots.keep(&snapshot);
+        Ok(snapshot)
     }
 
-    async fn build(&self) -> Result<Arc<Snapshot>, ErrorPage> {
-        let begun = Instant::now();
+    /// The first stage.
+    async fn count(&self) -> Result<Counted, ErrorPage> {
+        let (begun, generation) = (Instant::now(), self.snapshots.generation());
         let context = self.context().await?;
         let now = context.world.clock.now();
         let days = self.days(&context, now.saturating_sub(REPORT_WINDOW).unwrap_or(now)).await?;
         let alerts: Vec<ActiveAlert<Alert>> = context.store.alerts().await?;
-        let mut by_domain: BTreeMap<&str, Vec<&Alert>> = BTreeMap::new();
-        for active in &alerts {
-            by_domain.entry(&active.domain).or_default().push(&active.alert);
+        let mut alerts_of: BTreeMap<String, Vec<usize>> = BTreeMap::new();
+        for (place, active) in alerts.iter().enumerate() {
+            alerts_of.entry(active.domain.clone()).or_default().push(place);
         }
+        let newest = Search { most: 1, ..Search::default() };
         let facts = Facts {
             rollouts: context.store.rollouts().await?,
-            alerts: by_domain,
+            alerts,
+            alerts_of,
             certificates: certificates(&context).await?,
-            days: &days,
+            newest_report: context.store.reports(&newest).await?.first().map(|report| report.received_at),
+            days,
+            now,
+            begun,
+            generation,
         };
         let mut domains = Vec::with_capacity(context.known.len());
+        let mut pending = Vec::new();
         for spec in &context.known {
-            domains.push(entry(self, &context, spec, &facts, now).await?);
+            let by_counts = facts.by_counts(&context, spec);
+            if by_counts.is_none() {
+                pending.push((domains.len(), spec.clone()));
+            }
+            domains.push(facts.entry(&context, spec, by_counts));
         }
-        domains.sort_by(|one, other| one.need.cmp(&other.need).then_with(|| one.name.cmp(&other.name)));
-        let groups = grouped(&domains, &alerts);
-        let ending = ending(&domains, &alerts, now);
-        let made = Instant::now();
-        let took = made.duration_since(begun);
-        let snapshot = Arc::new(Snapshot {
-            at: now,
-            made,
-            took,
-            totals: Totals::of(&domains),
-            by_name: by_name(&domains),
-            tags: counted_tags(&domains),
-            domains,
-            groups,
-            ending,
-            days,
-        });
-        self.snapshots.keep(&snapshot);
-        Ok(snapshot)
+        Ok(Counted { facts, domains, pending })
     }
 }
 
+/// What the first stage found.
+struct Counted {
+    facts: Facts,
+    /// All domains. Those in `pending` are not judged yet.
+    domains: Vec<Entry>,
+    /// The domains whose reports have to be read, with their places in `domains`.
+    pending: Vec<(usize, DomainSpec)>,
+}
+
+/// The most urgent first, then by name.
+fn sorted(mut domains: Vec<Entry>) -> Vec<Entry> {
+    domains.sort_by(|one, other| one.need.cmp(&other.need).then_with(|| one.name.cmp(&other.name)));
+    domains
+}
+
 impl Snapshot {
-    /// These domains without alerts.
-    #[cfg(test)]
-    pub fn of(domains: Vec<Entry>) -> Self {
+    /// These domains, sorted already, and what needs action.
+    fn new(domains: Vec<Entry>, alerts: &[ActiveAlert<Alert>], now: Timestamp) -> Self {
         Self {
-            at: Timestamp::UNIX_EPOCH,
+            at: now,
             made: Instant::now(),
             took: Duration::ZERO,
-            groups: Vec::new(),
-            ending: 0,
+            generation: 0,
+            pending: 0,
+            newest_report: None,
+            groups: grouped(&domains, alerts),
+            ending: ending(&domains, alerts),
             totals: Totals::of(&domains),
             by_name: by_name(&domains),
             tags: counted_tags(&domains),
@@ -202,105 +198,154 @@ impl Snapshot {
         }
     }
 
-    fn is_recent(&self) -> bool {
-        self.made.elapsed() < self.took.saturating_mul(AGE_FACTOR).min(MAX_AGE)
+    /// These domains without alerts.
+    #[cfg(test)]
+    pub fn of(domains: Vec<Entry>) -> Self {
+        Self::new(domains, &[], Timestamp::UNIX_EPOCH)
     }
 
     /// The group with this identifier.
     pub fn group(&self, id: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.id == id)
     }
+
+    /// The sums of all domains by day, oldest first.
+    pub fn sums(&self) -> Vec<DaySum> {
+        let mut sums: BTreeMap<Timestamp, DaySum> = BTreeMap::new();
+        let known = self.domains.iter().filter_map(|entry| self.days.get(entry.name.as_str()));
+        for day in known.flatten() {
+            sums.entry(day.day)
+                .and_modify(|sum| {
+                    sum.successful = sum.successful.saturating_add(day.successful);
+                    sum.failed = sum.failed.saturating_add(day.failed);
+                })
+                .or_insert(*day);
+        }
+        sums.into_values().collect()
+    }
 }
 
 /// What the store has about all domains.
-struct Facts<'a> {
+struct Facts {
     rollouts: BTreeMap<String, Result<RolloutState, StoreError>>,
-    alerts: BTreeMap<&'a str, Vec<&'a Alert>>,
-    certificates: BTreeMap<DomainName, Timestamp>,
-    days: &'a AllDays,
+    alerts: Vec<ActiveAlert<Alert>>,
+    /// The places of the alerts of each domain.
+    alerts_of: BTreeMap<String, Vec<usize>>,
+    certificates: BTreeMap<DomainName, CertificateEnd>,
+    newest_report: Option<Timestamp>,
+    days: Arc<AllDays>,
+    now: Timestamp,
+    begun: Instant,
+    generation: u64,
 }
 
 /// When the certificates of our policy hosts expire, by host; empty if no policy is served here.
-async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, Timestamp>, StoreError> {
+async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, CertificateEnd>, StoreError> {
     match context.known.iter().any(|spec| spec.host == HostedBy::Sternpost) {
-        true => Ok(context.store.certificate_ends(None, u32::MAX).await?.into_iter().collect()),
+        true => {
+            let ends = context.store.certificate_ends(None, u32::MAX).await?;
+            Ok(ends.into_iter().map(|end| (end.host.clone(), end)).collect())
+        }
         false => Ok(BTreeMap::new()),
     }
 }
 
-async fn entry(
-    dashboard: &Dashboard,
-    context: &RolloutContext,
-    spec: &DomainSpec,
-    facts: &Facts<'_>,
-    now: Timestamp,
-) -> Result<Entry, ErrorPage> {
-    let name = spec.name.as_str();
-    let days = facts.days.get(name).map_or(&[][..], Vec::as_slice);
-    let rollout = facts.rollouts.get(name);
-    let known = rollout.and_then(|rollout| rollout.as_ref().ok());
-    let judged = match rollout {
-        // A state that can't be read does not hide the other domains.
-        Some(Err(error)) => Judged::damaged(error.to_string()),
-        _ => {
-            let alerts = facts.alerts.get(name).map_or(&[][..], Vec::as_slice);
-            judge(dashboard, context, spec, known, days, now)
-                .await?
-                .with_alerts(alerts, known.is_some_and(|rollout| binds(rollout, now)))
-        }
-    };
-    let month = days.iter().filter(|day| day.day + DAY * 30 > now);
-    let (successful, failed) = month.fold((0u64, 0u64), |(successful, failed), day| {
-        (successful.saturating_add(day.successful), failed.saturating_add(day.failed))
-    });
-    let mode = known.and_then(|rollout| rollout.mode);
-    let Judged { need, evidence, next } = judged;
-    Ok(Entry {
-        name: name.to_owned(),
-        need,
-        mode: mode.map(|known| known.mode),
-        wanted: spec.mode,
-        binds: known.is_some_and(|rollout| binds(rollout, now)),
-        since: mode.map(|known| known.since),
-        evidence,
-        next,
-        successful,
-        failed,
-        host: spec.host,
-        certificate_ends: match spec.host {
-            HostedBy::Sternpost => {
-                policy_host(&spec.name).ok().and_then(|host| facts.certificates.get(&host).copied())
-            }
-            HostedBy::Static | HostedBy::Elsewhere => None,
-        },
-        tags: spec.tags.clone(),
-    })
-}
+impl Facts {
+    /// The snapshot of these domains.
+    fn snapshot(&self, domains: Vec<Entry>, pending: usize) -> Arc<Snapshot> {
+        Arc::new(Snapshot {
+            pending,
+            newest_report: self.newest_report,
+            took: self.begun.elapsed(),
+            generation: self.generation,
+            days: self.days.clone(),
+            ..Snapshot::new(sorted(domains), &self.alerts, self.now)
+        })
+    }
 
-/// Judges a domain from its session counts per day, which are cached for all domains. Its reports and the probes of its MX
-/// hosts are loaded only if they decide.
-async fn judge(
-    dashboard: &Dashboard,
-    context: &RolloutContext,
-    spec: &DomainSpec,
-    rollout: Option<&RolloutState>,
-    days: &[DaySum],
-    now: Timestamp,
-) -> Result<Judged, ErrorPage> {
-    let nothing = RolloutState::default();
-    let rollout = rollout.unwrap_or(&nothing);
-    let since = rollout.mode.map_or(now, |mode| mode.since);
-    let by_day = evidence_by_day(days, since, now);
-    let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
-    let early = not_due(&by_day, &context.config.thresholds);
-    // The sums do not separate excused causes from the others, nor one sender or policy from another.
-    let (evidence, gate) = match early {
-        _ if !context.decisions(&spec.name).excused.is_empty() => context.gate(&spec.name, rollout).await?,
-        None if is_in_testing => dashboard.gate(context, &spec.name, rollout).await?,
-        early => (by_day, early.unwrap_or(Gate::NotYet(Vec::new()))),
-    };
-    let week: LastWeek = last_week(days, &evidence, since, now);
-    Ok(judge_by(context, spec, rollout, &evidence, &gate, week))
+    /// The session counts of a domain.
+    fn days(&self, spec: &DomainSpec) -> &[DaySum] {
+        self.days.get(spec.name.as_str()).map_or(&[][..], Vec::as_slice)
+    }
+
+    /// The state of a domain; `None` without one, or if it can't be read.
+    fn rollout(&self, spec: &DomainSpec) -> Option<&RolloutState> {
+        self.rollouts.get(spec.name.as_str()).and_then(|rollout| rollout.as_ref().ok())
+    }
+
+    /// The evidence and the gate's result by the session counts per day; `None` if all reports have to be read, since the
+    /// counts separate neither excused causes from others, nor one sender or policy from another.
+    fn by_counts(&self, context: &RolloutContext, spec: &DomainSpec) -> Option<(Evidence, Gate)> {
+        let mode = self.rollout(spec).and_then(|rollout| rollout.mode);
+        if !context.decisions(&spec.name).excused.is_empty() {
+            return None;
+        }
+        let since = mode.map_or(self.now, |mode| mode.since);
+        let by_day = evidence_by_day(self.days(spec), since, self.now);
+        let early = not_due(&by_day, &context.config.thresholds);
+        match (early, mode.is_some_and(|known| known.mode == Mode::Testing)) {
+            (None, true) => None,
+            (early, _) => Some((by_day, early.unwrap_or(Gate::NotYet(Vec::new())))),
+        }
+    }
+
+    /// A domain with its judgment. Without evidence, the domain waits until its reports have been read.
+    fn entry(&self, context: &RolloutContext, spec: &DomainSpec, by: Option<(Evidence, Gate)>) -> Entry {
+        let (name, now) = (spec.name.as_str(), self.now);
+        let days = self.days(spec);
+        let known = self.rollout(spec);
+        let month = days.iter().filter(|day| day.day + DAY * 30 > now);
+        let (successful, failed) = month.fold((0u64, 0u64), |(successful, failed), day| {
+            (successful.saturating_add(day.successful), failed.saturating_add(day.failed))
+        });
+        let mode = known.and_then(|rollout| rollout.mode);
+        let Judged { need, evidence, next } = match self.rollouts.get(name) {
+            // A state that can't be read does not hide the other domains.
+            Some(Err(error)) => Judged::damaged(error.to_string()),
+            _ => {
+                let places = self.alerts_of.get(name).map_or(&[][..], Vec::as_slice);
+                let active = places.iter().filter_map(|place| self.alerts.get(*place));
+                let alerts: Vec<&Alert> = active.map(|active| &active.alert).collect();
+                self.judged(context, spec, known, by)
+                    .with_alerts(&alerts, known.is_some_and(|rollout| binds(rollout, now)))
+            }
+        };
+        let certificate = match spec.host {
+            HostedBy::Sternpost => policy_host(&spec.name).ok().and_then(|host| self.certificates.get(&host)),
+            HostedBy::Static | HostedBy::Elsewhere => None,
+        };
+        Entry {
+            name: name.to_owned(),
+            need,
+            mode: mode.map(|known| known.mode),
+            wanted: spec.mode,
+            binds: known.is_some_and(|rollout| binds(rollout, now)),
+            since: mode.map(|known| known.since),
+            evidence,
+            next,
+            successful,
+            failed,
+            host: spec.host,
+            certificate_ends: certificate.map(|end| end.ends),
+            is_certificate_ending: certificate.is_some_and(|end| end.is_soon(now, ENDS_SOON)),
+            tags: spec.tags.clone(),
+        }
+    }
+
+    fn judged(
+        &self,
+        context: &RolloutContext,
+        spec: &DomainSpec,
+        rollout: Option<&RolloutState>,
+        by: Option<(Evidence, Gate)>,
+    ) -> Judged {
+        let Some((evidence, gate)) = by else { return Judged::pending() };
+        let nothing = RolloutState::default();
+        let rollout = rollout.unwrap_or(&nothing);
+        let since = rollout.mode.map_or(self.now, |mode| mode.since);
+        let week: LastWeek = last_week(self.days(spec), &evidence, since, self.now);
+        judge_by(context, spec, rollout, &evidence, &gate, week)
+    }
 }
 
 /// The places of the domains, in the order of their names.
@@ -323,7 +368,7 @@ fn counted_tags(domains: &[Entry]) -> Vec<(Tag, usize)> {
 }
 
 /// The number of domains of which a certificate ends soon, or has ended.
-fn ending(domains: &[Entry], alerts: &[ActiveAlert<Alert>], now: Timestamp) -> usize {
+fn ending(domains: &[Entry], alerts: &[ActiveAlert<Alert>]) -> usize {
     let is_of_certificate =
         |kind| matches!(kind, AlertKind::PolicyCertificateEnds | AlertKind::MxCertificateEnds);
     let alerted: BTreeSet<&str> = alerts
@@ -331,247 +376,9 @@ fn ending(domains: &[Entry], alerts: &[ActiveAlert<Alert>], now: Timestamp) -> u
         .filter(|active| is_of_certificate(active.alert.kind))
         .map(|active| active.domain.as_str())
         .collect();
-    let is_ending = |entry: &&Entry| {
-        entry.certificate_ends.is_some_and(|end| end - ENDS_SOON <= now)
-            || alerted.contains(entry.name.as_str())
-    };
+    let is_ending = |entry: &&Entry| entry.is_certificate_ending || alerted.contains(entry.name.as_str());
     domains.iter().filter(is_ending).count()
 }
 
-/// Groups alerts and steps by cause. One broken MX host of forty domains is one group.
-fn grouped(domains: &[Entry], alerts: &[ActiveAlert<Alert>]) -> Vec<Group> {
-    let place: BTreeMap<&str, usize> =
-        domains.iter().enumerate().map(|(at, entry)| (entry.name.as_str(), at)).collect();
-    let mut groups: BTreeMap<String, (Group, BTreeSet<usize>)> = BTreeMap::new();
-    for active in alerts {
-        let (group, members) = groups
-            .entry(alert_id(&active.alert))
-            .or_insert_with_key(|id| (Group { id: id.clone(), ..alert_group(active) }, BTreeSet::new()));
-        group.since = group.since.min(Some(active.since));
-        let entry = place.get(active.domain.as_str()).and_then(|at| domains.get(*at));
-        let is_binding = entry.is_some_and(|entry| entry.binds);
-        group.need = group.need.min(urgency(active.alert.kind, is_binding));
-        // An alert of the server is of no domain.
-        let is_new = place.get(active.domain.as_str()).is_some_and(|at| members.insert(*at));
-        if is_new && members.len() == 2 {
-            group.what = shared_title(&active.alert);
-            group.remedy = active.alert.remedy.replace(&active.domain, "DOMAIN");
-        }
-    }
-    for (at, entry) in domains.iter().enumerate() {
-        let Some(cause) = entry.next.cause().filter(|cause| *cause != StepCause::Alert) else { continue };
-        let (_, members) = groups
-            .entry(format!("{cause:?}").to_ascii_lowercase())
-            .or_insert_with_key(|id| (step_group(id, cause, entry), BTreeSet::new()));
-        members.insert(at);
-    }
-    let mut all: Vec<Group> = groups
-        .into_values()
-        .map(|(group, members)| {
-            let name = |at: &usize| domains.get(*at).map(|entry| entry.name.clone());
-            Group { domains: members.iter().filter_map(name).collect(), ..group }
-        })
-        .collect();
-    all.sort_by(|one, other| {
-        one.need.cmp(&other.need).then_with(|| other.domains.len().cmp(&one.domains.len()))
-    });
-    all
-}
-
-/// The identifier of an alert's group: the kind, and the cause that several domains may share.
-fn alert_id(alert: &Alert) -> String {
-    match (&alert.cause, alert.kind) {
-        (Some(cause), kind) => format!("{kind} {cause}"),
-        (
-            None,
-            kind @ (AlertKind::MxUncovered
-            | AlertKind::MxUnverified
-            | AlertKind::MxCertificateEnds
-            | AlertKind::ReportedFailure),
-        ) => format!("{kind} {}", alert.subject),
-        (None, kind) => kind.to_string(),
-    }
-}
-
-fn alert_group(active: &ActiveAlert<Alert>) -> Group {
-    let alert = &active.alert;
-    Group {
-        id: String::new(),
-        need: Urgency::Waiting,
-        what: sentence(&text::readable(&alert.what)),
-        means: alert.consequence.to_string(),
-        remedy: alert.remedy.clone(),
-        step: Some(StepCause::Alert),
-        since: Some(active.since),
-        domains: Vec::new(),
-    }
-}
-
-/// What several domains with alike alerts have in common.
-fn shared_title(alert: &Alert) -> String {
-    let subject = &alert.subject;
-    match alert.kind {
-        AlertKind::MxUncovered => format!("{subject} is an MX host, but the policies do not name it"),
-        AlertKind::ReportedFailure => format!("Senders reported {subject}"),
-        AlertKind::PolicyUnserved => {
-            "Policies can't be fetched, or are not those that were published".to_owned()
-        }
-        AlertKind::RecordGone => "_mta-sts records are missing".to_owned(),
-        AlertKind::PolicyCertificateEnds => "Certificates of policy hosts expire soon".to_owned(),
-        AlertKind::FailureRate => "More sessions failed in the last week than allowed".to_owned(),
-        AlertKind::Silence => "Reports that used to arrive have stopped".to_owned(),
-        AlertKind::DecisionNeeded => "Reported failures need your decision".to_owned(),
-        AlertKind::CheckFailed => "Checks of the guard fail, so other alerts may be old".to_owned(),
-        AlertKind::Unconfigured => "Domains with a policy are not configured any more".to_owned(),
-        AlertKind::MxUnverified | AlertKind::MxCertificateEnds | AlertKind::QuarantineFull => {
-            sentence(&text::readable(&alert.what))
-        }
-    }
-}
-
-fn step_group(id: &str, cause: StepCause, entry: &Entry) -> Group {
-    let (what, means) = match cause {
-        StepCause::SetUp => {
-            ("Not set up yet", "Mail to these domains is not protected against an attacker on the path.")
-        }
-        StepCause::Apply => {
-            ("The next step of the roll-out is due", "It changes the published policy or its records.")
-        }
-        StepCause::Approve => (
-            "The evidence is sufficient: ready to enforce",
-            "Until you approve, senders deliver even if TLS can't be verified.",
-        ),
-        StepCause::Decide => (
-            "Only few senders report failures: your decision is needed",
-            "Until you decide, the domains stay in testing, where mail is not protected.",
-        ),
-        StepCause::Failures => (
-            "Sessions failed in the last week although the policy is enforced",
-            "The mail of these sessions is queued by its sender, and bounces after a few days.",
-        ),
-        StepCause::Damaged | StepCause::Alert => {
-            ("The stored state can't be read", "Sternpost does nothing for these domains.")
-        }
-    };
-    Group {
-        id: id.to_owned(),
-        need: entry.need,
-        what: what.to_owned(),
-        means: means.to_owned(),
-        remedy: if cause == StepCause::Damaged { entry.next.to_string() } else { String::new() },
-        step: Some(cause),
-        since: None,
-        domains: Vec::new(),
-    }
-}
-
-/// The last snapshot, and the lock of the one who builds the next.
-#[derive(Default)]
-pub struct Snapshots {
-    last: std::sync::Mutex<Option<Arc<Snapshot>>>,
-    building: Arc<tokio::sync::Mutex<()>>,
-}
-
-impl Snapshots {
-    fn held(&self) -> Option<Arc<Snapshot>> {
-        self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner).clone()
-    }
-
-    fn keep(&self, snapshot: &Arc<Snapshot>) {
-        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = Some(snapshot.clone());
-    }
-
-    /// Forgets the last one, since an operator has decided something.
-    pub fn forget(&self) {
-        *self.last.lock().unwrap_or_else(std::sync::PoisonError::into_inner) = None;
-    }
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn entry(name: &str, need: Urgency, next: NextStep) -> Entry {
-        Entry {
-            name: name.to_owned(),
-            need,
-            mode: Some(Mode::Testing),
-            wanted: Mode::Enforce,
-            binds: true,
-            since: None,
-            evidence: String::new(),
-            next,
-            successful: 0,
-            failed: 0,
-            host: HostedBy::Static,
-            certificate_ends: None,
-            tags: Vec::new(),
-        }
-    }
-
-    fn alert(domain: &str, kind: AlertKind, subject: &str, second: i64) -> ActiveAlert<Alert> {
-        let alert = Alert {
-            kind,
-            subject: subject.into(),
-            what: format!("{subject} is bad for {domain}"),
-            consequence: "Mail waits.".into(),
-            remedy: format!("sternpost apply {domain}"),
-            cause: None,
-            domains: Vec::new(),
-        };
-        ActiveAlert { domain: domain.into(), since: Timestamp::from_second(second).unwrap(), alert }
-    }
-
-    #[test]
-    fn one_broken_mx_host_of_many_domains_is_one_group() {
-        let step = |cause| NextStep::Page(cause, String::new(), "");
-        let domains = [
-            entry("a.example", Urgency::Failing, step(StepCause::Alert)),
-            entry("b.example", Urgency::Failing, step(StepCause::Alert)),
-            entry("c.example", Urgency::Waiting, step(StepCause::Approve)),
-            entry("d.example", Urgency::Waiting, step(StepCause::Approve)),
-            entry("e.example", Urgency::OnItsWay, NextStep::Wait("time".into())),
-        ];
-        let alerts = [
-            alert("b.example", AlertKind::MxUnverified, "mx.shared.example", 5),
-            alert("a.example", AlertKind::MxUnverified, "mx.shared.example", 9),
-            alert("a.example", AlertKind::MxUnverified, "mx.own.example", 9),
-            alert("b.example", AlertKind::Silence, "b.example", 7),
-            alert("the server", AlertKind::QuarantineFull, "", 7),
-        ];
-        let groups = grouped(&domains, &alerts);
-        let shown: Vec<(&str, Urgency, Vec<&str>)> = groups
-            .iter()
-            .map(|group| (group.id.as_str(), group.need, group.domains.iter().map(String::as_str).collect()))
-            .collect();
-        assert_eq!(
-            shown,
-            [
-                ("mx-unverified mx.shared.example", Urgency::Failing, vec!["a.example", "b.example"]),
-                ("mx-unverified mx.own.example", Urgency::Failing, vec!["a.example"]),
-                ("approve", Urgency::Waiting, vec!["c.example", "d.example"]),
-                ("silence", Urgency::Waiting, vec!["b.example"]),
-                ("quarantine-full", Urgency::Waiting, vec![]),
-            ]
-        );
-        let first = groups.first().unwrap();
-        assert_eq!(first.since, Some(Timestamp::from_second(5).unwrap()));
-        assert_eq!(first.remedy, "sternpost apply DOMAIN");
-        assert_eq!(groups[1].remedy, "sternpost apply a.example");
-    }
-
-    #[test]
-    fn a_certificate_that_ends_soon_is_counted_once_for_a_domain() {
-        let now = Timestamp::from_second(100 * 86_400).unwrap();
-        let own = |name: &str, days: i64| Entry {
-            certificate_ends: Some(now + SignedDuration::from_hours(24 * days)),
-            ..entry(name, Urgency::Fine, NextStep::Nothing)
-        };
-        let domains = [own("a.example", 60), own("b.example", 13), own("c.example", -1)];
-        let alerts = [
-            alert("b.example", AlertKind::PolicyCertificateEnds, "mta-sts.b.example", 1),
-            alert("a.example", AlertKind::Silence, "a.example", 1),
-        ];
-        assert_eq!(ending(&domains, &alerts, now), 2);
-    }
-}
+mod tests;

@@ -1,12 +1,17 @@
 //! The state shared by all pages: the roll-out context, authentication, and the session counts of every domain by
-//! day. The context is refreshed from the store, since commands change it too. The counts are cached until a report
-//! arrives, and the evidence of domains on the overview for a minute at most.
+//! day. The context is refreshed from the store (`contexts`). The counts are cached until a report arrives, and the evidence
+//! of domains on the overview for a minute at most.
+
+mod contexts;
+
+pub use contexts::Changing;
 
 use crate::auth::Auth;
 use crate::domain_check::DomainChecks;
 use crate::snapshot::Snapshots;
 use config::DashboardConfig;
 use config::failure::Failure;
+use contexts::Contexts;
 use formats::DomainName;
 use formats::report::DateRange;
 use jiff::Timestamp;
@@ -18,13 +23,11 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::StoreError;
 use store::reports::DaySum;
-use tokio::sync::{Mutex, RwLock, RwLockReadGuard, RwLockWriteGuard};
+use tokio::sync::Mutex;
 
 /// The state shared by all pages: the roll-out context, authentication, and session counts by day.
 pub struct Dashboard {
-    context: RwLock<RolloutContext>,
-    /// When the context was last refreshed from the store, and how long that took.
-    refreshed_at: Mutex<(Instant, Duration)>,
+    contexts: Contexts,
     /// The cached session counts, with the store's report version and the first day that they are valid for.
     days: Mutex<Option<(i64, Timestamp, Arc<AllDays>)>>,
     /// The evidence of domains on the overview, by domain name.
@@ -48,10 +51,6 @@ struct CachedGate {
 /// Session counts per day, by domain name.
 pub(crate) type AllDays = BTreeMap<String, Vec<DaySum>>;
 
-/// The maximum age of the context on a page, since its last refresh from the store.
-const CACHE_TIME: Duration = Duration::from_secs(2);
-/// How many times as old as its refresh takes the context may be.
-const CACHE_FACTOR: u32 = 20;
 /// The maximum age of the evidence on the overview. Probes change it without a report.
 const GATE_TIME: Duration = Duration::from_secs(60);
 
@@ -63,10 +62,8 @@ impl Dashboard {
     /// If the system can't provide random bytes.
     pub fn new(role: &DashboardConfig, context: RolloutContext) -> Result<Arc<Self>, Failure> {
         let auth = Auth::new(context.store.clone(), context.world.clock.clone(), role)?;
-        let refreshed_at = Mutex::new((Instant::now(), Duration::ZERO));
         Ok(Arc::new(Self {
-            context: RwLock::new(context),
-            refreshed_at,
+            contexts: Contexts::new(context),
             days: Mutex::new(None),
             gates: Mutex::new(BTreeMap::new()),
             snapshots: Snapshots::default(),
@@ -76,18 +73,14 @@ impl Dashboard {
         }))
     }
 
-    /// The context for reading, refreshed from the store if it is older than [`CACHE_TIME`], or with many domains, than
-    /// [`CACHE_FACTOR`] times what that takes.
-    pub(crate) async fn context(&self) -> Result<RwLockReadGuard<'_, RolloutContext>, Failure> {
-        let mut refreshed = self.refreshed_at.lock().await;
-        let (at, took) = *refreshed;
-        if at.elapsed() > CACHE_TIME.max(took.saturating_mul(CACHE_FACTOR)) {
-            let begun = Instant::now();
-            self.context.write().await.learn().await?;
-            *refreshed = (Instant::now(), begun.elapsed());
-        }
-        drop(refreshed);
-        Ok(self.context.read().await)
+    /// The context for reading.
+    pub(crate) async fn context(&self) -> Result<Arc<RolloutContext>, Failure> {
+        self.contexts.current().await
+    }
+
+    /// The number of domains when the context was last refreshed.
+    pub(crate) fn known_domains(&self) -> usize {
+        self.contexts.last().known.len()
     }
 
     /// The session counts of every domain since that day. They are read again when the reports in the store have
@@ -143,11 +136,8 @@ impl Dashboard {
         Ok(judged)
     }
 
-    /// The context for writing, refreshed from the store.
-    pub(crate) async fn context_to_change(&self) -> Result<RwLockWriteGuard<'_, RolloutContext>, Failure> {
-        self.snapshots.forget();
-        let mut context = self.context.write().await;
-        context.learn().await?;
-        Ok(context)
+    /// The context for a decision, as the store has it now.
+    pub(crate) async fn context_to_change(&self) -> Result<Changing<'_>, Failure> {
+        self.contexts.to_change(&self.snapshots).await
     }
 }

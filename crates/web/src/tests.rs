@@ -4,6 +4,7 @@ mod abuse;
 mod accounts;
 mod below_a_path;
 mod inside;
+mod manager;
 mod strangers;
 mod tenants;
 

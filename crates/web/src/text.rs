@@ -37,7 +37,9 @@ pub fn percent(part: u64, whole: u64) -> Option<String> {
         _ if part >= whole => "100 %".to_owned(),
         _ if share < 0.01 => "< 0.01 %".to_owned(),
         _ if share > 99.99 => "> 99.99 %".to_owned(),
-        _ if share >= 10.0 => format!("{share:.1} %"),
+        // With one digit, it would be rounded to all of them.
+        _ if share >= 99.9 => format!("{share:.2} %"),
+        _ if share >= 9.995 => format!("{share:.1} %"),
         _ => format!("{share:.2} %"),
     })
 }
@@ -123,6 +125,27 @@ impl fmt::Display for Moment {
 }
 
 impl HtmlSafe for Moment {}
+
+/// When figures were read: `as of now` below a minute, otherwise with their age and time, as HTML.
+pub fn as_of(at: &Timestamp, now: &Timestamp) -> AsOf {
+    AsOf(ago(at, now))
+}
+
+/// The time at which figures were read, as HTML.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub struct AsOf(Moment);
+
+impl fmt::Display for AsOf {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let Moment { at, now } = self.0;
+        match now.duration_since(at).as_secs() {
+            ..60 => write!(f, "as of now, {} UTC", minute(&at)),
+            _ => write!(f, "as of {}, {} UTC", self.0, minute(&at)),
+        }
+    }
+}
+
+impl HtmlSafe for AsOf {}
 
 /// A day as HTML, with its age as the title.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -238,9 +261,18 @@ mod tests {
             (counted(1, "domain"), counted(2_000, "domain")),
             ("1 domain".into(), "2,000 domains".into())
         );
-        let shares = [(0, 5), (5, 5), (46, 17_753), (1, 100_000_000), (1, 3), (999_999, 1_000_000)];
+        let shares = [
+            (0, 5),
+            (5, 5),
+            (46, 17_753),
+            (1, 100_000_000),
+            (1, 3),
+            (9_997, 10_000),
+            (9_996, 100_000),
+            (999_999, 1_000_000),
+        ];
         let shown = shares.map(|(part, whole)| percent(part, whole).unwrap());
-        assert_eq!(shown, ["0 %", "100 %", "0.26 %", "< 0.01 %", "33.3 %", "> 99.99 %"]);
+        assert_eq!(shown, ["0 %", "100 %", "0.26 %", "< 0.01 %", "33.3 %", "99.97 %", "10.0 %", "> 99.99 %"]);
         assert_eq!(percent(0, 0), None);
         assert_eq!([0.005, 0.0125, 1.0].map(bound), ["0.5 %", "1.25 %", "100 %"]);
     }
@@ -258,6 +290,9 @@ mod tests {
         );
         assert!(ago(&at(1_000_000), &at(0)).to_string().contains(">in 11 days<"));
         assert!(ago(&at(10), &at(0)).to_string().contains(">just now<"));
+        assert_eq!(as_of(&at(0), &at(9)).to_string(), "as of now, 1 Jan 1970, 00:00 UTC");
+        let old = as_of(&at(0), &at(180)).to_string();
+        assert!(old.contains(">3 minutes ago</time>, 1 Jan 1970, 00:00 UTC"), "{old}");
         assert!(day(&at(0), &at(1_000_000)).to_string().contains("title=\"11 days ago\">1 Jan 1970<"));
     }
 

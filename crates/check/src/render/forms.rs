@@ -72,7 +72,9 @@ pub fn junit<'e>(all: impl Iterator<Item = &'e Examination>, warnings_fail: bool
             let _ = writeln!(out, "    <testcase classname=\"{name}\" name=\"{check}\"/>");
         }
         for finding in &seen.findings {
-            let text = format!("{}\n{}\n{}", finding.what, finding.why, finding.remedy.join("\n"));
+            let cause =
+                finding.cause.as_ref().map(|cause| format!("Cause: {}\n", cause.what)).unwrap_or_default();
+            let text = format!("{}\n{cause}{}\n{}", finding.what, finding.why, finding.remedy.join("\n"));
             let (tag, attributes) = match fails(&finding) {
                 true => (
                     "failure",

@@ -156,8 +156,8 @@ impl<'r> UnpackBudget<'r> {
         let values = values.min(self.nodes).saturating_add(1);
         // A text in another encoding than UTF-8 is converted first, to at most twice its size.
         let (text, converted) = match std::str::from_utf8(json) {
-            Ok(_) => (json.len(), 0),
-            Err(_) => (json.len() * 2, json.len() * 2),
+            Ok(_) if !super::texts::is_wide(json) => (json.len(), 0),
+            _ => (json.len() * 2, json.len() * 2),
         };
         // The texts are in the parsed JSON and in the report.
         let bytes = values.saturating_mul(VALUE_BYTES) + text.saturating_mul(2) + converted;

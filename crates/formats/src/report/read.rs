@@ -2,9 +2,11 @@
 //! warnings (REC-08). A report is rejected only if it lacks the members that give it a meaning, or exceeds a limit.
 
 mod quirk;
+mod time;
 
 pub use quirk::Quirk;
 
+use super::texts::ReportTexts;
 use super::{DateRange, FailureDetail, PolicyReport, Report, Unpacked};
 use crate::domain::DomainName;
 use crate::json::Json;
@@ -12,8 +14,6 @@ use crate::limits::{
     JSON_NODES, REPORT_BYTES, REPORT_DETAILS, REPORT_POLICIES, REPORT_TEXT_BYTES, REPORT_WARNINGS,
 };
 use crate::result_type::{PolicyType, ResultType};
-use jiff::Timestamp;
-use std::borrow::Cow;
 use std::net::IpAddr;
 
 /// A parsed report with its warnings.
@@ -27,9 +27,19 @@ pub struct ReadReport {
 
 impl ReadReport {
     /// Adds the warning for the packing of the report's file, if it deserves one.
-    pub fn with_packing(mut self, packing: Unpacked) -> Self {
-        if packing == Unpacked::GzipWithTrailingBytes && self.warnings.len() < REPORT_WARNINGS {
-            self.warnings.insert(0, Warning { path: String::new(), quirk: Quirk::TrailingBytes });
+    pub fn with_packing(self, packing: Unpacked) -> Self {
+        if packing == Unpacked::GzipWithTrailingBytes { self.with(Quirk::TrailingBytes) } else { self }
+    }
+
+    /// Adds the warning for text that follows the report, unless it is empty.
+    pub fn with_trailing(self, text: &str) -> Self {
+        if text.is_empty() { self } else { self.with(Quirk::TrailingText) }
+    }
+
+    /// Adds a warning for the whole report.
+    fn with(mut self, quirk: Quirk) -> Self {
+        if self.warnings.len() < REPORT_WARNINGS {
+            self.warnings.insert(0, Warning { path: String::new(), quirk });
         }
         self
     }
@@ -68,6 +78,9 @@ pub enum ReadError {
         /// What is wrong with the member.
         problem: String,
     },
+    /// The text has more than one report. [`ReportTexts`] divides such texts.
+    #[error("the text has more than one report")]
+    Several,
     /// The report has more than [`REPORT_DETAILS`] details or [`REPORT_POLICIES`] policies.
     #[error("{0}: too many entries")]
     TooMany(String),
@@ -94,9 +107,31 @@ impl Report {
         if bytes.len() > REPORT_BYTES {
             return Err(ReadError::TooLong(bytes.len()));
         }
+        let texts = ReportTexts::decode(bytes);
+        let mut objects = texts.objects();
+        // Text without an object is parsed for the error.
+        let first = objects.next().unwrap_or(texts.whole());
+        if objects.next().is_some() {
+            return Err(ReadError::Several);
+        }
+        Ok(Self::read_text(&texts, first, nodes)?.with_trailing(objects.trailing()))
+    }
+
+    /// Parses one of the objects in `texts`. Otherwise like [`Report::read_within`].
+    ///
+    /// # Errors
+    ///
+    /// As for [`Report::read`].
+    pub fn read_text(
+        texts: &ReportTexts<'_>,
+        object: &str,
+        nodes: &mut usize,
+    ) -> Result<ReadReport, ReadError> {
         let mut reader = Reader { warnings: Vec::new(), details: 0, nodes };
-        let text = reader.decode(bytes);
-        let json = Json::parse(&text, reader.nodes).map_err(|error| ReadError::Json {
+        if let Some(quirk) = texts.quirk() {
+            reader.warn("", quirk);
+        }
+        let json = Json::parse(object, reader.nodes).map_err(|error| ReadError::Json {
             line: error.line(),
             column: error.column(),
             message: error.to_string().chars().take(200).collect(),
@@ -142,20 +177,6 @@ impl Reader<'_> {
                 self.warnings.push(Warning { path: String::new(), quirk: Quirk::More })
             }
             _ => {}
-        }
-    }
-
-    fn decode<'a>(&mut self, bytes: &'a [u8]) -> Cow<'a, str> {
-        let bare = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes);
-        if bare.len() < bytes.len() {
-            self.warn("", Quirk::ByteOrderMark);
-        }
-        match std::str::from_utf8(bare) {
-            Ok(text) => Cow::Borrowed(text),
-            Err(_) => {
-                self.warn("", Quirk::Latin1);
-                Cow::Owned(bare.iter().map(|b| char::from(*b)).collect())
-            }
         }
     }
 
@@ -224,30 +245,6 @@ impl Reader<'_> {
             self.warn("date-range", Quirk::NotADay);
         }
         Ok(range)
-    }
-
-    fn time(&mut self, members: &Members, name: &str) -> Result<Timestamp, ReadError> {
-        let path = join("date-range", name);
-        let fail = |problem: String| ReadError::Member { path: path.clone(), problem };
-        let text = match find(members, name) {
-            Some(Json::Text(text)) => text.trim(),
-            Some(other) => return Err(fail(format!("{} where a time was expected", other.kind()))),
-            None => return Err(fail("missing".into())),
-        };
-        let clipped: String = text.chars().take(64).collect();
-        if let Ok(time) = clipped.parse::<Timestamp>() {
-            if !text.ends_with(['Z', 'z']) {
-                self.warn(&path, Quirk::Offset);
-            }
-            if time.subsec_nanosecond() != 0 || text.contains('.') {
-                self.warn(&path, Quirk::FractionalSeconds);
-            }
-            return Ok(time);
-        }
-        let civil: jiff::civil::DateTime =
-            clipped.parse().map_err(|_| fail(format!("{clipped:?} is not an RFC 3339 time")))?;
-        self.warn(&path, Quirk::NoOffset);
-        jiff::tz::TimeZone::UTC.to_timestamp(civil).map_err(|_| fail(format!("{clipped:?} is out of range")))
     }
 
     fn policies(&mut self, members: &Members) -> Result<Vec<PolicyReport>, ReadError> {

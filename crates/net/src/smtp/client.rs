@@ -75,13 +75,16 @@ impl ClientConfig {
 pub struct Client {
     pub(super) config: ClientConfig,
     pub(super) tls: Handshaker,
+    /// For the probe of a large ClientHello.
+    pub(super) post_quantum: Handshaker,
 }
 
 impl Client {
     /// Creates a client that checks certificate dates against `clock`.
     pub fn new(config: ClientConfig, clock: Arc<dyn Clock>) -> Result<Self, rustls::Error> {
-        let tls = Handshaker::new(config.trust.clone(), clock, &[])?;
-        Ok(Self { config, tls })
+        let tls = Handshaker::new(config.trust.clone(), clock.clone(), &[])?;
+        let post_quantum = Handshaker::post_quantum(config.trust.clone(), clock)?;
+        Ok(Self { config, tls, post_quantum })
     }
 
     /// Runs a whole session and records it in `report`.

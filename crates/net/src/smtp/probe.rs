@@ -28,6 +28,10 @@ pub trait MailProbes: MailHosts {
         ciphers: &'static [u16],
     ) -> BoxFuture<'a, Result<Option<u16>, Fault>>;
 
+    /// The key exchange group that the host agrees on with a client that prefers `X25519MLKEM768`. The client's hello is
+    /// longer than one TCP segment, which some hosts do not read to the end: they fail with [`Fault::Handshake`].
+    fn large_hello<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<String, Fault>>;
+
     /// Tests for STARTTLS command injection (CVE-2011-0411). True when a plaintext command sent along with STARTTLS is
     /// executed after the handshake.
     fn accepts_injection<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<bool, Fault>>;
@@ -62,6 +66,19 @@ impl MailProbes for Client {
                 .await
                 .unwrap_or(Err(WireError::Time(limit)))
                 .map_err(Fault::Wire)
+        })
+    }
+
+    fn large_hello<'a>(&'a self, target: &'a Target) -> BoxFuture<'a, Result<String, Fault>> {
+        Box::pin(async move {
+            let mut report = SessionReport::new(target);
+            let stream = self.before_handshake(&mut report).await?;
+            let limit = self.config.reply_time;
+            match tokio::time::timeout(limit, self.post_quantum.connect(stream, &target.host, true)).await {
+                Ok((Ok(stream), _)) => Ok(crate::tls::group(stream.get_ref().1)),
+                Ok((Err(error), _)) => Err(Fault::Handshake(error.to_string())),
+                Err(_) => Err(Fault::Handshake(format!("not completed within {} seconds", limit.as_secs()))),
+            }
         })
     }
 

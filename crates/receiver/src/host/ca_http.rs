@@ -26,6 +26,14 @@ use tokio::time::timeout;
 #[error("the CA did not answer within {} seconds", CA_REQUEST_TIME.as_secs())]
 pub(super) struct NoAnswer;
 
+/// The file with the trusted roots can't be read, or has none.
+#[derive(Debug, thiserror::Error)]
+#[error("the file {file} with the roots of the CA can't be used: {why}")]
+struct UnusableRoots {
+    file: String,
+    why: String,
+}
+
 /// The longest time to wait that a CA can ask for, in seconds: a day.
 const LONGEST_WAIT: u64 = 86_400;
 
@@ -57,10 +65,8 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Box<dyn HttpClient>, Erro
     let builder = HttpsConnectorBuilder::new();
     let builder = match ca_file {
         Some(file) => {
-            let mut roots = RootCertStore::empty();
-            for root in CertificateDer::pem_file_iter(file).map_err(other)? {
-                roots.add(root.map_err(other)?).map_err(other)?;
-            }
+            let roots =
+                roots(file).map_err(|why| other(UnusableRoots { file: file.display().to_string(), why }))?;
             let tls = ClientConfig::builder().with_root_certificates(roots).with_no_client_auth();
             builder.with_tls_config(tls)
         }
@@ -69,6 +75,16 @@ pub(super) fn client(ca_file: Option<&Path>) -> Result<Box<dyn HttpClient>, Erro
     let https =
         builder.https_only().enable_http1().enable_http2().wrap_connector(tcp_connector(CONNECT_TIME));
     Ok(Box::new(BoundedClient(Client::builder(TokioExecutor::new()).build(https))))
+}
+
+/// Reads the roots in a PEM file. A file without any would make each order fail with the advice to set the file.
+fn roots(file: &Path) -> Result<RootCertStore, String> {
+    let mut roots = RootCertStore::empty();
+    for root in CertificateDer::pem_file_iter(file).map_err(|error| error.to_string())? {
+        let root = root.map_err(|error| error.to_string())?;
+        roots.add(root).map_err(|error| error.to_string())?;
+    }
+    if roots.is_empty() { Err("it contains no certificate".to_owned()) } else { Ok(roots) }
 }
 
 fn other(error: impl std::error::Error + Send + Sync + 'static) -> Error {
@@ -129,6 +145,35 @@ mod tests {
             assert_eq!(bounded(odd.as_bytes()), None, "{odd:?}");
         }
         assert_eq!(bounded(b"\xff"), None);
+    }
+
+    #[test]
+    fn all_roots_of_a_bundle_are_trusted() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let root = |name: &str| {
+            let key = rcgen::KeyPair::generate().unwrap();
+            rcgen::CertificateParams::new([name.to_owned()]).unwrap().self_signed(&key).unwrap().pem()
+        };
+        let bundle = format!("# the old one\n{}# the new one\n{}", root("a.example"), root("b.example"));
+        std::fs::write(&file, bundle).unwrap();
+        assert_eq!(roots(&file).unwrap().len(), 2);
+    }
+
+    #[test]
+    fn a_file_of_roots_that_is_missing_or_empty_is_named() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("ca.pem");
+        let refused = || match client(Some(&file)) {
+            Err(Error::Other(error)) => error.to_string(),
+            _ => panic!("a client"),
+        };
+        assert!(refused().contains("ca.pem") && !refused().contains("no certificate"), "{}", refused());
+        // Cut off, or the key by mistake.
+        for text in ["", "hello", "-----BEGIN PRIVATE KEY-----\nAAAA\n-----END PRIVATE KEY-----\n"] {
+            std::fs::write(&file, text).unwrap();
+            assert!(refused().contains("ca.pem") && refused().contains("no certificate"), "{}", refused());
+        }
     }
 
     /// A server on loopback that answers each request with these bytes, then with more of the same if `is_endless`.

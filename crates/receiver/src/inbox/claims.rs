@@ -8,7 +8,7 @@
 
 use super::mime::{Head, Kind, Mail};
 use formats::limits::INBOX_PARTS;
-use formats::report::{ReportFileName, ReportMail, beginning_of_gzip};
+use formats::report::{ReportFileName, ReportMail, beginning_of_gzip, beginning_of_text};
 
 /// Number of bytes at the start of a text that are searched for members of a report.
 const HEAD_BYTES: usize = 65_536;
@@ -26,14 +26,14 @@ pub(super) fn is_named_so(name: &str) -> bool {
 /// data is decompressed as far as possible.
 pub(super) fn has_members(text: &[u8]) -> bool {
     let unpacked = beginning_of_gzip(text, HEAD_BYTES);
-    let head = if unpacked.is_empty() { text.get(..HEAD_BYTES).unwrap_or(text) } else { &unpacked };
-    has_any(head, &REPORT_MEMBERS) && has_results(head)
+    let head = beginning_of_text(if unpacked.is_empty() { text } else { &unpacked }, HEAD_BYTES);
+    has_any(&head, &REPORT_MEMBERS) && has_results(&head)
 }
 
 /// True for what may well be a report if there is another one beside it.
 pub(super) fn is_likely(name: &str, text: &[u8]) -> bool {
-    let head = text.get(..HEAD_BYTES).unwrap_or(text);
-    name.to_ascii_lowercase().ends_with(".json.gz") || has_any(head, &REPORT_MEMBERS)
+    let head = beginning_of_text(text, HEAD_BYTES);
+    name.to_ascii_lowercase().ends_with(".json.gz") || has_any(&head, &REPORT_MEMBERS)
 }
 
 fn has_any(text: &[u8], members: &[&[u8]]) -> bool {
@@ -96,7 +96,8 @@ pub(super) fn is_automatic_reply(head: &Head) -> bool {
 
 #[cfg(test)]
 mod tests {
-    use super::super::extract::{extract_file, extract_message, looks_like_a_report};
+    use super::super::extract::{extract_file, extract_message};
+    use super::super::shape::looks_like_a_report;
     use net::memory_budget::MemoryBudget;
 
     fn claims(name: &str, bytes: &[u8]) -> bool {

@@ -1,22 +1,24 @@
 //! Finds the reports in a message or file: in multipart/report or multipart/mixed, as the only part, in messages within
-//! messages, and in zip files (REC-04, REC-05). The format is detected from the content, not from the labels. There may be
+//! messages, and in archives (REC-04, REC-05; `contents`). The format is detected from the content, not from the labels. There may be
 //! several reports; each is extracted, and what can't be read is a problem that loses no other report. The caller
 //! (`super`) runs this in the [`ExtractionPool`](super::ExtractionPool), since the input is hostile.
 
+mod contents;
+
 use super::claims;
-use super::dmarc::{self, ExtractedDmarc};
+use super::dmarc::ExtractedDmarc;
 use super::job_memory::{JobMemory, Stop};
 use super::mime::{Kind, Mail, Part, take_apart};
 use super::pool::Busy;
-use super::submitter::{Origin, submitter_of_file};
+use super::shape::{is_other_gzip, looks_like_a_report};
+use super::submitter::Origin;
 use formats::DomainName;
-use formats::dmarc::{DmarcFileName, DmarcReport, is_dmarc_text};
-use formats::limits::{DMARC_ELEMENTS, INBOX_DEPTH, INBOX_PARTS, INBOX_REPORTS};
-use formats::printable::printable;
-use formats::report::{
-    Held, ReadError, ReadReport, Report, ReportFileName, UnlimitedMemory, UnpackBudget, UnpackError,
-    Unpacked, beginning_of_gzip, is_gzip, is_zip, pack, unpack_within, zip_members_within,
+use formats::dmarc::{DmarcFileName, is_dmarc_text};
+use formats::limits::{
+    DMARC_ELEMENTS, INBOX_DEPTH, INBOX_MULTIPARTS, INBOX_PACKINGS, INBOX_PARTS, INBOX_REPORTS,
 };
+use formats::printable::printable;
+use formats::report::{HeldText, ReadError, ReadReport, UnlimitedMemory, UnpackBudget, UnpackError};
 use jiff::Timestamp;
 use net::memory_budget::Reservation;
 
@@ -70,6 +72,20 @@ pub enum NoReport {
     /// The message has more than [`INBOX_PARTS`] parts.
     #[error("the message has more than {INBOX_PARTS} parts; only the first {INBOX_PARTS} are read")]
     TooManyParts,
+    /// The message has multiparts within more than [`INBOX_MULTIPARTS`] others.
+    #[error("a multipart within {INBOX_MULTIPARTS} others is not searched")]
+    TooManyLevels,
+    /// The report is within more than [`INBOX_PACKINGS`] levels of compression and archives.
+    #[error(
+        "the report is compressed or archived more than {INBOX_PACKINGS} times, and is not unpacked further"
+    )]
+    TooManyPackings,
+    /// The media type or the name says that it is a report, but the content begins like nothing that a report can be.
+    #[error("it is labeled as a TLS report, but is neither JSON nor gzip, zip or tar data")]
+    Unrecognized,
+    /// The text after a report has the members of a report, but is not JSON.
+    #[error("the text after a report can't be read")]
+    Trailing,
     /// The parser failed. The input is not at fault.
     #[error("reading it failed because of a defect in this program; please report it")]
     Defect,
@@ -116,7 +132,7 @@ pub fn extract_message(
     message_within(message, is_returned, &JobMemory::new(memory, usize::MAX)).map_err(busy)
 }
 
-/// Extracts the reports from a report file or a zip file. Its name may identify the submitter (RFC 8460 §5.1). The
+/// Extracts the reports from a report file, a zip file or a tar file. Its name may identify the submitter (RFC 8460 §5.1). The
 /// reservation grows by the memory that the result takes.
 ///
 /// # Errors
@@ -148,12 +164,8 @@ pub(super) fn message_within(
 pub(super) fn file_within(bytes: &[u8], name: &str, memory: &JobMemory<'_>) -> Result<Extraction, Stop> {
     let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), memory));
     extractor.is_for_reports = true;
-    let file = File { bytes, name, is_labelled: false };
-    let read = match is_zip(bytes) {
-        true => extractor.zip(&file, &Origin::default(), INBOX_DEPTH),
-        false => extractor.report(&file, &Origin::default()),
-    };
-    read.map_err(|Stopped| memory.stop())?;
+    let file = File { bytes, name, is_labelled: claims::is_named_so(name), packings: 0 };
+    extractor.file(&file, &Origin::default(), INBOX_DEPTH).map_err(|Stopped| memory.stop())?;
     Ok(extractor.finish())
 }
 
@@ -163,28 +175,15 @@ pub(super) fn message_claims(message: &[u8], is_returned: bool) -> bool {
     mail.is_ok_and(|mail| mail.is_some_and(|mail| claims::mail_claims(&mail, is_returned)))
 }
 
-/// Detects gzip, zip, or text that begins like JSON. Labels are ignored, since they are often wrong.
-pub fn looks_like_a_report(bytes: &[u8]) -> bool {
-    let text = bytes.strip_prefix(b"\xef\xbb\xbf").unwrap_or(bytes).trim_ascii_start();
-    is_gzip(bytes) || is_zip(bytes) || text.starts_with(b"{")
-}
-
-/// True for gzip data whose text does not begin like a report, such as a backup. It is not decompressed, so that it does not
-/// use up what the message may expand to.
-fn is_other_gzip(bytes: &[u8]) -> bool {
-    let text = beginning_of_gzip(bytes, BEGINNING_BYTES);
-    !text.trim_ascii().is_empty() && !looks_like_a_report(&text) && !is_dmarc_text(&text)
-}
-
-/// Decompressed bytes that show what gzip data is.
-const BEGINNING_BYTES: usize = formats::dmarc::HEAD_BYTES;
-
-/// A part of a message, a member of a zip file, or a file.
+/// A part of a message, a member of an archive, or a file.
+#[derive(Clone, Copy)]
 struct File<'f> {
     bytes: &'f [u8],
     name: &'f str,
     /// True if media type or name say that it is a report.
     is_labelled: bool,
+    /// The levels of compression and archives around it.
+    packings: usize,
 }
 
 /// There is no memory to go on; the job's memory knows why.
@@ -214,10 +213,12 @@ impl<'r> Extractor<'r> {
         let memory = self.budget.memory();
         match take_apart(message, memory) {
             Ok(Some(mail)) => {
-                self.claimed(claims::mail_claims(&mail, is_returned));
+                // Text with a colon in a line also looks like a header.
+                let is_text = mail.head.is_empty() && claims::has_members(message);
+                self.claimed(is_text || claims::mail_claims(&mail, is_returned));
                 self.message(&mail, is_returned, INBOX_DEPTH)?;
             }
-            Ok(None) => self.problem("", NoReport::NotMail, false),
+            Ok(None) => self.problem("", NoReport::NotMail, claims::has_members(message)),
             Err(error) => self.failed("", error, false)?,
         }
         Ok(())
@@ -231,10 +232,11 @@ impl<'r> Extractor<'r> {
         }
         let is_returned = is_returned || claims::is_automatic_reply(&mail.head);
         let origin = Origin::of(&mail.head);
+        let mut is_cut = mail.is_cut;
         for part in mail.parts.iter().filter(|part| part.kind != Kind::Multipart) {
             if self.parts == INBOX_PARTS {
-                self.too_many_parts();
-                return Ok(());
+                is_cut = true;
+                break;
             }
             self.parts += 1;
             match is_returned && part.kind == Kind::Message {
@@ -242,74 +244,76 @@ impl<'r> Extractor<'r> {
                 false => self.part(part, &origin, depth)?,
             }
         }
-        if mail.is_cut {
-            self.too_many_parts();
+        for (is_so, why) in [(is_cut, NoReport::TooManyParts), (mail.is_too_deep, NoReport::TooManyLevels)] {
+            if is_so {
+                let claims = self.found.claims || !self.found.reports.is_empty() || mail.mentions_reports();
+                self.problem("", why, claims);
+            }
         }
         Ok(())
-    }
-
-    fn too_many_parts(&mut self) {
-        self.problem("", NoReport::TooManyParts, self.found.claims || !self.found.reports.is_empty());
     }
 
     fn part(&mut self, part: &Part<'_>, origin: &Origin, depth: usize) -> Result<(), Stopped> {
         let (name, is_labelled) = (part.head.file_name(), claims::is_labelled(&part.head));
         self.claimed(is_labelled);
         if part.kind == Kind::Content && !part.may_be_report() {
-            return Ok(());
+            return self.other_part(part, name, is_labelled, origin, depth);
         }
         let memory = self.budget.memory();
         let decoded = match part.decode(memory) {
             Ok(decoded) => decoded,
             Err(error) => return self.failed(name, error, is_labelled),
         };
-        let file = File { bytes: decoded.bytes(), name, is_labelled };
+        let file = File { bytes: decoded.bytes(), name, is_labelled, packings: 0 };
         let is_named_dmarc = || DmarcFileName::parse(name).is_some();
-        if !is_labelled && !is_named_dmarc() && is_other_gzip(file.bytes) {
+        if !is_labelled && !is_named_dmarc() && is_other_gzip(file.bytes, self.found.claims) {
             Ok(())
-        } else if is_zip(file.bytes) {
-            self.zip(&file, origin, depth)
         } else if looks_like_a_report(file.bytes) || is_dmarc_text(file.bytes) {
-            self.report(&file, origin)
+            self.file(&file, origin, depth)
         } else if part.kind == Kind::Message {
             self.inner(file.bytes, name, depth)
         } else {
-            Ok(())
+            self.other_part(part, name, is_labelled, origin, depth)
         }
     }
 
-    fn zip(&mut self, file: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Stopped> {
-        let contents = match zip_members_within(file.bytes, INBOX_REPORTS, &mut self.budget) {
-            Ok(contents) => contents,
-            Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
-        };
-        for member in contents.members {
-            let is_labelled = file.is_labelled || claims::is_named_so(&member.name);
-            match member.text {
-                Ok(text) => {
-                    let file = File { bytes: text.bytes(), name: &member.name, is_labelled };
-                    self.member(&file, origin, depth)?;
-                }
-                Err(error) => self.failed(&member.name, error, is_labelled)?,
+    /// Searches a part that is not a report as a whole for uuencoded files.
+    fn other_part(
+        &mut self,
+        part: &Part<'_>,
+        name: &str,
+        is_labelled: bool,
+        origin: &Origin,
+        depth: usize,
+    ) -> Result<(), Stopped> {
+        if is_labelled {
+            self.problem(name, NoReport::Unrecognized, true);
+        }
+        for block in part.uuencoded() {
+            if self.parts == INBOX_PARTS {
+                self.problem(
+                    "",
+                    NoReport::TooManyParts,
+                    self.found.claims || claims::is_named_so(&block.name),
+                );
+                break;
+            }
+            self.parts += 1;
+            let is_labelled = claims::is_named_so(&block.name);
+            let mut text = HeldText::new(self.budget.memory());
+            if let Err(error) = block.decode(&mut text) {
+                self.failed(&block.name, error, is_labelled)?;
+                continue;
+            }
+            let file = File { bytes: text.bytes(), name: &block.name, is_labelled, packings: 0 };
+            if is_labelled
+                || (looks_like_a_report(file.bytes) && !is_other_gzip(file.bytes, self.found.claims))
+            {
+                self.claimed(is_labelled);
+                self.file(&file, origin, depth)?;
             }
         }
-        if contents.left_out > 0 {
-            let claims = file.is_labelled || !self.found.reports.is_empty();
-            self.problem(file.name, NoReport::TooManyReports, claims);
-        }
         Ok(())
-    }
-
-    fn member(&mut self, member: &File<'_>, origin: &Origin, depth: usize) -> Result<(), Stopped> {
-        if is_zip(member.bytes) {
-            let nested = UnpackError::Broken("a zip file within a zip file is not read".to_owned());
-            self.problem(member.name, NoReport::Unpack(nested), member.is_labelled);
-            Ok(())
-        } else if looks_like_a_report(member.bytes) || is_dmarc_text(member.bytes) {
-            self.report(member, origin)
-        } else {
-            self.inner(member.bytes, member.name, depth)
-        }
     }
 
     /// Searches a message within another one or within a zip file.
@@ -327,66 +331,6 @@ impl<'r> Extractor<'r> {
                 Ok(())
             }
         }
-    }
-
-    /// Reads one report, compressed or not. Text in gzip is kept unchanged; other text is compressed with gzip.
-    fn report(&mut self, file: &File<'_>, origin: &Origin) -> Result<(), Stopped> {
-        if self.found.reports.len() + self.found.dmarc.len() == INBOX_REPORTS {
-            if !self.found.problems.iter().any(|problem| problem.why == NoReport::TooManyReports) {
-                self.problem("", NoReport::TooManyReports, true);
-            }
-            return Ok(());
-        }
-        let (json, packing) = match unpack_within(file.bytes, &mut self.budget) {
-            Ok(unpacked) => unpacked,
-            Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
-        };
-        let json = json.bytes();
-        if is_dmarc_text(json) {
-            return self.dmarc(json, file, origin);
-        }
-        let mut held = match self.budget.reserve_for_parsing(json) {
-            Ok(held) => held,
-            Err(error) => return self.unreadable(file, json, NoReport::Unpack(error)),
-        };
-        let read = match Report::read_within(json, self.budget.nodes()) {
-            Ok(read) => read.with_packing(packing),
-            Err(error) => return self.unreadable(file, json, NoReport::Read(error)),
-        };
-        match packed(file.bytes, json, packing, &mut held) {
-            Ok(packed) => {
-                held.keep(packed.len() + memory_of(&read.report));
-                self.is_for_reports |= packing == Unpacked::Plain;
-                self.keep(read, packed, file, origin);
-                Ok(())
-            }
-            Err(error) => self.failed(file.name, error, true),
-        }
-    }
-
-    /// Reads one DMARC report.
-    fn dmarc(&mut self, text: &[u8], file: &File<'_>, origin: &Origin) -> Result<(), Stopped> {
-        self.found.has_dmarc = true;
-        let mut held = Held::new(self.budget.memory());
-        if let Err(error) = held.grow(dmarc::memory_to_read(text)) {
-            return self.failed(file.name, error, false);
-        }
-        match DmarcReport::read(text, &mut self.elements) {
-            Ok(report) => {
-                let extracted = ExtractedDmarc::new(report, file.name, origin);
-                held.keep(extracted.memory());
-                self.found.dmarc.push(extracted);
-            }
-            Err(error) => self.problem(file.name, NoReport::DmarcRead(error), false),
-        }
-        Ok(())
-    }
-
-    fn keep(&mut self, read: ReadReport, packed: Vec<u8>, file: &File<'_>, origin: &Origin) {
-        let named = ReportFileName::parse(file.name);
-        let submitter = origin.submitter.clone().or_else(|| submitter_of_file(named.as_ref(), &read.report));
-        let policy_domain = origin.policy_domain.clone().or_else(|| named.map(|named| named.policy_domain));
-        self.found.reports.push(Extracted { read, submitter, policy_domain, packed });
     }
 
     /// Records that a file can't be read. `text` is its text, as far as it could be decompressed.
@@ -445,44 +389,6 @@ impl<'r> Extractor<'r> {
         }
         self.found
     }
-}
-
-/// The report's JSON text, compressed with gzip, with its memory.
-fn packed(
-    received: &[u8],
-    json: &[u8],
-    packing: Unpacked,
-    held: &mut Held<'_>,
-) -> Result<Vec<u8>, UnpackError> {
-    match packing {
-        Unpacked::Gzip | Unpacked::GzipWithTrailingBytes => {
-            held.grow(received.len())?;
-            Ok(received.to_vec())
-        }
-        Unpacked::Plain | Unpacked::Zip => {
-            // Text that can't be compressed grows by less than one part in a thousand (RFC 1951 §3.2.4).
-            held.grow(json.len() + json.len() / 1000 + 100)?;
-            pack(json).map_err(|error| UnpackError::Broken(error.to_string()))
-        }
-    }
-}
-
-/// The memory of a report, roughly.
-fn memory_of(report: &Report) -> usize {
-    const TEXT: usize = 48;
-    let text = |text: &Option<String>| text.as_ref().map_or(0, |text| text.len() + TEXT);
-    let policies = report.policies.iter().map(|policy| {
-        let lines = policy.policy_string.iter().chain(&policy.mx_host).map(|line| line.len() + TEXT);
-        let details = policy.details.iter().map(|detail| {
-            size_of_val(detail)
-                + text(&detail.receiving_mx_hostname)
-                + text(&detail.receiving_mx_helo)
-                + text(&detail.additional_information)
-                + text(&detail.failure_reason_code)
-        });
-        size_of_val(policy) + lines.sum::<usize>() + details.sum::<usize>()
-    });
-    policies.sum::<usize>() + report.report_id.len() + text(&report.organization_name) + 1024
 }
 
 /// Characters of the name of a part that are shown.

@@ -1,14 +1,15 @@
-//! Finds the items to import in files and folders: report files, mails, mbox files and zip files, detected by
+//! Finds the items to import in files and folders: report files, mails, mbox files, zip and tar files, detected by
 //! content. A folder is searched recursively and may be a maildir.
 
 use super::claims::is_named_so;
-use super::extract::looks_like_a_report;
+use super::shape::looks_like_a_report;
 use super::{Busy, Inbox, Reading};
 use formats::dmarc::is_dmarc_text;
 use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
 use formats::mbox::{Found, Splitter};
 use formats::printable::printable;
-use formats::report::zip_members;
+use formats::report::{TarMember, beginning_of_gzip, is_tar, tar_members, unpack, zip_members};
+use std::borrow::Cow;
 use std::ffi::OsString;
 use std::fs::FileType;
 use std::io::{self, BufRead, Read};
@@ -42,9 +43,15 @@ impl Item {
         Self { name: printable(name, NAME_CHARACTERS), bytes: Arc::new(bytes) }
     }
 
-    /// True when the content looks like a report file and not like a mail.
+    /// True when the content looks like a report file and not like a mail, or the name is that of a report file (RFC 8460
+    /// §5.1), so that content which looks like nothing is reported too.
     pub fn is_report_file(&self) -> bool {
-        looks_like_a_report(&self.bytes) || is_dmarc_text(&self.bytes)
+        looks_like_a_report(&self.bytes) || is_dmarc_text(&self.bytes) || is_named_so(self.file_name())
+    }
+
+    /// The name of the file, without that of the archive around it.
+    pub fn file_name(&self) -> &str {
+        self.name.rsplit(':').next().unwrap_or_default()
     }
 }
 
@@ -66,7 +73,7 @@ impl Inbox {
     /// [`Busy`] if the memory for decompressed reports is in use.
     pub async fn read_item(&self, item: &Item, arrival: Arrival) -> Result<Reading, Busy> {
         match item.is_report_file() {
-            true => self.read_file(item.bytes.clone(), &item.name, arrival).await,
+            true => self.read_file(item.bytes.clone(), item.file_name(), arrival).await,
             false => self.read_mail(item.bytes.clone(), false, arrival).await,
         }
     }
@@ -152,6 +159,21 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
         each(Err(Unreadable::too_large(name)));
         return Ok(());
     }
+    if let Some(archive) = tar_in(&bytes) {
+        let mut members = tar_members(&archive);
+        for TarMember { name: member, bytes, is_cut } in members.by_ref().take(ZIP_MEMBERS) {
+            let path = format!("{name}:{member}");
+            each(match is_cut {
+                false => Ok(Item::new(&path, bytes.to_vec())),
+                true => Err(Unreadable::new(&path, "the tar file ends within this file")),
+            });
+        }
+        if members.next().is_some() {
+            let why = format!("only the first {ZIP_MEMBERS} files in the tar file were read");
+            each(Err(Unreadable::new(name, why)));
+        }
+        return Ok(());
+    }
     match is_zip.then(|| zip_members(&bytes)) {
         Some(Ok(contents)) => {
             for member in contents.members {
@@ -172,6 +194,15 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
         Some(Err(_)) | None => each(Ok(Item::new(name, bytes))),
     }
     Ok(())
+}
+
+/// The tar archive that a file is, compressed or not.
+fn tar_in(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
+    if is_tar(bytes) {
+        return Some(Cow::Borrowed(bytes));
+    }
+    // The header of the first member.
+    is_tar(&beginning_of_gzip(bytes, 512)).then(|| unpack(bytes).ok().map(|(text, _)| Cow::Owned(text)))?
 }
 
 fn limit(most: usize) -> u64 {

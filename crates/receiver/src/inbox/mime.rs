@@ -6,16 +6,18 @@
 
 mod decode;
 mod head;
+mod uuencode;
 
 pub(super) use head::{Head, fields};
+#[cfg(test)]
+pub(super) use uuencode::tests::uuencoded;
 
+use formats::limits::INBOX_MULTIPARTS;
 use formats::report::{Held, UnpackError, UnpackMemory};
 use std::rc::Rc;
 
 /// Parts of one message, with multiparts. Beyond them, a message is cut.
 const MAX_NODES: usize = 300;
-/// Levels of multiparts within multiparts. Each is searched for boundary lines once, so this bounds the work too.
-const MULTIPART_DEPTH: usize = 20;
 
 /// A message, taken apart.
 pub(super) struct Mail<'m, 'r> {
@@ -23,8 +25,10 @@ pub(super) struct Mail<'m, 'r> {
     pub head: Rc<Head>,
     /// The parts in the order of the text. The first one is the message itself.
     pub parts: Vec<Part<'m>>,
-    /// True if the message has more parts or levels than are read.
+    /// True if the message has more parts than are read.
     pub is_cut: bool,
+    /// True if the message has more levels of multiparts than are searched, each once, which bounds the work too.
+    pub is_too_deep: bool,
     _memory: Held<'r>,
 }
 
@@ -72,7 +76,7 @@ pub(super) fn take_apart<'m, 'r>(
         return Ok(None);
     }
     let mut held = Held::new(memory);
-    let (mut parts, mut is_cut) = (Vec::new(), false);
+    let (mut parts, mut is_cut, mut is_too_deep) = (Vec::new(), false, false);
     let mut open = vec![Piece { bytes: message, is_in_digest: false, level: 0 }];
     while let Some(piece) = open.pop() {
         if parts.len() == MAX_NODES {
@@ -83,8 +87,9 @@ pub(super) fn take_apart<'m, 'r>(
         let mut kind = head.kind(piece.is_in_digest);
         if kind == Kind::Multipart {
             let (inner, is_digest) = (split(body, &head.boundary(), MAX_NODES), head.is_digest());
-            is_cut |= inner.is_cut || (piece.level == MULTIPART_DEPTH && !inner.pieces.is_empty());
-            if inner.pieces.is_empty() || piece.level == MULTIPART_DEPTH {
+            is_cut |= inner.is_cut;
+            is_too_deep |= piece.level == INBOX_MULTIPARTS && !inner.pieces.is_empty();
+            if inner.pieces.is_empty() || piece.level == INBOX_MULTIPARTS {
                 kind = Kind::Content;
             } else {
                 let pieces = inner.pieces.into_iter().rev();
@@ -95,7 +100,16 @@ pub(super) fn take_apart<'m, 'r>(
         parts.push(Part { head: Rc::new(head), kind, body });
     }
     let head = parts.first().map(|root| root.head.clone());
-    Ok(head.map(|head| Mail { head, parts, is_cut, _memory: held }))
+    Ok(head.map(|head| Mail { head, parts, is_cut, is_too_deep, _memory: held }))
+}
+
+impl Mail<'_, '_> {
+    /// True if the text of the message has the media type of a TLS report anywhere, for parts that are not read.
+    pub(super) fn mentions_reports(&self) -> bool {
+        const SUBTYPE: &[u8] = b"/tlsrpt";
+        let text = self.parts.first().map_or(&[][..], |root| root.body);
+        text.windows(SUBTYPE.len()).any(|at| at.eq_ignore_ascii_case(SUBTYPE))
+    }
 }
 
 /// Some programs put blank lines before a message.

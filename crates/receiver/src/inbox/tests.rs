@@ -1,6 +1,7 @@
 mod dmarc;
 mod domain;
 mod hostile;
+mod lenient;
 
 use super::*;
 use formats::report::pack;

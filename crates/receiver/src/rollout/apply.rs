@@ -3,15 +3,17 @@
 //! resumes where it stopped.
 
 use super::desired::DesiredState;
+use super::goal::{Fixed, GoalSource};
 use super::look::{LookupError, look};
 use super::observed::ObservedState;
-use super::orders::{Fixed, Orders};
 use super::plan::{Permit, PlannedStep, Step, next};
+use super::recover::CutOff;
 use super::state::{PublishedPolicy, RolloutState};
 use super::timeline::Reading;
 use super::visible::check_visible;
 use crate::publish::{Change, DnsPublisher, Previous, PublishError, Records};
 use formats::{DomainName, MxPattern, Policy};
+use jiff::Timestamp;
 use net::BoxFuture;
 use net::clock::Clock;
 use net::dns::Dns;
@@ -91,6 +93,18 @@ pub enum Verification {
     Defer,
 }
 
+/// A domain at one moment.
+#[derive(Debug, Clone)]
+pub struct Observation {
+    /// The stored state, which includes what was observed.
+    pub rollout: RolloutState,
+    /// What was observed.
+    pub seen: ObservedState,
+    /// The moment, on the time line of `rollout`. Times of `rollout` are compared with this one and with no later reading of
+    /// the clock, which may have been set since.
+    pub now: Timestamp,
+}
+
 /// A step that was carried out and verified from outside.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Applied {
@@ -106,6 +120,9 @@ pub enum ApplyError {
     /// A DNS record could not be published.
     #[error(transparent)]
     Publish(#[from] PublishError),
+    /// A change that was cut off can't be ended, so it is not known which records are there.
+    #[error(transparent)]
+    CutOff(#[from] CutOff),
     /// The policy file could not be published: the domain and the reason.
     #[error("the policy file of {0} can't be published: {1}")]
     Hosting(DomainName, String),
@@ -151,10 +168,7 @@ const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// Observes a domain, and updates its stored state.
-    pub fn look<'a>(
-        &'a self,
-        wanted: &'a DesiredState,
-    ) -> BoxFuture<'a, Result<(RolloutState, ObservedState), ApplyError>> {
+    pub fn look<'a>(&'a self, wanted: &'a DesiredState) -> BoxFuture<'a, Result<Observation, ApplyError>> {
         Box::pin(async move {
             let seen = self.see(wanted).await?;
             let reading = Reading::of(self.clock.as_ref());
@@ -172,7 +186,7 @@ impl Applier {
                 rollout = self.change(wanted, observe).await?;
             }
             self.tell_changes(wanted, &before, &rollout, &seen).await?;
-            Ok((rollout, seen))
+            Ok(Observation { rollout, seen, now })
         })
     }
 
@@ -228,10 +242,7 @@ impl Applier {
         permit: Permit,
     ) -> BoxFuture<'a, Result<(PlannedStep, RolloutState), ApplyError>> {
         Box::pin(async move {
-            let before = self.clock.now();
-            let (rollout, seen) = self.look(wanted).await?;
-            // A clock that is set during the observation ends no waiting period: the earlier time counts.
-            let now = before.min(self.clock.now());
+            let Observation { rollout, seen, now } = self.look(wanted).await?;
             // The observation may have ended the approval.
             let permit = if rollout.is_lapsed { Permit::Testing } else { permit };
             Ok((next(wanted, &rollout, &seen, permit, now), rollout))
@@ -239,8 +250,8 @@ impl Applier {
     }
 
     /// Starts a step that [`Self::next_step`] returned, in the state that it returned with it. Should not be interrupted,
-    /// since a change of a zone may take several requests. A step that enforces is not started if the operator has decided
-    /// meanwhile to hold the domain: the outcome is then [`PlannedStep::Gate`].
+    /// since a change of a zone may take several requests. A step that enforces is not started if the operator holds the domain
+    /// since then, or if the approval is another one: the outcome is then [`PlannedStep::Gate`].
     pub fn start_step<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -257,7 +268,7 @@ impl Applier {
             let rollout = match &step {
                 Step::Serve(policy) => {
                     let intend = |kept: &mut RolloutState| {
-                        is_forbidden = kept.forbids(policy.mode);
+                        is_forbidden = kept.forbids(policy.mode, &rollout);
                         if !is_forbidden {
                             kept.intend(policy);
                         }
@@ -266,7 +277,8 @@ impl Applier {
                 }
                 Step::Announce(id) => {
                     let offer = |kept: &mut RolloutState| {
-                        is_forbidden = kept.newest().is_some_and(|newest| kept.forbids(newest.mode));
+                        is_forbidden =
+                            kept.newest().is_some_and(|newest| kept.forbids(newest.mode, &rollout));
                         if !is_forbidden {
                             kept.offer(id);
                         }
@@ -292,7 +304,7 @@ impl Applier {
     ) -> BoxFuture<'a, Result<Result<Applied, String>, ApplyError>> {
         Box::pin(async move {
             let seen = match self.look(wanted).await {
-                Ok((_, seen)) => seen,
+                Ok(Observation { seen, .. }) => seen,
                 Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             };
@@ -304,8 +316,8 @@ impl Applier {
         })
     }
 
-    /// Takes all steps that can be taken now without the operator, for these orders, in any time. See
-    /// [`Self::run_ordered`].
+    /// Takes all steps that can be taken now without the operator, for this goal, in any time. See
+    /// [`Self::run_towards`].
     pub fn run<'a>(
         &'a self,
         wanted: &'a DesiredState,
@@ -314,15 +326,15 @@ impl Applier {
     ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
         Box::pin(async move {
             let fixed = Fixed { wanted: wanted.clone(), permit };
-            self.run_ordered(&fixed, verification, None).await
+            self.run_towards(&fixed, verification, None).await
         })
     }
 
-    /// Takes all steps that can be taken now without the operator. Returns these steps, and the next action. The orders are
+    /// Takes all steps that can be taken now without the operator. Returns these steps, and the next action. The goal is
     /// asked for again before each step. After `limit`, no further step is begun, and one that has begun is not awaited.
-    pub fn run_ordered<'a>(
+    pub fn run_towards<'a>(
         &'a self,
-        orders: &'a dyn Orders,
+        goals: &'a dyn GoalSource,
         verification: Verification,
         limit: Option<Duration>,
     ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
@@ -330,16 +342,16 @@ impl Applier {
             let time =
                 Limit { end: limit.map(|limit| Instant::now() + limit), all: limit.unwrap_or_default() };
             let mut applied = Vec::new();
-            self.recover(&orders.current().await?.wanted).await?;
+            self.recover(&goals.current().await?.wanted).await?;
             loop {
-                let order = orders.current().await?;
-                let step = match time.bound(self.next_step(&order.wanted, order.permit)).await? {
+                let goal = goals.current().await?;
+                let step = match time.bound(self.next_step(&goal.wanted, goal.permit)).await? {
                     (PlannedStep::Do(step), rollout) => {
                         // Observing takes its time, in which the operator may have decided something else.
-                        if orders.current().await? != order {
+                        if goals.current().await? != goal {
                             continue;
                         }
-                        match self.start_step(&order.wanted, step, rollout).await? {
+                        match self.start_step(&goal.wanted, step, rollout).await? {
                             StepOutcome::Idle(next) => return Ok((applied, next)),
                             StepOutcome::Started(step, Actor::Operator) => {
                                 return Ok((applied, PlannedStep::Do(step)));
@@ -351,9 +363,9 @@ impl Applier {
                 };
                 match verification {
                     Verification::Await => {
-                        applied.push(time.bound(self.await_visible(&order.wanted, &step)).await?);
+                        applied.push(time.bound(self.await_visible(&goal.wanted, &step)).await?);
                     }
-                    Verification::Defer => match time.bound(self.verify(&order.wanted, &step)).await? {
+                    Verification::Defer => match time.bound(self.verify(&goal.wanted, &step)).await? {
                         Ok(done) => applied.push(done),
                         Err(_) => return Ok((applied, PlannedStep::Do(step))),
                     },

@@ -94,7 +94,8 @@ async fn records(dns: &dyn Dns, domain: &DomainName) -> Result<ObservedState, Lo
         record: record.map(|record| record.id),
         unread,
         rua: tlsrpt.map(|record| record.rua).unwrap_or_default(),
-        aliases,
+        aliases: aliases.agreed,
+        differing_aliases: aliases.differing,
         policy_host: (policy_host.aliases, policy_host.addresses),
         policy_host_differs: policy_host.differ,
         ..ObservedState::default()
@@ -181,31 +182,30 @@ pub async fn mail_hosts(dns: &dyn Dns, domain: &DomainName) -> Result<MailHosts,
 async fn policy_host_target(
     dns: &dyn Dns,
     domain: &DomainName,
-    aliases: &[(DomainName, DomainName)],
+    aliases: &Aliases,
 ) -> Result<HostTarget, LookupError> {
     let Ok(host) = policy_host(domain) else { return Ok(HostTarget::default()) };
     let alias: Vec<DomainName> =
-        aliases.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
+        aliases.agreed.iter().filter(|(name, _)| *name == host).map(|(_, target)| target.clone()).collect();
     let mut found = match (all_addresses(dns, &host).await, alias.first()) {
         (Ok(found), _) => found,
         // The zone of another party does not answer, such as that of a host that was given up. Where the name leads is not
         // known then, and it counts as leading nowhere. The domain's own name servers show the alias, so plans go on.
-        (Err((_, error)), Some(target)) if is_silent(dns, &host).await => {
+        (Err(AddressError { error, both: true, .. }), Some(target)) => {
             let differ = format!("the addresses of {target} can't be looked up: {error}");
             HostTarget { differ: Some(differ), ..HostTarget::default() }
         }
-        (Err((kind, error)), _) => return Err(failed(kind, &host)(error)),
+        (Err(AddressError { kind, error, .. }), _) => return Err(failed(kind, &host)(error)),
     };
-    if found.aliases.is_empty() && found.differ.is_none() {
+    if let Some((_, why)) = aliases.differing.iter().find(|(name, _)| *name == host) {
+        found.differ.get_or_insert_with(|| why.clone());
+    }
+    if found.differ.is_some() {
+        found.aliases.clear();
+    } else if found.aliases.is_empty() {
         found.aliases = alias;
     }
     Ok(found)
-}
-
-/// True if the lookups of both address families fail.
-async fn is_silent(dns: &dyn Dns, host: &DomainName) -> bool {
-    let (v6, v4) = tokio::join!(family(dns, host, Kind::Aaaa), family(dns, host, Kind::A));
-    v6.is_err() && v4.is_err()
 }
 
 /// Where the name of a host leads.
@@ -219,14 +219,25 @@ pub(super) struct HostTarget {
     pub(super) differ: Option<String>,
 }
 
+/// Why the addresses of a host are not known: a lookup failed, other than by an absence.
+#[derive(Debug)]
+pub(super) struct AddressError {
+    /// The record type, `A` or `AAAA`.
+    pub(super) kind: &'static str,
+    /// How its lookup failed.
+    pub(super) error: DnsError,
+    /// True if the lookup of the other address family failed as well.
+    both: bool,
+}
+
 /// The aliases and all addresses of a host, also those beyond the number to which senders connect, and those that only some
-/// name servers show: senders meet any of them. An error is one of A or AAAA, with its name, other than an absence.
-pub(super) async fn all_addresses(
-    dns: &dyn Dns,
-    host: &DomainName,
-) -> Result<HostTarget, (&'static str, DnsError)> {
-    let (v6, v4) = tokio::join!(family(dns, host, Kind::Aaaa), family(dns, host, Kind::A));
-    let (v6, v4) = (v6.map_err(|error| ("AAAA", error))?, v4.map_err(|error| ("A", error))?);
+/// name servers show: senders meet any of them.
+pub(super) async fn all_addresses(dns: &dyn Dns, host: &DomainName) -> Result<HostTarget, AddressError> {
+    let (v6, v4) = match tokio::join!(family(dns, host, Kind::Aaaa), family(dns, host, Kind::A)) {
+        (Ok(v6), Ok(v4)) => (v6, v4),
+        (Err(error), v4) => return Err(AddressError { kind: "AAAA", error, both: v4.is_err() }),
+        (Ok(_), Err(error)) => return Err(AddressError { kind: "A", error, both: false }),
+    };
     let differ = v6.differ.or(v4.differ);
     let mut aliases = if v4.aliases.is_empty() { v6.aliases } else { v4.aliases };
     if differ.is_some() {
@@ -249,7 +260,7 @@ async fn family(dns: &dyn Dns, host: &DomainName, kind: Kind) -> Result<HostTarg
             }
             Err(error) if error.is_absence() => {}
             Err(DnsError::Differ { shown, all, .. }) if names.len() <= ALIASES => {
-                found.differ = Some(format!("the name servers do not agree yet: {shown}"));
+                found.differ = Some(do_not_agree(&shown));
                 for data in all {
                     match data {
                         Data::A(ip) => found.addresses.push(ip.into()),
@@ -272,22 +283,43 @@ async fn family(dns: &dyn Dns, host: &DomainName, kind: Kind) -> Result<HostTarg
     Ok(found)
 }
 
-async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Vec<(DomainName, DomainName)>, LookupError> {
-    let of = |label: &'static str| async move {
-        let Ok(name) = domain.below(label) else { return Ok(None) };
-        Ok::<_, LookupError>(alias(dns, &name).await?.map(|target| (name, target)))
-    };
-    let [first, second, third] = LABELS;
-    let (first, second, third) = tokio::try_join!(of(first), of(second), of(third))?;
-    Ok([first, second, third].into_iter().flatten().collect())
+fn do_not_agree(shown: &str) -> String {
+    format!("the name servers do not agree yet: {shown}")
 }
 
-async fn alias(dns: &dyn Dns, name: &DomainName) -> Result<Option<DomainName>, LookupError> {
-    let answer = present(dns.lookup(name, Kind::Cname).await).map_err(failed("CNAME", name))?;
-    Ok(answer.into_iter().flat_map(|answer| answer.records).find_map(|data| match data {
-        Data::Cname(target) => Some(target),
-        _ => None,
-    }))
+/// The CNAME records at the names of [`LABELS`].
+#[derive(Default)]
+struct Aliases {
+    /// Names with the target that all name servers show.
+    agreed: Vec<(DomainName, DomainName)>,
+    /// Names for which they show different targets, or only some of them show one, with how they differ.
+    differing: Vec<(DomainName, String)>,
+}
+
+async fn aliases(dns: &dyn Dns, domain: &DomainName) -> Result<Aliases, LookupError> {
+    let of = |label: &'static str| async move {
+        let name = domain.below(label).ok()?;
+        let found = dns.lookup(&name, Kind::Cname).await;
+        Some((name, found))
+    };
+    let [first, second, third] = LABELS;
+    let (first, second, third) = tokio::join!(of(first), of(second), of(third));
+    let mut all = Aliases::default();
+    for (name, found) in [first, second, third].into_iter().flatten() {
+        match found {
+            Err(DnsError::Differ { shown, .. }) => all.differing.push((name, do_not_agree(&shown))),
+            found => {
+                let answer = present(found).map_err(failed("CNAME", &name))?;
+                let mut records = answer.into_iter().flat_map(|answer| answer.records);
+                let target = records.find_map(|data| match data {
+                    Data::Cname(target) => Some(target),
+                    _ => None,
+                });
+                all.agreed.extend(target.map(|target| (name, target)));
+            }
+        }
+    }
+    Ok(all)
 }
 
 fn seconds(answer: &Answer) -> u32 {

@@ -39,6 +39,8 @@ pub struct ObservedState {
     pub rua: Vec<Rua>,
     /// CNAME records (name, target) at the names of [`LABELS`](crate::rollout::desired::LABELS).
     pub aliases: Vec<(DomainName, DomainName)>,
+    /// Names of these that are not in `aliases` since the name servers differ, each with how they differ.
+    pub differing_aliases: Vec<(DomainName, String)>,
     /// The CNAME targets on the way from `mta-sts`, and the addresses at its end.
     pub policy_host: (Vec<DomainName>, Vec<IpAddr>),
     /// How the name servers differ about `mta-sts`; `None` if they do not. The addresses are then those that any of them shows.
@@ -115,6 +117,12 @@ impl ObservedState {
     pub fn policies(&self) -> impl Iterator<Item = &Policy> {
         let whole = self.served.iter().filter(|_| self.copies.is_empty());
         self.copies.iter().chain(whole)
+    }
+
+    /// True if each address of the policy host that counts served a valid policy. False if it is not known for sure which
+    /// addresses it has.
+    pub fn is_fetched_everywhere(&self) -> bool {
+        self.policy_host_differs.is_none() && self.outside.is_fetched_everywhere()
     }
 
     /// True if all name servers showed the records of this label, or had none, apart from those that the operator has left

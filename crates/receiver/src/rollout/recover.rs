@@ -1,39 +1,171 @@
 //! Looks after changes of records that were cut off, because the program was killed or lost the connection. What was made in
-//! part is put back. Records that others have published since are never touched.
+//! part is put back. Records that others have published since are never touched. A change that can't be ended, such as one in a
+//! zone that was given up since, stops the plan until the operator drops it ([`Applier::drop_changes`]).
 
 use super::apply::{Applier, ApplyError, RecordedChange};
 use super::desired::DesiredState;
 use crate::publish::{Change, DnsPublisher, Previous, PublishError};
+use formats::DomainName;
 use jiff::Timestamp;
 use net::BoxFuture;
-use store::record_changes::ChangeState;
+use store::StoreError;
+use store::record_changes::{ChangeState, StoredChange};
+
+/// A change that was cut off can't be ended.
+#[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
+#[error(
+    "it is not known how far a change of {name} has come that was cut off at {at:.0}: {why}. If its zone or its DNS provider is another one now, drop the change: sternpost undo --drop-change --reason TEXT {domain}"
+)]
+pub struct CutOff {
+    /// The domain whose plan the change belongs to.
+    pub domain: DomainName,
+    /// The owner name of the records, or what is wrong with the stored change.
+    pub name: String,
+    /// When the change began.
+    pub at: Timestamp,
+    /// Why it can't be ended.
+    pub why: String,
+}
+
+/// What was done with the changes that could be ended, and the dropped ones.
+pub type EndedChanges = (Vec<String>, Vec<DroppedChange>);
+
+/// A change that was cut off, and that the operator has dropped.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct DroppedChange {
+    /// When it began.
+    pub at: Timestamp,
+    /// The change; `None` if this release can't read it.
+    pub change: Option<RecordedChange>,
+    /// Why it could not be ended.
+    pub why: String,
+}
+
+impl DroppedChange {
+    /// The owner name of the records, in words.
+    pub fn name(&self) -> String {
+        self.change.as_ref().map_or(UNREADABLE.to_owned(), |change| change.name.to_string())
+    }
+
+    /// The records before the change and those after it, in zone-file form; `None` if this release can't read them.
+    pub fn records(&self) -> Option<[String; 2]> {
+        let change = self.change.as_ref()?;
+        let after = Change { name: change.name.clone(), records: change.after.clone() };
+        let in_words = |lines: &[String]| match lines {
+            [] => "no record".to_owned(),
+            lines => lines.join(" and "),
+        };
+        Some([in_words(&change.before.lines), in_words(&after.lines())])
+    }
+}
+
+/// Stands for the name in a stored change that can't be read.
+const UNREADABLE: &str = "a record";
+
+/// A change as it is stored, whatever its form.
+type Stored = StoredChange<serde_json::Value>;
 
 impl Applier {
     /// Ends all changes of records that were cut off: the old records are put back where a change was made in part. What the
     /// plan still needs is then published by its next step. Records that are neither the old nor the new ones, nor a part of
     /// both, are those of others, and stay. Returns what was done, for the journal and the operator. Should not be
     /// interrupted.
+    ///
+    /// # Errors
+    ///
+    /// [`ApplyError::CutOff`] if the publisher can't read or change the records, as after the zone has moved.
     pub fn recover<'a>(&'a self, wanted: &'a DesiredState) -> BoxFuture<'a, Result<Vec<String>, ApplyError>> {
         Box::pin(async move {
             let mut done = Vec::new();
-            let changes = self.store.record_changes::<RecordedChange>(&wanted.domain).await?;
-            for stored in changes.into_iter().filter(|stored| stored.state == ChangeState::Begun) {
-                let (state, what) = match &self.publisher {
-                    Some(publisher) => end(publisher.as_ref(), &stored.change, stored.at).await?,
-                    None => {
-                        let why = "the operator changes the records now";
-                        (ChangeState::Unmade, Some(left(&stored.change, stored.at, why)))
-                    }
-                };
-                if let Some(what) = what {
-                    self.store.journal(&wanted.domain, self.clock.now(), "planner", &what).await?;
-                    done.push(what);
-                }
-                self.store.set_record_change(stored.id, state).await?;
+            for stored in self.cut_off(&wanted.domain).await? {
+                done.extend(self.end_change(&wanted.domain, &stored).await?);
             }
             Ok(done)
         })
     }
+
+    /// Drops the changes that were cut off and can't be ended, so that the plan goes on from what is observed. The others are
+    /// ended as by [`Self::recover`]. Returns what was done with those, and the dropped ones. `who` and `reason` are for the
+    /// journal.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails, or if another program is changing the records.
+    pub fn drop_changes<'a>(
+        &'a self,
+        wanted: &'a DesiredState,
+        who: &'a str,
+        reason: &'a str,
+    ) -> BoxFuture<'a, Result<EndedChanges, ApplyError>> {
+        Box::pin(async move {
+            let (mut done, mut dropped) = (Vec::new(), Vec::new());
+            for stored in self.cut_off(&wanted.domain).await? {
+                match self.end_change(&wanted.domain, &stored).await {
+                    Ok(what) => done.extend(what),
+                    Err(ApplyError::CutOff(CutOff { at, why, .. })) => {
+                        let one = DroppedChange { at, change: read(&stored).ok(), why };
+                        self.drop_change(&wanted.domain, stored.id, &one, who, reason).await?;
+                        dropped.push(one);
+                    }
+                    Err(error) => return Err(error),
+                }
+            }
+            Ok((done, dropped))
+        })
+    }
+
+    async fn cut_off(&self, domain: &DomainName) -> Result<Vec<Stored>, StoreError> {
+        let changes = self.store.record_changes(domain).await?;
+        Ok(changes.into_iter().filter(|stored| stored.state == ChangeState::Begun).collect())
+    }
+
+    /// Ends one change, and returns what the operator should know about it.
+    async fn end_change(&self, domain: &DomainName, stored: &Stored) -> Result<Option<String>, ApplyError> {
+        let unknown = |name: String, why: String| CutOff { domain: domain.clone(), name, at: stored.at, why };
+        let change = read(stored).map_err(|error| unknown(UNREADABLE.to_owned(), error.to_string()))?;
+        let (state, what) = match &self.publisher {
+            Some(publisher) => match end(publisher.as_ref(), &change, stored.at).await {
+                // Somebody changes the records at this moment.
+                Err(error) if error.is_conflict => return Err(error.into()),
+                ended => ended.map_err(|error| unknown(change.name.to_string(), error.to_string()))?,
+            },
+            None => {
+                let why = "the operator changes the records now";
+                (ChangeState::Unmade, Some(left(&change, stored.at, why)))
+            }
+        };
+        if let Some(what) = &what {
+            self.store.journal(domain, self.clock.now(), "planner", what).await?;
+        }
+        self.store.set_record_change(stored.id, state).await?;
+        Ok(what)
+    }
+
+    async fn drop_change(
+        &self,
+        domain: &DomainName,
+        id: i64,
+        one: &DroppedChange,
+        who: &str,
+        reason: &str,
+    ) -> Result<(), StoreError> {
+        let records = match one.records() {
+            Some([before, after]) => format!(". Before it: {before}. After it: {after}"),
+            None => String::new(),
+        };
+        let what = format!(
+            "a change of {} that was cut off at {:.0} was dropped, although it is not known how far it has come ({}){records}. Reason: {reason}",
+            one.name(),
+            one.at,
+            one.why
+        );
+        self.store.journal(domain, self.clock.now(), who, &what).await?;
+        self.store.set_record_change(id, ChangeState::Unmade).await
+    }
+}
+
+fn read(stored: &Stored) -> Result<RecordedChange, serde_json::Error> {
+    serde_json::from_value(stored.change.clone())
 }
 
 /// Ends one change. Returns how far it has come, and what to tell.

@@ -160,13 +160,12 @@ impl From<&PublishedPolicy> for Policy {
 impl RolloutState {
     /// Updates the state from an observation made at `now`, on the time line of [`Self::keep_time`].
     pub fn observe(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
-        self.is_given_up = false;
         if seen.record.as_ref().is_some_and(|id| self.is_foreign(id)) {
             self.assume_another(wanted, seen);
         }
         let served: Vec<&Policy> = seen.policies().collect();
         if !served.is_empty() {
-            self.record_served(&served, seen.outside.is_fetched_everywhere(), now);
+            self.record_served(&served, seen.is_fetched_everywhere(), now);
         } else if seen.record.is_some() && self.is_new() {
             self.assume_strictest(wanted, seen);
         }
@@ -210,14 +209,17 @@ impl RolloutState {
         self.offered = Some(id.clone());
     }
 
-    /// Allows enforcement with the MX hosts that the policy in testing names. False while the operator holds the domain.
-    pub fn approve(&mut self, now: Timestamp) -> bool {
-        if !self.is_held {
+    /// Allows enforcement with the MX hosts that the policy in testing named when it was judged, in the state `judged`. False,
+    /// without an effect, if it names others now, or while the operator holds the domain.
+    pub fn approve(&mut self, judged: &Self, now: Timestamp) -> bool {
+        let is_judged = self.newest().map(|newest| &newest.mx) == judged.newest().map(|newest| &newest.mx);
+        let is_allowed = is_judged && !self.is_held;
+        if is_allowed {
             self.disapprove();
             self.approved = Some(now);
             self.approved_mx = self.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
         }
-        !self.is_held
+        is_allowed
     }
 
     /// Holds the domain in testing, and withdraws an approval.
@@ -242,9 +244,11 @@ impl RolloutState {
         seen.mx.iter().any(is_new) || wanted.mx.iter().any(is_wider)
     }
 
-    /// True for a policy or announcement that enforces what the operator holds in testing. Then it must not be published.
-    pub fn forbids(&self, mode: Mode) -> bool {
-        self.is_held && mode == Mode::Enforce
+    /// True if a step that was chosen in the state `then` must not publish or announce a policy in this mode: it enforces what
+    /// the operator holds in testing, or it begins enforcement by an approval that has ended or was given again since.
+    pub fn forbids(&self, mode: Mode, then: &Self) -> bool {
+        let is_enforced = self.mode.is_some_and(|known| known.mode == Mode::Enforce);
+        mode == Mode::Enforce && (self.is_held || !is_enforced && self.approved != then.approved)
     }
 
     /// The policy that was served, or was about to be served, most recently.
@@ -303,13 +307,22 @@ impl RolloutState {
     /// Adds the strictest policy that may have been published under an unknown `id`. It covers the current MX hosts: otherwise
     /// mail would be refused already. The present policy is announced again, for the senders that hold the other one.
     fn assume_another(&mut self, wanted: &DesiredState, seen: &ObservedState) {
+        (self.announce_due, self.offered) = (true, None);
         let known = self.promises.iter().map(|published| published.max_age);
-        let max_age = known.chain([wanted.max_age_enforce]).max().unwrap_or(wanted.max_age_enforce);
+        // This program's own ids are times. Under any other, others have chosen the max_age.
+        let is_of_others = seen.record.as_ref().is_some_and(|id| id.as_time().is_none());
+        let of_others = is_of_others.then_some(wanted.max_age_before);
+        let max_age = known.chain(of_others).fold(wanted.max_age_enforce, u32::max);
         let mx = seen.mx.iter().filter_map(|host| MxPattern::exact(host).ok()).collect();
         // It ends when each address was seen to serve another one.
         let another = PublishedPolicy { mode: Mode::Enforce, max_age, mx, until: None, assumed: false };
+        let policy = Policy::from(&another);
+        if self.promises.iter().any(|known| known.is(&policy) && known.until.is_none()) {
+            return;
+        }
+        // It replaces an identical earlier one, which would expire sooner.
+        self.promises.retain(|known| !known.is(&policy));
         self.promises.insert(0, another);
-        (self.announce_due, self.offered) = (true, None);
     }
 
     fn is_new(&self) -> bool {

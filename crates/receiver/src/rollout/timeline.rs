@@ -34,7 +34,7 @@ impl Reading {
 pub struct TimeLine {
     /// The last time, exact to [`GRAIN`].
     at: Timestamp,
-    /// The last boots of the machines that have observed the domain, the newest last.
+    /// The last boots of the machines that have observed the domain, with the one that was read last in the second half.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     boots: Vec<BootOnLine>,
     /// Seconds by which the wall clock is known to be behind at least.
@@ -80,7 +80,13 @@ impl TimeLine {
 
     fn keep_boot(&mut self, reading: &Reading) {
         let Some(boot) = &reading.boot else { return };
-        if self.boots.iter().any(|known| known.id == boot.id) {
+        if let Some(place) = self.boots.iter().position(|known| known.id == boot.id) {
+            // Of many boots, those that were read last are kept. The order is not changed at each reading, since that would
+            // change the stored state.
+            if place + BOOTS / 2 < self.boots.len() {
+                let known = self.boots.remove(place);
+                self.boots.push(known);
+            }
             return;
         }
         self.boots.push(BootOnLine { id: boot.id.clone(), at: boot.at });
@@ -233,6 +239,29 @@ mod tests {
                 assert!(is_out(&mut rollout, &machine.reading()), "{turn}");
             }
         }
+    }
+
+    #[test]
+    fn a_machine_that_runs_for_long_is_known_however_many_others_were_booted_meanwhile() {
+        let (mut server, mut rollout) = (Machine::new(), RolloutState::default());
+        ended(&mut rollout, &server.reading());
+        for turn in 1..200_u8 {
+            let others = Machine { truth: turn.into(), boot: turn, booted_at: turn.into(), ..Machine::new() };
+            assert!(is_out(&mut rollout, &others.reading()));
+            if turn % 5 == 0 {
+                server.truth = turn.into();
+                assert!(is_out(&mut rollout, &server.reading()));
+            }
+        }
+        // Its clock is set ahead.
+        server.offset = 30 * DAY;
+        assert!(is_out(&mut rollout, &server.reading()));
+        // A reading by turns does not change the state each time.
+        let before = rollout.clone();
+        let newest = Machine { truth: 199, boot: 199, booted_at: 199, offset: 30 * DAY };
+        is_out(&mut rollout, &newest.reading());
+        is_out(&mut rollout, &server.reading());
+        assert_eq!(rollout, before);
     }
 
     proptest! {

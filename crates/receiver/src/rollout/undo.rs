@@ -2,7 +2,7 @@
 //! (docs/safety.md): a record announces only the policy that is served, the name of the policy host leads only to a host that
 //! serves it, and neither disappears while senders may hold a policy.
 
-use super::apply::{Applier, ApplyError, RecordedChange};
+use super::apply::{Applier, ApplyError, Observation, RecordedChange};
 use super::desired::{DesiredState, PolicyHostAt};
 use super::look::all_addresses;
 use super::observed::ObservedState;
@@ -102,16 +102,9 @@ impl Applier {
             };
             let back = Change { name: name.clone(), records };
             let there = publisher.read(&back).await?;
-            let before_look = self.clock.now();
-            let (rollout, seen) = self.look(wanted).await?;
+            let Observation { rollout, seen, now } = self.look(wanted).await?;
             let old_host = self.old_host(wanted, &back).await;
-            let facts = Facts {
-                wanted,
-                rollout: &rollout,
-                seen: &seen,
-                now: before_look.min(self.clock.now()),
-                old_host,
-            };
+            let facts = Facts { wanted, rollout: &rollout, seen: &seen, now, old_host };
             if let Err(refusal) = facts.judge(last, &changes, &back, &there) {
                 return Ok(Err(refusal));
             }
@@ -143,7 +136,7 @@ impl Applier {
             Records::Place(PolicyHostAt::Alias(target)) => {
                 let found = all_addresses(self.dns.as_ref(), target)
                     .await
-                    .map_err(|(kind, error)| format!("{kind} {target}: {error}"))?;
+                    .map_err(|failed| format!("{} {target}: {}", failed.kind, failed.error))?;
                 match found.differ {
                     Some(why) => return Err(why),
                     None => found.addresses,

@@ -123,7 +123,15 @@ fn check_value(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Resu
                 .filter(|alias| !seen.aliases.contains(alias))
                 .map(|(name, _)| name.as_str())
                 .collect();
-            (missing.is_empty(), format!("{} is not the expected CNAME", missing.join(", ")))
+            let of_missing = |(name, _): &&(DomainName, String)| missing.contains(&name.as_str());
+            let differ: Vec<String> = seen
+                .differing_aliases
+                .iter()
+                .filter(of_missing)
+                .map(|(name, why)| format!("; {name}: {why}"))
+                .collect();
+            let names = missing.join(", ");
+            (missing.is_empty(), format!("{names} is not the expected CNAME{}", differ.concat()))
         }
         Step::AddMx(hosts) => (hosts.iter().all(|host| seen.mx.contains(host)), mx()),
         Step::RemoveMx(hosts) => (!hosts.iter().any(|host| seen.mx.contains(host)), mx()),

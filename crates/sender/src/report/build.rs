@@ -197,6 +197,24 @@ mod tests {
     }
 
     #[test]
+    fn rpt_05_a_dane_entry_keeps_the_tlsa_base_domain_and_the_report_is_about_the_domain_of_the_mail() {
+        let day = "2026-11-24T13:00:00Z".parse().unwrap();
+        let mut tally = tally("a.example", 1, 2);
+        let mx = DomainName::parse("mx.provider.example").unwrap();
+        tally.entries.push(PolicyReport {
+            policy_type: PolicyType::Tlsa,
+            policy_string: vec!["3 1 1 AB".into()],
+            policy_domain: Some(mx.clone()),
+            ..tally.entries[0].clone()
+        });
+        let report = build(day, tally, &[], &reporter(), WORD).unwrap();
+        assert!(report.report_id.contains(".a.example@"), "{}", report.report_id);
+        let domains: Vec<_> = report.policies.iter().map(|policy| policy.policy_domain.clone()).collect();
+        assert_eq!(domains, [DomainName::parse("a.example").ok(), Some(mx)]);
+        assert_eq!(Report::read(&report.to_json().unwrap()).unwrap().report, report);
+    }
+
+    #[test]
     fn rpt_25_no_report_for_a_day_without_a_session() {
         assert_eq!(build(Timestamp::UNIX_EPOCH, tally("a.example", 0, 0), &[], &reporter(), WORD), None);
     }

@@ -1,32 +1,23 @@
-//! `sternpost apply`: carries out a domain's plan. It takes one step at a time, verifies it from outside, and stops
-//! where time or evidence is needed. The steps are in [`receiver::rollout`]; this module waits for them, prints
-//! instructions for those of the operator, and reports the outcome. Of several domains, none waits for another (`many`). A signal ends it between two changes, and gives the
-//! domain's lease back.
+//! `sternpost apply`: carries out the plans of domains. It takes one step at a time, verifies it from outside, and stops
+//! where time or evidence is needed. The steps are in [`receiver::rollout`]; `one` waits for those of a domain and prints
+//! them, with an `instruction` for those of the operator. Of several domains, none waits for another (`many`). This module has
+//! the options, and the outcome of all. A signal ends it between two changes, and gives the domain's lease back.
 
+mod instruction;
 mod many;
+mod one;
 
-use super::plan::{blocked, evidence_in_words, failure_json, too_large, unmailed, why};
+use super::plan::failure_json;
 use crate::interrupt::interruption;
-use crate::terminal::{marks, say, show};
+use crate::terminal::show;
 use config::failure::{Exit, Failure};
-use formats::Mode;
 use jiff::Timestamp;
-use net::https::policy_host;
+use one::{Pace, Work};
 use operations::RolloutContext;
-use operations::orders::CurrentOrders;
-use operations::{apply_failure, store_failure};
-use receiver::domain::{DomainSpec, HostedBy};
-use receiver::publish::{Change, alias_lines, own_host_lines};
-use receiver::rollout::desired::{DesiredState, PolicyHostAt};
-use receiver::rollout::orders::Orders;
+use receiver::domain::DomainSpec;
 use receiver::rollout::outside::Outside;
-use receiver::rollout::plan::{PlannedStep, Step};
-use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
 use std::collections::BTreeSet;
 use std::path::Path;
-use std::sync::PoisonError;
-use std::time::{Duration, Instant};
-use store::leases::Lease;
 use tokio_util::sync::CancellationToken;
 
 /// The options of `sternpost apply`.
@@ -52,26 +43,6 @@ pub struct Options {
     /// Print the outcome as one line of JSON (docs/receiving.md)
     #[arg(long)]
     json: bool,
-}
-
-/// Time between two attempts to verify a step.
-const POLL_INTERVAL: Duration = Duration::from_secs(2);
-
-/// Time between two lines about a step that is not visible yet, and between two renewals of the lease.
-const REPORT_INTERVAL: Duration = Duration::from_secs(60);
-
-/// Why the work on a domain ended before its outcome.
-enum Stop {
-    /// It failed.
-    Failed(Failure),
-    /// By a signal.
-    Interrupted,
-}
-
-impl From<Failure> for Stop {
-    fn from(failure: Failure) -> Self {
-        Self::Failed(failure)
-    }
 }
 
 /// The outcome for a domain.
@@ -110,14 +81,19 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut names = BTreeSet::new();
     specs.retain(|spec| names.insert(spec.name.clone()));
     let (outcomes, mut failures) = match specs.as_slice() {
-        [one] => {
-            let work = Work::new(&context, one, options, stop.clone(), Pace::Alone)?;
-            (vec![work.under_lease().await?], Vec::new())
-        }
+        [one] => match alone(&context, one, options, &stop).await {
+            Ok(outcome) => (vec![outcome], Vec::new()),
+            Err(failure) => {
+                eprintln!("{failure}");
+                (Vec::new(), vec![failure])
+            }
+        },
         many => many::all(&context, many, options, &stop).await,
     };
     if options.domains.is_empty() {
-        failures.extend(context.unreadable());
+        let unreadable = context.unreadable();
+        unreadable.iter().for_each(|failure| eprintln!("{failure}"));
+        failures.extend(unreadable);
     }
     context.store.close().await;
     if options.json {
@@ -127,6 +103,16 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     Ok(exit(&outcomes, &failures, &stop))
 }
 
+/// Carries out the plan of the only domain.
+async fn alone(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    options: &Options,
+    stop: &CancellationToken,
+) -> Result<Outcome, Failure> {
+    Work::new(context, spec, options, stop.clone(), Pace::Alone)?.under_lease().await
+}
+
 /// An interruption counts more than a failure, and a failure more than a finding.
 fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) -> Exit {
     let ended = |rest: &[&str]| outcomes.iter().any(|outcome| rest.contains(&outcome.rest));
@@ -134,460 +120,6 @@ fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) ->
         () if stop.is_cancelled() => Exit::Interrupted,
         () if ended(&["unseen", "changed", "blocked"]) => Exit::of_failures(failures, Exit::Findings),
         () => Exit::of_failures(failures, Exit::Fine),
-    }
-}
-
-/// How long the work on a domain may wait for a step, and where its lines go.
-enum Pace {
-    /// It is the only domain: its lines are printed as they come, and it waits as long as the options say.
-    Alone,
-    /// It is one of many: its lines are collected, and it waits only for steps of this program, for a short time.
-    Round(Round),
-}
-
-/// One of the rounds over many domains.
-struct Round {
-    /// The first round does what the operator asked for although nothing has changed.
-    is_first: bool,
-    lines: std::sync::Mutex<String>,
-}
-
-struct Work<'a> {
-    context: &'a RolloutContext,
-    spec: &'a DomainSpec,
-    options: &'a Options,
-    applier: Applier,
-    wanted: DesiredState,
-    /// Cancelled by a signal.
-    stop: CancellationToken,
-    pace: Pace,
-}
-
-impl<'a> Work<'a> {
-    fn new(
-        context: &'a RolloutContext,
-        spec: &'a DomainSpec,
-        options: &'a Options,
-        stop: CancellationToken,
-        pace: Pace,
-    ) -> Result<Self, Failure> {
-        let (applier, wanted) = (context.applier(spec)?, context.wanted(spec));
-        Ok(Self { context, spec, options, applier, wanted, stop, pace })
-    }
-
-    /// How long to wait for a step.
-    fn patience(&self, actor: Actor) -> Duration {
-        let most = Duration::from_secs(self.options.patience);
-        match (&self.pace, actor) {
-            (Pace::Alone, _) => most,
-            (Pace::Round(_), Actor::Operator) => Duration::ZERO,
-            (Pace::Round(_), Actor::Sternpost) => most.min(many::OWN_PATIENCE),
-        }
-    }
-
-    /// False in later rounds over many domains.
-    fn is_first(&self) -> bool {
-        match &self.pace {
-            Pace::Alone => true,
-            Pace::Round(round) => round.is_first,
-        }
-    }
-
-    /// Holds the domain's lease meanwhile, so that no other process applies its plan.
-    async fn under_lease(&self) -> Result<Outcome, Failure> {
-        if self.options.take_over
-            && self.is_first()
-            && let Some(other) = self.context.take_over(&self.spec.name).await?
-        {
-            self.print(&format!("{}: the lease was taken from {}.", self.spec.name, shown(&other)));
-        }
-        self.hold().await?;
-        let mut outcome = Outcome {
-            domain: self.spec.name.to_string(),
-            done: Vec::new(),
-            rest: "done",
-            until: None,
-            resumes: None,
-            missing: None,
-            outside: None,
-        };
-        let result = match self.made_due().await {
-            Ok(()) => self.all_steps(&mut outcome).await,
-            Err(failure) => Err(Stop::Failed(failure)),
-        };
-        let released = self.context.release(&self.spec.name).await;
-        let last = self.context.store.last_look(&self.spec.name).await;
-        outcome.outside = last.map_err(|error| store_failure(&error))?.map(|(_, seen)| seen);
-        match result {
-            Ok(()) => {}
-            Err(Stop::Failed(failure)) => return Err(failure),
-            Err(Stop::Interrupted) => {
-                outcome.rest = "interrupted";
-                self.print(&format!(
-                    "  {} interrupted. `sternpost apply {}` resumes here.",
-                    marks().info,
-                    self.spec.name
-                ));
-            }
-        }
-        released.map(|()| outcome)
-    }
-
-    /// Runs something that may be given up at any moment, until a signal arrives.
-    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
-        tokio::select! {
-            biased;
-            () = self.stop.cancelled() => Err(Stop::Interrupted),
-            done = work => Ok(done),
-        }
-    }
-
-    /// Makes due what the operator asked for although nothing has changed.
-    async fn made_due(&self) -> Result<(), Failure> {
-        let (domain, store) = (&self.spec.name, &self.context.store);
-        if !self.is_first() {
-            return Ok(());
-        }
-        if self.options.new_certificate {
-            self.order_again().await?;
-        }
-        if self.options.new_id {
-            let due = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
-            store.change_rollout(domain, due).await.map_err(|error| store_failure(&error))?;
-        }
-        Ok(())
-    }
-
-    async fn order_again(&self) -> Result<(), Failure> {
-        let domain = &self.spec.name;
-        let host = policy_host(domain).map_err(|error| Failure::usage(domain.to_string(), error, ""))?;
-        let now = self.context.world.clock.now();
-        let renewed = self.context.store.renew_certificate(&host, now).await;
-        match renewed.map_err(|error| store_failure(&error))? {
-            true => {
-                self.print(&format!("{host}: `sternpost serve` orders a new certificate within seconds."));
-                Ok(())
-            }
-            // Of all domains, those count whose certificate Sternpost has ordered.
-            false if self.options.domains.is_empty() => Ok(()),
-            false => Err(Failure::usage(
-                format!("a new certificate for {host} can't be ordered"),
-                "Sternpost has not ordered the one in use",
-                format!(
-                    "Order it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
-                ),
-            )),
-        }
-    }
-
-    /// Acquires or renews the lease.
-    async fn hold(&self) -> Result<(), Failure> {
-        let domain = &self.spec.name;
-        if self.context.hold(domain).await? {
-            return Ok(());
-        }
-        let other = self.context.other_lease(domain).await?;
-        let other = other.map_or("another process".to_owned(), |lease| shown(&lease));
-        Err(Failure::new(
-            domain.to_string(),
-            format!("its plan is being applied by {other}"),
-            format!(
-                "Wait until that process has finished; `sternpost serve` with [guard] applies plans too.\nIf it has ended without giving the lease back, take it over:\n  sternpost apply --take-over {domain}"
-            ),
-        ))
-    }
-
-    /// Takes all steps that can be taken, and writes each into the outcome.
-    async fn all_steps(&self, outcome: &mut Outcome) -> Result<(), Stop> {
-        self.print(&format!("{}", self.spec.name));
-        self.hold().await?;
-        for what in self.applier.recover(&self.wanted).await.map_err(|error| self.failed(&error))? {
-            self.print(&format!("  {} {what}", marks().info));
-        }
-        let orders = CurrentOrders::new(self.context, self.spec);
-        loop {
-            self.hold().await?;
-            if self.context.promote_by_evidence(self.spec).await? {
-                self.print(&format!(
-                    "  {} the evidence is sufficient, and auto_promote allows enforcement",
-                    marks().fine
-                ));
-            }
-            let rollout = self.context.rollout(&self.spec.name).await?;
-            // The operator may change the settings or hold the domain while this waits.
-            let order = match orders.current().await {
-                Err(ApplyError::Stopped(why)) => {
-                    self.stop_changed(outcome, why);
-                    return Ok(());
-                }
-                order => order.map_err(|error| self.failed(&error))?,
-            };
-            let next = self.unless_stopped(self.applier.next_step(&order.wanted, order.permit)).await?;
-            let (next, state) = next.map_err(|error| self.failed(&error))?;
-            match next {
-                PlannedStep::Do(step) => {
-                    if !matches!(orders.current().await, Ok(now) if now == order) {
-                        continue;
-                    }
-                    let started = self.applier.start_step(&order.wanted, step, state).await;
-                    let started = match started {
-                        Err(ApplyError::Publish(error)) if error.is_conflict => {
-                            self.print(&format!(
-                                "  {} {error}.\n    Look at what the other program changed, then run `sternpost apply {}` again.",
-                                marks().warning,
-                                self.spec.name
-                            ));
-                            (outcome.rest, outcome.missing) = ("changed", Some(error.to_string()));
-                            return Ok(());
-                        }
-                        started => started.map_err(|error| self.failed(&error))?,
-                    };
-                    let StepOutcome::Started(step, actor) = started else { continue };
-                    match self.await_visible(&step, actor).await? {
-                        Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
-                        Err(missing) => {
-                            (outcome.rest, outcome.missing) = ("unseen", Some(missing));
-                            return Ok(());
-                        }
-                    }
-                }
-                PlannedStep::Wait(until, waiting)
-                    if self.options.wait && matches!(self.pace, Pace::Alone) =>
-                {
-                    self.print(&format!(
-                        "  {} waiting until {until:.0}: {}. You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
-                        marks().info,
-                        why(waiting),
-                        self.spec.name
-                    ));
-                    self.sleep_until(until).await?;
-                }
-                PlannedStep::Wait(until, waiting) => {
-                    let then = match self.options.wait {
-                        true => String::new(),
-                        false => format!("\n    Run `sternpost apply {}` again then.", self.spec.name),
-                    };
-                    self.print(&format!(
-                        "  {} nothing to do before {until:.0}: {}.{then}",
-                        marks().info,
-                        why(waiting)
-                    ));
-                    (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
-                    outcome.resumes = Some(until);
-                    return Ok(());
-                }
-                PlannedStep::Gate => {
-                    let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
-                    self.print(&format!(
-                        "  {} in testing. {}",
-                        marks().info,
-                        evidence_in_words(&self.spec.name, &gate, self.spec.auto_promote)
-                            .replace('\n', "\n    ")
-                    ));
-                    outcome.rest = "evidence";
-                    return Ok(());
-                }
-                PlannedStep::Blocked(hosts) => {
-                    self.stop_blocked(outcome, blocked(&hosts));
-                    return Ok(());
-                }
-                PlannedStep::TooLarge(size) => {
-                    self.stop_blocked(outcome, too_large(size));
-                    return Ok(());
-                }
-                PlannedStep::NoMailHosts(found) => {
-                    self.stop_blocked(outcome, unmailed(&self.spec.name, found));
-                    return Ok(());
-                }
-                PlannedStep::Done => {
-                    self.print(&format!(
-                        "  {} in the desired state: mode {}",
-                        marks().fine,
-                        self.mode(order.wanted.mode)
-                    ));
-                    return Ok(());
-                }
-            }
-        }
-    }
-
-    /// Ends since the plan is no longer the one that was begun.
-    fn stop_changed(&self, outcome: &mut Outcome, why: String) {
-        self.print(&format!(
-            "  {} stopped: {why}.\n    Run `sternpost apply {}` again.",
-            marks().warning,
-            self.spec.name
-        ));
-        (outcome.rest, outcome.missing) = ("changed", Some(why));
-    }
-
-    /// Ends where only the operator can go on.
-    fn stop_blocked(&self, outcome: &mut Outcome, why: String) {
-        self.print(&format!("  {} {}", marks().warning, why.replace('\n', "\n    ")));
-        (outcome.rest, outcome.missing) = ("blocked", Some(why));
-    }
-
-    fn failed(&self, error: &ApplyError) -> Failure {
-        apply_failure(&self.spec.name, &self.context.config, error)
-    }
-
-    /// The mode that the plan leads to, and what keeps the domain from the configured one.
-    fn mode(&self, mode: Mode) -> String {
-        let domain = &self.spec.name;
-        match mode == self.spec.mode {
-            true => mode.to_string(),
-            false => format!("{mode}, since the domain is held; `sternpost promote {domain}` ends that"),
-        }
-    }
-
-    /// Waits until a step is visible from outside. The inner error is what was observed instead until the time was up.
-    async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Stop> {
-        self.print(&format!("  {} {step}", marks().info));
-        if actor == Actor::Operator {
-            self.print(&self.instruction(step));
-        }
-        let (begun, mut reported) = (Instant::now(), Instant::now());
-        let mut printed = None;
-        loop {
-            let proven = self.unless_stopped(self.applier.verify(&self.wanted, step)).await?;
-            let instead = match proven.map_err(|error| self.failed(&error))? {
-                Ok(applied) => {
-                    self.print(&format!("  {} {}", marks().fine, applied.proof));
-                    return Ok(Ok(applied.proof));
-                }
-                Err(instead) => instead,
-            };
-            if begun.elapsed() >= self.patience(actor) {
-                if matches!(self.pace, Pace::Round(_)) {
-                    self.print(&format!("    not yet: {instead}"));
-                    return Ok(Err(instead));
-                }
-                self.print_servers().await?;
-                self.print(&format!(
-                    "  {} not visible after {}: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
-                    marks().warning, in_words(self.options.patience), self.spec.name
-                ));
-                return Ok(Err(instead));
-            }
-            if printed.is_none() && matches!(self.pace, Pace::Alone) {
-                self.print(&format!(
-                    "    waiting until {}: checked every {} seconds, for up to {}.\n    You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
-                    step.proof(),
-                    POLL_INTERVAL.as_secs(),
-                    in_words(self.options.patience),
-                    self.spec.name
-                ));
-            }
-            let is_due = reported.elapsed() >= REPORT_INTERVAL;
-            if is_due {
-                reported = Instant::now();
-                self.hold().await?;
-            }
-            if is_due || printed.as_ref() != Some(&instead) {
-                let after = begun.elapsed().as_secs();
-                self.print(&match after {
-                    0..10 => format!("    not yet: {instead}"),
-                    _ => format!("    not yet, after {}: {instead}", in_words(after)),
-                });
-                printed = Some(instead);
-            }
-            self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
-        }
-    }
-
-    /// Prints what each name server and each address of the policy host shows.
-    async fn print_servers(&self) -> Result<(), Failure> {
-        let last = self.context.store.last_look::<Outside>(&self.spec.name).await;
-        if let Some((_, seen)) = last.map_err(|error| store_failure(&error))? {
-            seen.lines().iter().for_each(|line| self.print(&format!("    {line}")));
-        }
-        Ok(())
-    }
-
-    fn instruction(&self, step: &Step) -> String {
-        let indent = |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
-        if let Ok(Some(change)) = Change::of(&self.wanted, step) {
-            let lines = change.lines();
-            if lines.is_empty() {
-                return format!("    Remove the TXT record {} that begins with v=STSv1.", change.name);
-            }
-            return format!(
-                "    Publish this in the zone of {}:\n{}    or in a DNS provider's web form:\n{}",
-                self.spec.name,
-                indent(&lines.join("\n")),
-                indent(&change.panel())
-            );
-        }
-        match step {
-            Step::PointPolicyHost(PolicyHostAt::Operator) => format!(
-                "    Publish one of these in the zone of {}, with the address of the server that will serve the policy:\n{}",
-                self.spec.name,
-                indent(&own_host_lines(&self.spec.name).join("\n"))
-            ),
-            Step::Serve(policy) => {
-                let how = match self.spec.host {
-                    HostedBy::Static => format!(
-                        " `sternpost export --for PLATFORM DIR --domain {}` writes the files.",
-                        self.spec.name
-                    ),
-                    _ => String::new(),
-                };
-                format!(
-                    "    Serve this at https://mta-sts.{}/.well-known/mta-sts.txt:\n{}   {how}",
-                    self.spec.name,
-                    indent(&policy.to_string())
-                )
-            }
-            Step::Delegate(aliases) => format!(
-                "    The owner of {} publishes this in its zone, once:\n{}",
-                self.spec.name,
-                indent(&alias_lines(aliases).join("\n"))
-            ),
-            Step::TakeDown => "    Remove the policy file and the name mta-sts from DNS.".to_owned(),
-            _ => "    Do this yourself: Sternpost never changes MX records.".to_owned(),
-        }
-    }
-
-    async fn sleep_until(&self, until: Timestamp) -> Result<(), Stop> {
-        let mut renewed = Instant::now();
-        while self.context.world.clock.now() < until {
-            self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
-            if renewed.elapsed() >= REPORT_INTERVAL {
-                renewed = Instant::now();
-                self.hold().await?;
-            }
-        }
-        Ok(())
-    }
-
-    fn print(&self, line: &str) {
-        match &self.pace {
-            _ if self.options.json => {}
-            Pace::Alone => say(line),
-            Pace::Round(round) => {
-                let mut lines = round.lines.lock().unwrap_or_else(PoisonError::into_inner);
-                lines.push_str(line);
-                lines.push('\n');
-            }
-        }
-    }
-
-    /// The lines of a round.
-    fn lines(self) -> String {
-        match self.pace {
-            Pace::Alone => String::new(),
-            Pace::Round(round) => round.lines.into_inner().unwrap_or_else(PoisonError::into_inner),
-        }
-    }
-}
-
-/// The process that holds a lease, and how long at most.
-fn shown(lease: &Lease) -> String {
-    match lease.process() {
-        Some((machine, pid)) => {
-            format!("process {pid} on {machine}, whose lease ends at {:.0} unless it is renewed", lease.until)
-        }
-        None => format!("another process, whose lease ends at {:.0} unless it is renewed", lease.until),
     }
 }
 
@@ -619,16 +151,5 @@ mod tests {
             "24 hours",
         ];
         assert_eq!(all, expected);
-    }
-
-    #[test]
-    fn the_holder_of_a_lease_is_named() {
-        let until = Timestamp::from_second(0).unwrap();
-        let lease = |holder: &str| shown(&Lease { holder: holder.to_owned(), until });
-        assert_eq!(
-            lease("mail 7 1 boot/pid 1"),
-            "process 7 on mail, whose lease ends at 1970-01-01T00:00:00Z unless it is renewed"
-        );
-        assert!(lease("old").starts_with("another process"));
     }
 }

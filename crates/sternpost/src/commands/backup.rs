@@ -7,7 +7,7 @@ use config::failure::{Exit, Failure};
 use operations::open_failure;
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use store::{CopyInfo, Location, RestoredPolicies, Store, StoreError};
+use store::{BackupInfo, Location, RestoredPolicies, Store, StoreError};
 
 /// The options of `sternpost backup`.
 #[derive(Debug, clap::Args)]
@@ -102,6 +102,11 @@ fn failure(store: &Path, error: &StoreError) -> Failure {
             why,
             "Name a new file in an existing folder that you can write to, with free space of the size of the store.",
         ),
+        StoreError::Unsynced { .. } => Failure::new(
+            format!("the store {} is replaced, and a power failure may undo that", store.display()),
+            error,
+            "Before the server is started, run\n  sync",
+        ),
         StoreError::InUse { .. } => Failure::usage(
             format!("the store {} can't be replaced", store.display()),
             "a running program has it open",
@@ -116,6 +121,6 @@ fn failure(store: &Path, error: &StoreError) -> Failure {
     }
 }
 
-fn size(copied: &CopyInfo) -> String {
+fn size(copied: &BackupInfo) -> String {
     format!("{:.1} MiB, schema {}", copied.bytes as f64 / f64::from(1 << 20), copied.schema)
 }

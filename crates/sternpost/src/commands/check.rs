@@ -4,6 +4,7 @@
 
 mod bulk;
 mod catalogue;
+mod estimate;
 mod known;
 mod text;
 mod watch;
@@ -84,6 +85,9 @@ pub struct Options {
     /// Seconds to wait for each response
     #[arg(long, value_name = "SECONDS", default_value_t = 15, value_parser = clap::value_parser!(u16).range(1..=300))]
     timeout: u16,
+    /// Estimate what a test site says about each domain; --json prints one line of JSON for each
+    #[arg(long, value_enum, value_name = "SITE", conflicts_with_all = ["from", "format"])]
+    profile: Option<Profile>,
     /// List all checks
     #[arg(long, conflicts_with = "domains")]
     list: bool,
@@ -105,6 +109,13 @@ enum Format {
     Nagios,
     /// Metrics for Prometheus' textfile collector
     Prometheus,
+}
+
+/// A test site.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
+enum Profile {
+    /// The mail test of Internet.nl
+    InternetNl,
 }
 
 /// The lowest severity of findings for exit code 1.
@@ -192,6 +203,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
         memory.keep(&seen).await;
         let took = begun.elapsed();
         match format {
+            _ if options.profile.is_some() => show(&estimate::points(&seen, format == Format::Json)),
             Format::Text => show(&text::whole(&seen, took, options.verbose)),
             Format::Json => say(&json(&seen)),
             Format::Nagios => say(&forms::nagios(&seen)),

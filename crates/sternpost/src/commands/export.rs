@@ -12,6 +12,7 @@ use operations::RolloutContext;
 use operations::apply_failure;
 use receiver::domain::DomainSpec;
 use receiver::export::{File, GUIDE, Page, Platform, files};
+use receiver::rollout::Observation;
 use receiver::rollout::plan::{Stage, Step, plan};
 use std::path::{Path, PathBuf};
 
@@ -114,9 +115,10 @@ async fn known_policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Opt
 /// The policy to serve now: that of the plan's next steps, before any wait, or the one that is already served.
 async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let (rollout, seen) =
-        applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
-    let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), context.world.clock.now());
+    let looked = applier.look(&wanted).await;
+    let Observation { rollout, seen, now } =
+        looked.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
+    let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
     let first =
         stages.into_iter().take_while(|stage| matches!(stage, Stage::Step(..))).find_map(
             |stage| match stage {

@@ -7,8 +7,8 @@ use config::failure::{Exit, Failure};
 use formats::DomainName;
 use net::dns::DnsError;
 use net::dns::provider::Service;
-use operations::resolvers;
 use operations::world::{World, domain};
+use operations::{open_store, resolvers, store_failure};
 use receiver::rollout::look;
 use receiver::rollout::observed::ObservedState;
 use std::fmt::Write;
@@ -30,6 +30,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let file = config.file.as_ref().map(|file| file.display().to_string()).unwrap_or_default();
         eprintln!(
             "{name} is in {file} already, so nothing is printed. Show its steps: sternpost plan {name}"
+        );
+        return Ok(Exit::Fine);
+    }
+    if is_stored(&config, &name).await? {
+        eprintln!(
+            "{name} is in the store already, so nothing is printed: a domain can be in one of both places only. Show its settings: sternpost domains show {name}"
         );
         return Ok(Exit::Fine);
     }
@@ -61,6 +67,17 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     refuse_to_hide(&config, &name, Path::new("/proc/self/fd/1"), Path::new("sternpost.toml"))?;
     show(&proposal(&name, &seen));
     Ok(Exit::Fine)
+}
+
+/// True if the domain was added by `sternpost domains`. A store that does not exist is not created.
+async fn is_stored(config: &Config, name: &DomainName) -> Result<bool, Failure> {
+    if config.store.file().is_some_and(|file| !std::fs::exists(file).unwrap_or(true)) {
+        return Ok(false);
+    }
+    let store = open_store(config).await?;
+    let found = store.domain::<serde_json::Value>(name).await.map_err(|error| store_failure(&error))?;
+    store.close().await;
+    Ok(found.is_some())
 }
 
 /// Fails if the output goes to `./sternpost.toml` while another file is in use: the new file would hide that one from all

@@ -10,6 +10,7 @@ use operations::RolloutContext;
 use operations::apply_failure;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
+use receiver::rollout::Observation;
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::gate::{Evidence, Gate};
 use receiver::rollout::observed::NoMailHosts;
@@ -132,9 +133,9 @@ pub const SIDE_BY_SIDE: usize = 16;
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure> {
     let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let (rollout, seen) =
-        applier.look(&wanted).await.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
-    let now = context.world.clock.now();
+    let looked = applier.look(&wanted).await;
+    let Observation { rollout, seen, now } =
+        looked.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let judged = context.gate(&spec.name, &rollout).await?;
     let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {

@@ -7,7 +7,7 @@ use config::failure::{Exit, Failure};
 use operations::{access, open_failure};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
-use store::{Access, CopyOptions, Location, SchemaState, Store, StoreError, TransferError};
+use store::{Access, CopyError, CopyOptions, Location, SchemaState, Store, StoreError};
 
 /// The subcommands of `sternpost store`.
 #[derive(Debug, clap::Subcommand)]
@@ -26,8 +26,8 @@ pub enum Command {
     Migrate,
     /// Copy all data into an empty store of the same or the other kind, while no server runs
     ///
-    /// FROM and TO are written as the configuration writes them: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`. Rows are
-    /// counted in both at the end. The source stays.
+    /// FROM and TO are written as the configuration writes them: `sqlite:FILE` or `postgres://USER@HOST/DATABASE`. All rows
+    /// of both are compared at the end. The source stays.
     #[command(
         after_help = "Examples:\n  sternpost store copy sqlite:/var/lib/sternpost/sternpost.db postgres://sternpost@/sternpost\n  sternpost store copy --resume sqlite:old.db postgres://sternpost@db.example.org/sternpost"
     )]
@@ -103,7 +103,7 @@ async fn migrate(config: &Config) -> Result<Exit, Failure> {
 async fn copy(config: &Config, options: &Copy) -> Result<Exit, Failure> {
     let (from, to) = (location(&options.from)?, location(&options.to)?);
     if UnixStream::connect(config.control()).is_ok() && (config.store == from || config.store == to) {
-        return Err(copy_failure(&TransferError::InUse(config.store.to_string()), options));
+        return Err(copy_failure(&CopyError::InUse(config.store.to_string()), options));
     }
     let mut access: Access = access(config);
     access.password = options.password_file.clone().or(access.password);
@@ -129,7 +129,7 @@ async fn copy(config: &Config, options: &Copy) -> Result<Exit, Failure> {
     let tables = copied.map_err(|error| copy_failure(&error, options))?;
     let rows: u64 = tables.iter().map(|table| table.rows).sum();
     say(&format!(
-        "{} Copied {rows} rows of {} tables; both stores have the same numbers of rows.",
+        "{} Copied {rows} rows of {} tables; both stores have the same rows.",
         marks().fine,
         tables.len()
     ));
@@ -158,28 +158,28 @@ fn location(text: &str) -> Result<Location, Failure> {
     })
 }
 
-fn copy_failure(error: &TransferError, options: &Copy) -> Failure {
+fn copy_failure(error: &CopyError, options: &Copy) -> Failure {
     let what = "the store can't be copied";
     let remedy = match error {
-        TransferError::Same(_) => "Name another store as the target.".to_owned(),
-        TransferError::NoSource(_) => "Name the store to copy first, then the empty one.".to_owned(),
-        TransferError::InUse(_) => "Stop all servers that use it. A pooler such as PgBouncer may hold their connections for some minutes; name the database server itself.".to_owned(),
-        TransferError::NotEmpty { .. } => "Name an empty target: a file that does not exist, or a new database.".to_owned(),
-        TransferError::Interrupted { .. } => {
+        CopyError::Same(_) => "Name another store as the target.".to_owned(),
+        CopyError::NoSource(_) => "Name the store to copy first, then the empty one.".to_owned(),
+        CopyError::InUse(_) => "Stop all servers that use it. A pooler such as PgBouncer may hold their connections for some minutes; name the database server itself.".to_owned(),
+        CopyError::NotEmpty { .. } => "Name an empty target: a file that does not exist, or a new database.".to_owned(),
+        CopyError::Interrupted { .. } => {
             format!("Go on with\n  {}", resume_line(options))
         }
-        TransferError::OtherSource { .. } => "Go on with that source, or make the target anew.".to_owned(),
-        TransferError::Counts { .. } => "A server wrote to one of them meanwhile. Stop it, make the target anew, and copy again.".to_owned(),
-        TransferError::Store(error @ StoreError::Unreachable { .. }) => {
+        CopyError::OtherSource { .. } => "Go on with that source, or make the target anew.".to_owned(),
+        CopyError::Counts { .. } | CopyError::Contents(_) => "A server wrote to one of them meanwhile. Stop it, make the target anew, and copy again.".to_owned(),
+        CopyError::Store(error @ StoreError::Unreachable { .. }) => {
             return Failure::new(what, error, format!("When the database answers, go on with\n  {}", resume_line(options)));
         }
-        TransferError::Store(StoreError::Outdated { .. }) => {
+        CopyError::Store(StoreError::Outdated { .. }) => {
             "Run `sternpost store migrate` for the source first.".to_owned()
         }
-        TransferError::Store(StoreError::Forbidden(_)) => {
+        CopyError::Store(StoreError::Forbidden(_)) => {
             "The PostgreSQL user has to own the target, or needs, granted by its owner:\n  GRANT CREATE ON SCHEMA public TO …".to_owned()
         }
-        TransferError::Store(_) => String::new(),
+        CopyError::Store(_) => String::new(),
     };
     Failure::usage(what, error, remedy)
 }

@@ -110,7 +110,7 @@ async fn published(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         place(|step| matches!(step, Step::Serve(_))) < place(|step| matches!(step, Step::Announce(_)));
     bill.claim("the policy file was served before the record announced it", order && applied.len() == 3, "");
     bill.claim("the next step needs evidence", rests == PlannedStep::Gate, "");
-    let (_, seen) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
+    let seen = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?.seen;
     let testing = seen.served.as_ref().is_some_and(|policy| policy.mode == Mode::Testing);
     bill.claim(
         "a sender finds the record and fetches a policy in testing mode",
@@ -245,11 +245,11 @@ async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("The policy changes to enforce with a new id, and senders fetch it again");
     let fail = failed_at("promotion");
     let wanted = stage.wanted()?;
-    let (_, before) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
+    let before = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?.seen;
     let (_, gate) = evaluate(stage).await?;
     let (applied, rests) =
         stage.applier.run(&wanted, permit(&gate), Verification::Await).await.map_err(|e| fail(&e))?;
-    let (_, after) = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?;
+    let after = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?.seen;
     let enforce = after.served.as_ref().is_some_and(|policy| policy.mode == Mode::Enforce);
     let shown = |id: &Option<PolicyId>| id.as_ref().map_or("none".to_owned(), ToString::to_string);
     let newer = before.record.as_ref().and_then(PolicyId::as_time)

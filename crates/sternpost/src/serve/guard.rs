@@ -17,7 +17,7 @@ use futures_util::FutureExt;
 use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
-use operations::orders::CurrentOrders;
+use operations::goal::CurrentGoal;
 use operations::unconfigured::Unconfigured;
 use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
@@ -84,6 +84,22 @@ impl Counts {
     }
 }
 
+/// A check that the metrics count while this exists, however the check ends.
+struct RunningCheck(Gauge);
+
+impl RunningCheck {
+    fn counted(gauge: &Gauge) -> Self {
+        gauge.inc();
+        Self(gauge.clone())
+    }
+}
+
+impl Drop for RunningCheck {
+    fn drop(&mut self) {
+        self.0.dec();
+    }
+}
+
 /// A finished task.
 enum Done {
     /// A check.
@@ -133,6 +149,9 @@ impl fmt::Display for CheckError {
     }
 }
 
+/// The time between two attempts to read the active alerts.
+const LOAD_RETRY: Duration = Duration::from_secs(10);
+
 impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
@@ -156,11 +175,12 @@ impl GuardRole {
 
     /// Checks all domains until it is dropped.
     pub async fn run(&mut self) {
-        if let Err(error) = self.book.load().await {
+        // Without the active alerts, each would be announced again, and none that is over would end.
+        while let Err(error) = self.book.load().await {
             tracing::error!("can't read the active alerts from the store: {error}");
+            tokio::time::sleep(LOAD_RETRY).await;
         }
-        // After a restart of this task, its earlier tasks are gone.
-        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
+        self.forget_tasks();
         tracing::info!(domains = self.context.known.len(), "guard started");
         loop {
             let started = Instant::now();
@@ -169,6 +189,12 @@ impl GuardRole {
             self.book.announce_joined().await;
             self.learn().await;
         }
+    }
+
+    /// Ends the tasks that run, and frees their places: after a restart, nobody waits for them.
+    fn forget_tasks(&mut self) {
+        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
+        self.counts.running.set(0);
     }
 
     /// Starts the check of each domain once, evenly spread over the interval.
@@ -212,12 +238,13 @@ impl GuardRole {
     fn start(&mut self, spec: DomainSpec, is_slow: bool) {
         self.counts.looks.inc();
         self.places.take(is_slow);
-        self.counts.running.inc();
+        let running = RunningCheck::counted(&self.counts.running);
         let (context, config) = (self.context.clone(), self.config.clone());
         self.tasks.spawn(async move {
             let started = Instant::now();
             let check = AssertUnwindSafe(check(&context, &config, &spec)).catch_unwind().await;
             let alerts = check.unwrap_or(Err(CheckError::Panic));
+            drop(running);
             Done::Checked(Box::new(Checked { spec, took: started.elapsed(), was_slow: is_slow, alerts }))
         });
     }
@@ -236,7 +263,6 @@ impl GuardRole {
         match done {
             Some(Done::Checked(checked)) => {
                 self.places.give_back(checked.was_slow);
-                self.counts.running.dec();
                 self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
@@ -472,8 +498,8 @@ async fn continue_plan(
     }
     let limit =
         deadline + applier.publisher.as_ref().map_or(Duration::ZERO, |publisher| publisher.patience());
-    let orders = CurrentOrders::new(context, spec);
-    let outcome = applier.run_ordered(&orders, waiting, Some(limit)).await;
+    let goals = CurrentGoal::new(context, spec);
+    let outcome = applier.run_towards(&goals, waiting, Some(limit)).await;
     let end = match &outcome {
         Err(ApplyError::Deadline(_)) => PlanEnd::Late,
         _ => PlanEnd::InTime,
@@ -490,3 +516,6 @@ async fn continue_plan(
     }
     end
 }
+
+#[cfg(test)]
+mod tests;

@@ -5,6 +5,7 @@ use super::webhook::{Webhook, retry_delay};
 use config::GuardConfig;
 use config::failure::Failure;
 use formats::tlsrpt_record::MailAddress;
+use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
 use mail_builder::MessageBuilder;
 use mail_builder::headers::text::Text;
@@ -74,6 +75,16 @@ pub struct Messenger {
     pub counts: NoticeCounts,
 }
 
+/// What is done independently of the others.
+#[derive(Clone, Copy)]
+enum Queue<'m> {
+    /// Notices that are too old are dropped.
+    Expired,
+    Webhook(&'m Webhook),
+    /// Alerts and summaries to an address.
+    Mail(&'m MailAddress),
+}
+
 /// The metrics of notices.
 #[derive(Debug)]
 pub struct NoticeCounts {
@@ -130,17 +141,39 @@ impl Messenger {
         config.mail.iter().flat_map(|mail| mail.to.iter().map(weekly_channel)).collect()
     }
 
-    /// Delivers due notices until the task is dropped.
+    /// Delivers due notices until the task is dropped. Each channel has a queue of its own, so that a slow webhook or mail
+    /// server delays only its own notices.
     pub async fn run(self: Arc<Self>) {
+        join_all(self.queues().map(|queue| self.deliver_all(queue))).await;
+    }
+
+    async fn deliver_all(&self, queue: Queue<'_>) {
         loop {
-            if let Err(error) = self.round().await {
+            if let Err(error) = self.deliver(queue).await {
                 tracing::error!("alert notices can't be delivered: {error}");
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
-    async fn round(&self) -> Result<(), StoreError> {
+    fn queues(&self) -> impl Iterator<Item = Queue<'_>> {
+        let webhook = self.webhook.iter().map(Queue::Webhook);
+        [Queue::Expired].into_iter().chain(webhook).chain(self.to.iter().map(Queue::Mail))
+    }
+
+    /// Delivers what is due in a queue.
+    async fn deliver(&self, queue: Queue<'_>) -> Result<(), StoreError> {
+        match queue {
+            Queue::Expired => self.drop_expired().await,
+            Queue::Webhook(webhook) => self.post_all(webhook).await,
+            Queue::Mail(to) => {
+                self.mail_to(to).await?;
+                self.mail_summaries(to).await
+            }
+        }
+    }
+
+    async fn drop_expired(&self) -> Result<(), StoreError> {
         let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
@@ -148,13 +181,6 @@ impl Messenger {
                 self.counts.dropped.inc_by(gone);
                 tracing::error!("dropped {gone} alert notices that could not be delivered within a day");
             }
-        }
-        if let Some(webhook) = &self.webhook {
-            self.post_all(webhook).await?;
-        }
-        for to in &self.to {
-            self.mail_to(to).await?;
-            self.mail_summaries(to).await?;
         }
         Ok(())
     }
@@ -330,6 +356,7 @@ fn body(events: &[&Event]) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::webhook::tests::tls;
     use super::*;
     use net::clock::ManualClock;
     use receiver::rollout::guard::AlertKind;
@@ -388,6 +415,13 @@ mod tests {
                 .unwrap();
         }
 
+        /// Does once what each queue does.
+        async fn round(&self) {
+            for queue in self.messenger.queues() {
+                self.messenger.deliver(queue).await.unwrap();
+            }
+        }
+
         fn mails(&self) -> Vec<String> {
             let files =
                 std::fs::read_dir(&self.out).map(|files| files.collect::<Vec<_>>()).unwrap_or_default();
@@ -399,7 +433,7 @@ mod tests {
     async fn the_first_alert_is_sent_at_once_and_those_of_the_next_minute_in_one_message() {
         let fixture = Fixture::new().await;
         fixture.raise(&event("example.org", EventKind::Raised)).await;
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         let mails = fixture.mails();
         assert_eq!(mails.len(), 1);
         for part in [
@@ -415,10 +449,10 @@ mod tests {
             fixture.raise(&event("example.com", EventKind::Raised)).await;
         }
         fixture.raise(&event("example.org", EventKind::Over)).await;
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         assert_eq!(fixture.mails().len(), 1, "a second mail within a minute");
         fixture.clock.set_by(61);
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         let mails = fixture.mails();
         let second = mails.iter().find(|mail| mail.contains("[sternpost] 60 alerts, 1 over")).unwrap();
         assert!(mails.len() == 2 && second.contains("And 11 more"), "{second}");
@@ -470,16 +504,16 @@ mod tests {
         // A file with the folder's name makes delivery fail.
         std::fs::write(&fixture.out, "").unwrap();
         fixture.raise(&event("example.org", EventKind::Raised)).await;
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         std::fs::remove_file(&fixture.out).unwrap();
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         assert!(fixture.mails().is_empty(), "it was sent before the retry was due");
         fixture.clock.set_by(5);
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         assert_eq!(fixture.mails().len(), 1);
         fixture.raise(&event("example.com", EventKind::Raised)).await;
         fixture.clock.set_by(25 * 3600);
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
         let counts = &fixture.messenger.counts;
         let mail = |outcome| counts.by_channel.of(&["mail", outcome]).get();
@@ -495,16 +529,47 @@ mod tests {
         let due = fixture.clock.now();
         assert!(fixture.messenger.store.do_once("weekly", due, Some(notice)).await.unwrap());
         std::fs::write(&fixture.out, "").unwrap();
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         std::fs::remove_file(&fixture.out).unwrap();
         fixture.raise(&event("example.org", EventKind::Raised)).await;
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
         assert_eq!(fixture.mails().len(), 1, "the alert does not wait for the summary");
         fixture.clock.set_by(5);
-        fixture.messenger.round().await.unwrap();
-        fixture.messenger.round().await.unwrap();
+        fixture.round().await;
+        fixture.round().await;
         let mails = fixture.mails();
         let summary = mails.iter().find(|mail| mail.contains("Subject: [sternpost] a week")).unwrap();
         assert!(mails.len() == 2 && summary.contains("Auto-Submitted: auto-generated"), "{summary}");
+    }
+
+    /// A webhook that accepts connections and never answers.
+    #[tokio::test]
+    async fn a_webhook_that_never_answers_delays_no_mail() {
+        let mut fixture = Fixture::new().await;
+        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", silent.local_addr().unwrap());
+        fixture.messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+        let channels = [WEBHOOK.to_owned(), channel(&fixture.messenger.to[0])];
+        let told = event("example.org", EventKind::Raised);
+        let domain = formats::DomainName::parse("example.org").unwrap();
+        let now = fixture.clock.now();
+        let notice = NewNotice { channels: &channels, born: now, told: &told };
+        let store = &fixture.messenger.store;
+        store.raise(&domain, "k", "s", now, &told.alert, Some(notice)).await.unwrap();
+        let Fixture { messenger, .. } = &fixture;
+        let is_mailed = async {
+            // The request is under way before the mail is looked for.
+            let _open = silent.accept().await.unwrap();
+            while fixture.mails().is_empty() {
+                tokio::time::sleep(Duration::from_millis(5)).await;
+            }
+            messenger.counts.by_channel.of(&[WEBHOOK, "failed"]).get()
+        };
+        let deliveries = join_all(messenger.queues().map(|queue| messenger.deliver_all(queue)));
+        let failed = tokio::select! {
+            failed = is_mailed => failed,
+            _ = deliveries => unreachable!("the queues never end"),
+        };
+        assert_eq!(failed, 0, "the mail waited until the webhook had failed");
     }
 }

@@ -27,6 +27,8 @@ pub async fn pages(
     let public = role.public_check.then(|| public_check(config, store, world));
     let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
     first_link(&context, role).await?;
-    let router = router(&Dashboard::new(role, context)?, reports, public);
+    let dashboard = Dashboard::new(role, context)?;
+    dashboard.count_in_background();
+    let router = router(&dashboard, reports, public);
     HttpsRouter::new(router, role.certificate.as_ref(), role.behind_proxy, "dashboard-certificate", tasks)
 }

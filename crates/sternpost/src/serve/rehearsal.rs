@@ -1,6 +1,7 @@
 //! What keeps `sternpost serve` from starting, apart from its addresses: each role is made as at the start, from the same
 //! configuration, with an empty store in a temporary folder and without its sockets and background tasks. So
-//! `sternpost config check` finds every file that a role can't read or use, and a resolver that all mail would wait for.
+//! `sternpost config check` finds every file that a role can't read or use, a resolver that all mail would wait for, and a
+//! PostgreSQL database that can't be used. Of the configured store, nothing is changed.
 
 use super::hosting::Hosting;
 use super::http::HttpsRouter;
@@ -14,11 +15,11 @@ use super::tasks::Tasks;
 use config::Config;
 use config::failure::Failure;
 use net::metrics::Registry;
-use operations::RolloutContext;
 use operations::world::World;
+use operations::{RolloutContext, access, open_failure};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Access, Store, StoreError, Tenant};
 use web::Dashboard;
 
 /// How long the resolver may take to answer.
@@ -41,8 +42,39 @@ pub async fn obstacles(config: &Config) -> Vec<Failure> {
     let mut found = Vec::new();
     found.extend(roles(config, &store, &world).await.into_iter().filter_map(Result::err));
     store.close().await;
+    found.extend(database(config).await);
     found.extend(resolver(config, &world).await);
     found
+}
+
+/// Why the PostgreSQL database can't be used, or the first sign-in can't be offered. An SQLite file is not opened, since that
+/// would create or migrate it.
+async fn database(config: &Config) -> Option<Failure> {
+    let has_people = match config.store.file() {
+        Some(file) => file.exists(),
+        None => {
+            let access = Access { may_migrate: false, ..access(config) };
+            match Store::connect(&config.store, &access).await {
+                Ok(store) => {
+                    let people = store.people(Tenant::FIRST).await;
+                    store.close().await;
+                    people.is_ok_and(|people| !people.is_empty())
+                }
+                // The server creates or migrates the tables.
+                Err(StoreError::Outdated { .. }) if config.store_migrate => false,
+                Err(error) => return Some(open_failure(&config.store, &error)),
+            }
+        }
+    };
+    config.dashboard.as_ref().filter(|_| !has_people)?;
+    let folder = &config.state_folder;
+    tempfile::tempfile_in(folder).err().map(|error| {
+        Failure::new(
+            format!("can't write the link for the first sign-in to {}", folder.display()),
+            error,
+            "Create that directory, and allow the user that Sternpost runs as to write to it; or name another one in `state_folder`.",
+        )
+    })
 }
 
 /// The outcome for each role.
@@ -109,6 +141,27 @@ mod tests {
         let text = format!("[dns]\nservers = [\"127.0.0.1:1\"]\n{text}");
         let config = Config::parse(&text, Some(folder.join("s.toml"))).unwrap();
         obstacles(&config).await.iter().map(ToString::to_string).collect()
+    }
+
+    #[tokio::test]
+    async fn a_database_that_does_not_answer_and_a_folder_that_does_not_exist_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let found = async |text: &str| {
+            let config = Config::parse(text, Some(dir.path().join("s.toml"))).unwrap();
+            let all: Vec<_> = obstacles(&config).await.iter().map(ToString::to_string).collect();
+            all.join("\n")
+        };
+        let dns = "[dns]\nservers = [\"127.0.0.1:1\"]\n";
+        let pages = "[dashboard]\nlisten = \"127.0.0.1:0\"\n";
+        let folder = "state_folder = \"none\"\n";
+        let problems = found(&format!("store = \"postgres://u@127.0.0.1:1/d\"\n{folder}{dns}")).await;
+        assert!(problems.contains("the store postgres://u@127.0.0.1:1/d can't be opened"), "{problems}");
+        let problems = found(&format!("{folder}{dns}{pages}")).await;
+        assert!(problems.contains("can't write the link for the first sign-in"), "{problems}");
+        assert_eq!(found(&format!("{folder}{dns}")).await, "");
+        std::fs::create_dir(dir.path().join("none")).unwrap();
+        assert_eq!(found(&format!("{folder}{dns}{pages}")).await, "");
+        assert_eq!(std::fs::read_dir(dir.path()).unwrap().count(), 1);
     }
 
     #[tokio::test]

@@ -71,6 +71,9 @@ pub struct RetentionTask {
 struct State {
     /// The losses of the quarantine that were counted so far; `None` before the first round.
     evicted: Option<u64>,
+    /// True if the quarantine lost something since the last alert was raised or found active. It stays true if the store
+    /// fails, so that the next round raises the alert.
+    has_loss: bool,
     /// When the quarantine lost something last, or the program started.
     last_loss: Option<Timestamp>,
     /// The active alert.
@@ -130,12 +133,11 @@ impl RetentionTask {
         }
         self.counts.expired.inc_by(removed.expired);
         let usage = self.count().await?;
-        let is_loss = state.evicted.is_some_and(|before| usage.evicted > before);
-        state.evicted = Some(usage.evicted);
-        if is_loss {
-            state.last_loss = Some(now);
+        if state.evicted.is_some_and(|before| usage.evicted > before) {
+            (state.has_loss, state.last_loss) = (true, Some(now));
         }
-        self.alert(state, is_loss, &usage, now).await?;
+        state.evicted = Some(usage.evicted);
+        self.alert(state, &usage, now).await?;
         if state.texts.is_none_or(|last| later(last, TEXTS_INTERVAL) <= now) {
             while self.store.forget_texts().await? > 0 {}
             state.texts = Some(now);
@@ -182,14 +184,13 @@ impl RetentionTask {
     async fn alert(
         &self,
         state: &mut State,
-        is_loss: bool,
         usage: &QuarantineUsage,
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let kind = AlertKind::QuarantineFull.to_string();
-        let is_over = !is_loss && state.last_loss.is_none_or(|last| later(last, QUIET) <= now);
+        let is_over = !state.has_loss && state.last_loss.is_none_or(|last| later(last, QUIET) <= now);
         match &state.raised {
-            None if is_loss => {
+            None if state.has_loss => {
                 let alert = full(usage, &self.limits);
                 tracing::error!(%kind, "{}. {} {}", alert.what, alert.consequence, alert.remedy);
                 if let Some(domain) = &self.domain {
@@ -210,6 +211,7 @@ impl RetentionTask {
             }
             _ => {}
         }
+        state.has_loss = false;
         Ok(())
     }
 
@@ -315,6 +317,34 @@ mod tests {
         // Thirty days after the arrival.
         task(24 * 30 + 1).round(&mut state).await.unwrap();
         assert_eq!(store.quarantine_usage().await.unwrap().items, 0);
+    }
+
+    #[tokio::test]
+    async fn a_loss_is_alerted_in_the_next_round_if_the_store_fails_in_between() {
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("s.db");
+        let (store, failing) = (Store::open(&file).await.unwrap(), Store::open(&file).await.unwrap());
+        let text =
+            "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
+        let config = Config::parse(text, None).unwrap();
+        let clock = Arc::new(ManualClock::new(Timestamp::UNIX_EPOCH));
+        let mut state = State::default();
+        let task = RetentionTask::new(&config, &store, clock.clone());
+        task.round(&mut state).await.unwrap();
+        for number in 0..5 {
+            quarantine(&store, number, &Quota { bytes: 1000, items: 100 }).await;
+        }
+        // The loss is noticed, and the alert can't be stored.
+        let usage = store.quarantine_usage().await.unwrap();
+        (state.has_loss, state.evicted) = (true, Some(usage.evicted));
+        let broken = RetentionTask::new(&config, &failing, clock);
+        failing.close().await;
+        assert!(broken.alert(&mut state, &usage, Timestamp::UNIX_EPOCH).await.is_err());
+        task.round(&mut state).await.unwrap();
+        assert_eq!(store.alerts::<Alert>().await.unwrap().len(), 1);
+        task.round(&mut state).await.unwrap();
+        let notices = store.due_notices::<Event>("webhook", Timestamp::UNIX_EPOCH, 10).await.unwrap();
+        assert_eq!(notices.len(), 1);
     }
 
     #[tokio::test]

@@ -88,8 +88,8 @@ impl StoredMetrics {
                 certificates.set(&[state], count);
             }
             certificates.register(registry);
-            for (host, end) in self.store.certificate_ends(None, MAX_CERTIFICATES).await? {
-                ends.of(&["host", host.as_str()]).set(end.as_second());
+            for end in self.store.certificate_ends(None, MAX_CERTIFICATES).await? {
+                ends.of(&["host", end.host.as_str()]).set(end.ends.as_second());
             }
         }
         ends.register(registry);

@@ -2,16 +2,28 @@
 // axe-core, by keyboard alone, and as an attacker. Prints what it did; exits with 1 on the first fault.
 // drive.mjs ROOT BASE SHOTS OPERATOR_LINK READER_LINK UNUSED_LINK
 import assert from "node:assert/strict";
-import { base, browser, contextOf, look, looked, welcome, PASSWORD } from "./look.mjs";
+import { createHmac } from "node:crypto";
+import { writeFileSync } from "node:fs";
+import { base, browser, contextOf, inspect, look, looked, shots, welcome, PASSWORD } from "./look.mjs";
 
 const [operatorLink, readerLink, unusedLink] = process.argv.slice(5);
 const PAGES = ["/", "/?tag=shop", "/t/main/senders", "/?q=nothing-like-it", "/?state=action&sort=failed&dir=desc", "/alerts", "/domains/failing.example", "/domains/ready.example",
   "/domains/new.example", "/domains/silent.example", "/domains/enforced.example", "/domains/enforced.example?days=365", "/domains/xn--mller-kva.example",
-  "/domains/enforced.example/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
+  "/domains/enforced.example/report", "/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
   "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/journal?domain=ready.example", "/sending", "/settings", "/account", "/domains/failing.example/check", "/check", "/check?domain=no+domain", "/nothing-here"];
 
 /** The cookie of the session. */
 const session = async (context) => (await context.cookies()).find((cookie) => cookie.name === "sternpost");
+
+/** The code of a second factor now (RFC 6238). */
+function code(key) {
+  const bits = [...key.replace(/=+$/, "")].map((c) => "ABCDEFGHIJKLMNOPQRSTUVWXYZ234567".indexOf(c).toString(2).padStart(5, "0")).join("");
+  const secret = Buffer.from(bits.match(/.{8}/g).map((byte) => parseInt(byte, 2)));
+  const step = Buffer.alloc(8);
+  step.writeBigUInt64BE(BigInt(Math.floor(Date.now() / 30_000)));
+  const mac = createHmac("sha1", secret).update(step).digest();
+  return String((mac.readUInt32BE(mac[19] & 15) & 0x7fffffff) % 1_000_000).padStart(6, "0");
+}
 
 /** What was just done is said on the page that follows. */
 const said = (page, hasText) => page.getByRole("status").filter({ hasText }).waitFor();
@@ -30,6 +42,65 @@ for (const colorScheme of ["light", "dark"]) {
     await look(await stranger.newPage(), new URL(unusedLink).pathname, `${width}-${colorScheme}`, "welcome");
     await stranger.close();
   }
+}
+
+// The same pages without the script, and as somebody who may only look. The script is left out of the pages, since the
+// accessibility rules need scripts themselves.
+for (const [name, user] of [["no-script", operator], ["viewer", reader]]) {
+  const context = await contextOf("light", 820, user);
+  if (name === "no-script") await context.route("**/page.js*", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+  const page = await context.newPage();
+  for (const path of PAGES) await look(page, path, name);
+  await context.close();
+}
+
+// Pages that follow a form or a refusal, each on a phone in the dark and on a desk.
+for (const [colorScheme, width] of [["dark", 360], ["light", 1440]]) {
+  const context = await contextOf(colorScheme, width, operator);
+  const page = await context.newPage();
+  const name = `${width}-${colorScheme}`;
+  await page.goto(base + "/settings");
+  await page.getByLabel("Name of the user to invite").fill(`zoe${width}`);
+  await page.locator("select[name=role]").selectOption("reader");
+  await page.getByRole("button", { name: "Create invitation link" }).click();
+  assert.match(await page.locator("pre.copy").first().innerText(), /\/welcome\//);
+  await inspect(page, name, "invited");
+  const invited = await page.locator("pre.copy").first().innerText();
+  // A second factor: proposed, and the recovery codes are shown once it is confirmed.
+  const zoe = await contextOf(colorScheme, width, await welcome(invited.trim()));
+  const own = await zoe.newPage();
+  await own.goto(base + "/account");
+  await own.getByLabel("Current password, to set up a second factor").fill(PASSWORD);
+  await own.getByRole("button", { name: "Set up a second factor" }).click();
+  const key = (await own.locator("pre.copy").first().innerText()).replace(/\s/g, "");
+  await inspect(own, name, "second-factor");
+  await own.getByLabel("Code from the app").fill(code(key));
+  await own.locator("form[action$='/second-factor/confirm'] input[name=current]").fill(PASSWORD);
+  await own.getByRole("button", { name: "Confirm" }).click();
+  assert.match(await own.locator("main").innerText(), /recovery code/i);
+  await inspect(own, name, "recovery-codes");
+  await own.getByRole("button", { name: "Sign out" }).click();
+  await own.getByLabel("Name").fill(`zoe${width}`);
+  await own.getByLabel("Password").fill(PASSWORD);
+  await own.getByRole("button", { name: "Sign in" }).click();
+  assert.match(await own.locator("main").innerText(), /code/i);
+  await inspect(own, name, "sign-in-code");
+  await zoe.close();
+  // Refusals are pages, too: not for viewers, and a conflict.
+  const refused = await contextOf(colorScheme, width, reader);
+  const view = await refused.newPage();
+  await view.goto(base + "/quarantine/1");
+  await inspect(view, name, "refused-403");
+  await refused.close();
+  await page.goto(base + "/settings");
+  await page.evaluate(() => {
+    const form = document.querySelector("form[action='/settings/people/remove']");
+    form.querySelector("[name=name]").value = "operator";
+    form.submit();
+  });
+  await page.waitForURL(/people\/remove/);
+  await inspect(page, name, "refused-409");
+  await context.close();
 }
 
 // With its policy in force, no string of a report runs, and the button copies.
@@ -75,7 +146,7 @@ for (const colorScheme of ["light", "dark"]) {
   // Tags are in a second line.
   const names = async () => (await page.locator("section:has(#domains) tbody th").allInnerTexts()).map((text) => text.split("\n")[0]);
   await page.goto(base + "/");
-  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /of \d+ domains need action: mail is at risk for \d/);
+  assert.match(await page.getByRole("heading", { level: 1 }).innerText(), /^Mail is at risk for 5 of \d+ domains; \d more need action/);
   const group = page.locator(".group", { hasText: "mx.shared.example failed TLS authentication" });
   assert.equal(await group.count(), 1);
   await group.getByRole("link", { name: "See the 5 domains" }).click();
@@ -111,17 +182,23 @@ for (const colorScheme of ["light", "dark"]) {
   assert.ok((await page.locator("main").innerText()).includes("No data yet"));
   // What is wrong, what to do, since when: on the first screen.
   await page.goto(base + "/domains/enforced.example/report");
-  assert.match(await page.locator(".figures").innerText(), /Protected\s+since \d+ \w+ \d{4}/);
+  assert.match(await page.locator(".figures").innerText(), /Protected since\s+\d+ \w+ \d{4}/);
+  // An average does not hide six days of failures.
+  assert.match(await page.locator("main").innerText(), /Failed on the worst day\s+1\.\d\d %/);
+  assert.match(await page.locator(".incidents").innerText(), /certificate-expired at mx1.enforced.example/);
   await context.close();
 }
 
-// The page to print is one sheet of A4.
+// The pages to print are one sheet of A4 each.
 {
   const context = await browser.newContext({ storageState: operator });
   const page = await context.newPage();
-  await page.goto(base + "/domains/enforced.example/report");
-  const pdf = (await page.pdf({ preferCSSPageSize: true, printBackground: true })).toString("latin1");
-  assert.equal(pdf.match(/\/Type\s*\/Page\b/g).length, 1);
+  for (const path of ["/domains/enforced.example/report", "/domains/enforced.example/report?days=90", "/report"]) {
+    await page.goto(base + path);
+    const pdf = await page.pdf({ preferCSSPageSize: true, printBackground: true });
+    writeFileSync(`${shots}/print${path.replace(/[^a-z0-9.]+/g, "_")}.pdf`, pdf);
+    assert.equal(pdf.toString("latin1").match(/\/Type\s*\/Page\b/g).length, 1, path);
+  }
   await context.close();
 }
 

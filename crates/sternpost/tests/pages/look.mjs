@@ -10,7 +10,7 @@ const { chromium } = require("playwright-core");
 const axe = readFileSync(require.resolve("axe-core/axe.min.js"), "utf8");
 mkdirSync(shots, { recursive: true });
 
-export { base };
+export { base, shots };
 export const PASSWORD = "correct horse battery";
 export const browser = await chromium.launch({ executablePath: "/usr/bin/chromium", args: ["--no-sandbox"] });
 let count = 0;
@@ -19,6 +19,17 @@ export const looked = () => count;
 /** A context for looks. The page's own policy would keep axe out. */
 export const contextOf = (colorScheme, width, storageState) =>
   browser.newContext({ storageState, colorScheme, viewport: { width, height: 900 }, bypassCSP: true });
+
+/** A picture of the page that is shown, and the accessibility rules. */
+export async function inspect(page, name, called) {
+  await page.screenshot({ path: `${shots}/${called.replace(/[^a-z0-9.-]+/g, "_")}-${name}.png`, fullPage: true });
+  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
+  assert.ok(!wide, `${called} is wider than the screen at ${name}`);
+  await page.evaluate(axe);
+  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
+  assert.deepEqual(violations.map((one) => [one.id, one.nodes.map((node) => node.html)]), [], `${called} at ${name}`);
+  count += 1;
+}
 
 /** Everything that a page must be, whatever is on it. Its picture is called after the path, or `called`. */
 export async function look(page, path, name, called = path) {
@@ -29,14 +40,8 @@ export async function look(page, path, name, called = path) {
   const response = await page.goto(base + path);
   const size = (await response.body()).length;
   assert.ok(size < 80_000, `${path} has ${size} bytes`);
-  await page.screenshot({ path: `${shots}/${called.replace(/[^a-z0-9.-]+/g, "_")}-${name}.png`, fullPage: true });
-  const wide = await page.evaluate(() => document.documentElement.scrollWidth > innerWidth);
-  assert.ok(!wide, `${path} is wider than the screen at ${name}`);
-  await page.evaluate(axe);
-  const { violations } = await page.evaluate(() => window.axe.run({ runOnly: ["wcag2a", "wcag2aa", "wcag21a", "wcag21aa", "wcag22aa", "best-practice"] }));
-  assert.deepEqual(violations.map((one) => [one.id, one.nodes.map((node) => node.html)]), [], `${path} at ${name}`);
+  await inspect(page, name, called);
   assert.deepEqual(errors, [], `${path} at ${name}`);
-  count += 1;
 }
 
 /** Takes an invitation by keyboard alone; returns the cookies. */

@@ -297,6 +297,12 @@ fn compare(day: &mut Day, mails: &[Value], messages: u64) {
             "{name}"
         );
         assert_eq!(seen["signed"], true, "{name}");
+        // DANE policies belong to the MX host (the TLSA base domain), all others to the domain of the mail.
+        let (domain, zone) = (seen["domain"].as_str().unwrap(), format!("{name}.test"));
+        match *kind {
+            "tlsa" => assert!(domain.ends_with(&format!(".{zone}")), "{name}: {domain}"),
+            _ => assert_eq!(domain, zone, "{name}"),
+        }
         let tested = name.ends_with("-testing") && *failed > 0;
         assert_eq!(
             seen["reasons"].to_string().contains("separate handshake"),

@@ -135,7 +135,7 @@ fn many_mx() -> Case {
         mx
     };
     case.setup.mx = (1..40).map(down).collect();
-    let tlsa = lab::case::TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
+    let tlsa = lab::case::TlsaSetup { usage: 3, selector: 1, matching: 1, right: true, claims: None };
     case.setup.mx.iter_mut().take(32).for_each(|mx| mx.tlsa = vec![tlsa]);
     case.setup.mx.push(lab::case::Mx { preference: 40, ..last });
     case

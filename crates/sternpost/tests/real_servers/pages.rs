@@ -302,7 +302,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             reader.trim(),
             unused.trim()
         ));
-        assert!(said.contains("198 looks at pages, no fault"), "{said}");
+        assert!(said.contains("280 looks at pages, no fault"), "{said}");
     });
 }
 

@@ -59,8 +59,10 @@ pub enum LocationError {
     /// The text is too long.
     #[error("it is longer than {MAX_BYTES} bytes")]
     Length,
-    /// The URL contains a password.
-    #[error("it contains a password, which would be shown in logs and lists of processes")]
+    /// The URL contains a password, or a colon before an at sign, which could be one.
+    #[error(
+        "it contains a password, which would be shown in logs and lists of processes (an @ that follows a colon and is part of no password is written %40)"
+    )]
     Password,
     /// The URL names no user.
     #[error("it names no user; write it as postgres://USER@HOST/DATABASE")]
@@ -136,12 +138,17 @@ impl PostgresLocation {
     /// Parses what follows `postgres://`.
     fn parse(text: &str, folder: &Path) -> Result<Self, LocationError> {
         // A password may contain what separates the parts, and no message may repeat a part of it.
-        if text.rsplit_once('@').is_some_and(|(user, _)| user.contains(':') && !user.contains('/')) {
+        // So this is decided before anything is split: by a colon before the first at sign.
+        let has_colon = |text: &str| text.contains(':');
+        if text.split_once('@').is_some_and(|(before, _)| has_colon(before)) {
             return Err(LocationError::Password);
         }
         let (rest, parameters) = text.split_once('?').unwrap_or((text, ""));
         let (authority, database) = rest.split_once('/').unwrap_or((rest, ""));
         let (user, hosts) = authority.rsplit_once('@').unwrap_or(("", authority));
+        if has_colon(user) {
+            return Err(LocationError::Password);
+        }
         let mut parsed = Self {
             user: decoded(user)?,
             database: decoded(database)?,
@@ -154,9 +161,10 @@ impl PostgresLocation {
             hosts.split(',').filter(|_| !hosts.is_empty()).map(host_and_port).collect::<Result<_, _>>()?;
         let mut ports = Vec::new();
         for parameter in parameters.split('&').filter(|parameter| !parameter.is_empty()) {
-            let (name, value) = parameter.split_once('=').unwrap_or((parameter, ""));
-            let (name, value) = (decoded(name)?, decoded(value)?);
+            let (name, raw) = parameter.split_once('=').unwrap_or((parameter, ""));
+            let (name, value) = (decoded(name)?, decoded(raw)?);
             match name.as_str() {
+                "user" if has_colon(raw) => return Err(LocationError::Password),
                 "host" => listed = value.split(',').map(|host| (host.to_owned(), None)).collect(),
                 "port" => ports = value.split(',').map(port).collect::<Result<_, _>>()?,
                 _ => parsed.set(&name, &value, folder)?,
@@ -431,11 +439,25 @@ mod tests {
             "postgres://u:@h/d",
             "postgres://u@h/d?password=secret",
             "postgres://u:12345?secret@h/d",
+            // Another at sign follows in a parameter, the database or the password itself.
+            "postgres://u:secret@127.0.0.1:1/db?sslrootcert=/run/credentials/sternpost@main.service/ca.pem",
+            "postgres://u:secret@h/tenant@one",
+            "postgres://u:secret@/x@h/db",
+            "postgres://u:se/cret@h/d?sslrootcert=/a@b",
+            "postgres://u:12345/secret?x@h/d@e",
+            "postgres://u@h:secret@x/d",
+            "postgres://h/d?user=u:secret",
+            "postgres://:secret@h/d?user=u",
         ] {
             let error = parse(text).unwrap_err();
             assert_eq!(error, LocationError::Password, "{text}");
             assert!(!format!("{error:?} {error}").contains("secret"));
         }
+        // An at sign elsewhere is not a password.
+        let found = url("postgres://u@h:7/tenant@one?sslrootcert=/run/sternpost@main.service/ca.pem");
+        assert_eq!((found.user.as_str(), found.database.as_str()), ("u", "tenant@one"));
+        let found = url("postgres://h:7/d?user=u&sslrootcert=/run/sternpost%40main.service/ca.pem");
+        assert_eq!(found.roots, Some("/run/sternpost@main.service/ca.pem".into()));
         assert_eq!(parse("postgres://h/d"), Err(LocationError::User));
         assert_eq!(parse("postgres://u@h/d?options=-c"), Err(LocationError::Parameter("options".into())));
         for text in ["mysql://u@h/d", "sqlite:", "/var/s.db", ""] {
@@ -460,6 +482,20 @@ mod tests {
     }
 
     proptest! {
+        #[test]
+        fn a_password_is_in_no_location_and_no_message_whatever_surrounds_it(
+            before in "[a-z/?=&%@]{0,6}", after in "[a-z@:/?&=.,%-]{0,30}"
+        ) {
+            // What follows the first colon in front of an at sign.
+            let text = format!("postgres://{before}:SECRET@{after}");
+            let shown = match parse(&text) {
+                Ok(location) => format!("{location} {location:?}"),
+                Err(error) => format!("{error} {error:?}"),
+            };
+            // Without a user before the colon there is no password: the secret is a port, or part of a name.
+            prop_assert!(before.contains(['@', '/', '?']) || !shown.contains("SECRET"), "{text}: {shown}");
+        }
+
         #[test]
         fn any_text_is_parsed_or_refused_and_what_is_parsed_is_printed_as_a_url_of_the_same(
             text in "(postgres://|sqlite:)?[a-z%@:/,?=&.\\[\\]0-9 é-]{0,40}"

@@ -13,21 +13,23 @@ use super::location::PostgresLocation;
 use crate::Access;
 use crate::query::{Query, Value, numbered, without_nul};
 use crate::writing::Tries;
-use link::{reason, unreachable};
-pub(crate) use pool::PgHandle;
+use link::{Servers, reason, unreachable};
 use pool::Pool;
 use sqlx::postgres::PgArguments;
-use sqlx::{Arguments, AssertSqlSafe, Column, Row, SqlSafeStr, SqlStr, TypeInfo};
+use sqlx::{Arguments, AssertSqlSafe, Column, PgConnection, Row, SqlSafeStr, SqlStr, TypeInfo};
 use std::borrow::Cow;
 use std::sync::Arc;
 use std::time::Duration;
 
 pub(crate) use sqlx::postgres::PgRow;
 
+/// A connection of the pool.
+pub(crate) type PgHandle = pool::Handle<Servers>;
+
 /// The connections to a database.
 #[derive(Clone)]
 pub(crate) struct PostgresPool {
-    pool: Arc<Pool>,
+    pool: Arc<Pool<Servers>>,
 }
 
 /// The time limit of a statement: after it the database counts as away. That of the server is shorter where it applies.
@@ -36,13 +38,22 @@ const STATEMENT_TIME: Duration = Duration::from_secs(65);
 impl PostgresPool {
     /// Connects. The schema is neither looked at nor changed.
     pub(super) async fn open(location: &PostgresLocation, access: &Access) -> Result<Self, StoreError> {
-        let pool = Pool::new(location, access);
-        drop(pool.connection().await?);
-        Ok(Self { pool })
+        let opened = Self { pool: Pool::new(Servers::new(location, access)) };
+        drop(opened.connection(None).await?);
+        Ok(opened)
     }
 
-    pub(crate) async fn connection(&self) -> Result<PgHandle, StoreError> {
-        self.pool.connection().await
+    /// Returns a connection whose statements have this time limit, for a caller that can go on without them; `None` stands
+    /// for the usual one.
+    pub(crate) async fn connection(&self, limit: Option<Duration>) -> Result<PgHandle, StoreError> {
+        let handle = self.pool.connection(limit.is_some()).await;
+        let mut handle = handle.map_err(|error| self.pool.connector.error(error))?;
+        handle.limit = limit.unwrap_or(handle.limit);
+        Ok(handle)
+    }
+
+    fn location(&self) -> &PostgresLocation {
+        &self.pool.connector.location
     }
 
     /// Runs a statement that changes rows, as its own transaction. Returns their number.
@@ -56,15 +67,13 @@ impl PostgresPool {
         }
     }
 
+    /// Begins and commits also where the statement alone would be a transaction: a statement that is given up, while it waits
+    /// for a lock, must not be carried out when the lock is free.
     async fn write_once(&self, query: &Query<'_>) -> Result<u64, StoreError> {
-        let mut handle = self.connection().await?;
-        if self.pool.location.kept_statements > 0 {
-            return execute(&mut handle, query).await;
-        }
+        let mut handle = self.connection(query.limit).await?;
         begin(&mut handle).await?;
         let done = execute(&mut handle, query).await;
-        end(&mut handle, done.is_ok()).await?;
-        done
+        end(&mut handle, done).await
     }
 
     /// Runs a statement that reads. On a connection that turns out to be lost, it is run again on another one.
@@ -79,14 +88,13 @@ impl PostgresPool {
     }
 
     async fn read_once(&self, query: &Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-        let mut handle = self.connection().await?;
-        if self.pool.location.kept_statements > 0 {
+        let mut handle = self.connection(query.limit).await?;
+        if self.location().kept_statements > 0 {
             return rows(&mut handle, query).await;
         }
         begin(&mut handle).await?;
         let done = rows(&mut handle, query).await;
-        end(&mut handle, done.is_ok()).await?;
-        done
+        end(&mut handle, done).await
     }
 
     /// Ends after `limit`, with the wait for a connection.
@@ -99,7 +107,7 @@ impl PostgresPool {
         tokio::time::timeout(limit, work).await.unwrap_or_else(|_| {
             // What hangs here hangs for the next caller as well.
             self.pool.forget_idle();
-            Err(unreachable(&self.pool.location, format!("no answer within {} seconds", limit.as_secs_f32())))
+            Err(unreachable(self.location(), format!("no answer within {} seconds", limit.as_secs_f32())))
         })
     }
 
@@ -117,33 +125,50 @@ pub(crate) async fn begin(handle: &mut PgHandle) -> Result<(), StoreError> {
     run_text(handle, begin.into_sql_str(), limit).await
 }
 
-/// Ends the transaction of a single statement.
-async fn end(handle: &mut PgHandle, is_done: bool) -> Result<(), StoreError> {
-    let end = if is_done { "COMMIT" } else { "ROLLBACK" };
+/// Ends the transaction of a single statement. If the connection does not answer any more, it is closed instead, which undoes
+/// the transaction.
+async fn end<T>(handle: &mut PgHandle, done: Result<T, StoreError>) -> Result<T, StoreError> {
+    let text = match &done {
+        Ok(_) => "COMMIT",
+        Err(StoreError::Unreachable { .. }) => return done,
+        Err(_) => "ROLLBACK",
+    };
     let limit = handle.limit;
-    run_text(handle, end.into_sql_str(), limit).await
+    let ended = run_text(handle, text.into_sql_str(), limit).await;
+    // Of two errors the first is the cause.
+    done.and_then(|done| ended.map(|()| done))
+}
+
+fn location(handle: &PgHandle) -> &PostgresLocation {
+    &handle.pool().connector.location
+}
+
+/// The connection for a statement, which [`ended`] follows.
+fn connection(handle: &mut PgHandle) -> Result<&mut PgConnection, StoreError> {
+    let closed = |_| StoreError::Query(sqlx::Error::PoolClosed);
+    handle.begin().map_err(closed)
 }
 
 /// Runs statements without values and rows.
 async fn run_text(handle: &mut PgHandle, text: SqlStr, limit: Duration) -> Result<(), StoreError> {
-    let work = sqlx::raw_sql(text).execute(handle.begin()?);
+    let work = sqlx::raw_sql(text).execute(connection(handle)?);
     let done = tokio::time::timeout(limit, work).await;
     ended(handle, done, limit).map(drop)
 }
 
 pub(crate) async fn execute(handle: &mut PgHandle, query: &Query<'_>) -> Result<u64, StoreError> {
-    let is_kept = query.is_kept && handle.pool().location.kept_statements > 0;
+    let is_kept = query.is_kept && location(handle).kept_statements > 0;
     let statement = sqlx::query_with(text_of(query), arguments(&query.values)?).persistent(is_kept);
     let limit = handle.limit;
-    let done = tokio::time::timeout(limit, statement.execute(handle.begin()?)).await;
+    let done = tokio::time::timeout(limit, statement.execute(connection(handle)?)).await;
     Ok(ended(handle, done, limit)?.rows_affected())
 }
 
 pub(crate) async fn rows(handle: &mut PgHandle, query: &Query<'_>) -> Result<Vec<PgRow>, StoreError> {
-    let is_kept = query.is_kept && handle.pool().location.kept_statements > 0;
+    let is_kept = query.is_kept && location(handle).kept_statements > 0;
     let statement = sqlx::query_with(text_of(query), arguments(&query.values)?).persistent(is_kept);
     let limit = handle.limit;
-    let done = tokio::time::timeout(limit, statement.fetch_all(handle.begin()?)).await;
+    let done = tokio::time::timeout(limit, statement.fetch_all(connection(handle)?)).await;
     ended(handle, done, limit)
 }
 
@@ -166,7 +191,7 @@ fn ended<T>(
         Err(_) => format!("no answer within {} seconds", limit.as_secs()),
     };
     handle.pool().forget_idle();
-    Err(unreachable(&handle.pool().location, why))
+    Err(unreachable(location(handle), why))
 }
 
 /// True if the server has gone, is about to go, or has become read-only, as after a failover.

@@ -110,7 +110,7 @@ impl SqliteFile {
 
     /// See [`crate::Store::schema`].
     pub(super) async fn schema(path: &Path) -> Result<SchemaState, StoreError> {
-        let mut connection = super::copies::open(path).await?;
+        let mut connection = super::backup::open(path).await?;
         let applied = sqlx::query("SELECT version, checksum FROM _sqlx_migrations ORDER BY version");
         let rows = applied.fetch_all(&mut connection).await?;
         let column = |row: &SqliteRow| Ok::<_, sqlx::Error>((row.try_get(0)?, row.try_get(1)?));

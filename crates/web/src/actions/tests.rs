@@ -6,6 +6,7 @@ use axum::response::IntoResponse;
 use formats::{DomainName, MxPattern};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
+use operations::RolloutContext;
 use operations::world::World;
 use receiver::rollout::RolloutState;
 use receiver::rollout::state::{InMode, PublishedPolicy};

@@ -14,9 +14,9 @@ use store::reports::DaySum;
 pub enum Range {
     #[serde(rename = "7")]
     Week,
+    #[default]
     #[serde(rename = "30")]
     Month,
-    #[default]
     #[serde(rename = "90")]
     Quarter,
     #[serde(rename = "365")]
@@ -39,6 +39,14 @@ impl Range {
     /// The first moment of the first day.
     pub fn since(self, now: Timestamp) -> Timestamp {
         day_before(now, self.days() - 1)
+    }
+
+    /// The first and the last day, such as `29 Oct to 27 Nov 2026`.
+    pub fn period(self, now: Timestamp) -> String {
+        let first = self.since(now);
+        let year =
+            if first.strftime("%Y").to_string() == now.strftime("%Y").to_string() { "" } else { " %Y" };
+        format!("{} to {}", first.strftime(&format!("%-d %b{year}")), text::date(&now))
     }
 
     /// Days per bar.

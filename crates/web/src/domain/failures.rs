@@ -1,6 +1,7 @@
 //! The failures on a domain's page: one entry for each result type and MX host, with its share of all sessions. Those that
 //! still happen come first; the others are folded.
 
+use crate::incidents::WorstDay;
 use crate::text;
 use formats::result_type::PolicyType;
 use jiff::{SignedDuration, Timestamp};
@@ -90,7 +91,7 @@ fn as_cause(group: &FailureGroup) -> CauseSum {
 }
 
 /// The failures in one sentence.
-pub fn summary(failed: u64, sessions: u64, current: usize, days: i64) -> String {
+pub fn summary(failed: u64, sessions: u64, worst: Option<&WorstDay>, current: usize, days: i64) -> String {
     let Some(share) = text::percent(failed, sessions) else {
         return format!("No verified report about the last {days} days has arrived.");
     };
@@ -103,7 +104,10 @@ pub fn summary(failed: u64, sessions: u64, current: usize, days: i64) -> String 
         1 => "One cause still happens.".to_owned(),
         some => format!("{some} causes still happen."),
     };
-    format!("{share} of {sessions} failed in the last {days} days. {still}")
+    let worst = worst.map_or(String::new(), |worst| {
+        format!(" The worst day was {}, with {}.", text::date(&worst.day), worst.share())
+    });
+    format!("{share} of {sessions} failed in the last {days} days.{worst} {still}")
 }
 
 #[cfg(test)]
@@ -164,11 +168,12 @@ mod tests {
 
     #[test]
     fn the_summary_says_how_much_fails_and_whether_it_still_does() {
-        assert_eq!(summary(0, 0, 0, 90), "No verified report about the last 90 days has arrived.");
-        assert_eq!(summary(0, 4_000, 0, 30), "None of 4,000 sessions failed in the last 30 days.");
+        let worst = WorstDay { day: at(1), failed: 5_000, sessions: 25_000 };
+        assert_eq!(summary(0, 0, None, 0, 90), "No verified report about the last 90 days has arrived.");
+        assert_eq!(summary(0, 4_000, None, 0, 30), "None of 4,000 sessions failed in the last 30 days.");
         assert_eq!(
-            summary(5_600, 1_000_000, 1, 90),
-            "0.56 % of 1,000,000 sessions failed in the last 90 days. One cause still happens."
+            summary(5_600, 1_000_000, Some(&worst), 1, 90),
+            "0.56 % of 1,000,000 sessions failed in the last 90 days. The worst day was 2 Jan 1970, with 20.0 %. One cause still happens."
         );
     }
 }

@@ -2,9 +2,8 @@
 //! reports name.
 
 use super::Facts;
-use crate::chart::strips;
+use super::failures::is_recent;
 use crate::judge::Mark;
-use crate::snapshot::ENDS_SOON;
 use crate::text;
 use formats::DomainName;
 use jiff::Timestamp;
@@ -32,8 +31,9 @@ pub struct HostRow {
     pub is_mx: bool,
     #[serde(skip)]
     pub certificate: Option<SeenCertificate>,
+    /// True if senders reported failures of the last days.
     #[serde(skip)]
-    pub trend: String,
+    pub is_reported_now: bool,
     /// The last day with probes, and whether all of that day passed.
     #[serde(skip)]
     last: Option<(Timestamp, bool)>,
@@ -50,21 +50,21 @@ impl HostRow {
             mark: Mark("way", "· No data yet"),
             is_mx: false,
             certificate: None,
-            trend: String::new(),
+            is_reported_now: false,
             last: None,
         }
     }
 
     /// True if the certificate ends soon.
     pub fn is_ending(&self, now: &Timestamp) -> bool {
-        self.certificate.as_ref().is_some_and(|seen| seen.ends - ENDS_SOON <= *now)
+        self.certificate.as_ref().is_some_and(|seen| seen.validity.ends_soon(*now))
     }
 
     /// The time that the certificate is still valid, in words.
     pub fn left(&self, now: &Timestamp) -> String {
         match &self.certificate {
-            Some(seen) if seen.ends <= *now => "expired".to_owned(),
-            Some(seen) => format!("{} left", text::age(*now, seen.ends)),
+            Some(seen) if seen.validity.until <= *now => "expired".to_owned(),
+            Some(seen) => format!("{} left", text::age(*now, seen.validity.until)),
             None => String::new(),
         }
     }
@@ -72,15 +72,15 @@ impl HostRow {
 
 /// The hosts that are MX hosts, that were probed, or that reports name. MX hosts come first, since a report may contain
 /// any name.
-pub fn hosts(facts: &Facts, seen: &SeenCertificates, bound: f64, now: Timestamp) -> Vec<HostRow> {
+pub fn hosts(facts: &Facts, seen: &SeenCertificates, now: Timestamp) -> Vec<HostRow> {
     let mx: BTreeSet<&str> = facts.rollout.mx.iter().map(DomainName::as_str).collect();
     let mut rows: BTreeMap<&str, HostRow> = mx.iter().map(|host| (*host, HostRow::new(host))).collect();
     let names: BTreeSet<&str> = facts.host_days.iter().map(|day| day.name.as_str()).collect();
-    for (name, trend) in strips(&facts.host_days, names.into_iter(), bound, now) {
+    for name in names {
         let row = rows.entry(name).or_insert_with(|| HostRow::new(name));
         let days = facts.host_days.iter().filter(|day| day.name == name);
-        row.reported = days.fold(0_u64, |sum, day| sum.saturating_add(day.failed));
-        row.trend = trend;
+        row.reported = days.clone().fold(0_u64, |sum, day| sum.saturating_add(day.failed));
+        row.is_reported_now = days.clone().any(|day| day.failed > 0 && is_recent(day.day, now));
     }
     // The oldest day comes first.
     for probe in &facts.probes {

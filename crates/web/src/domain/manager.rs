@@ -1,8 +1,9 @@
 //! One page about a domain for somebody who decides, to print or to save as PDF: whether its mail is protected, since when,
 //! what failed, and what is still to do. The style sheet prints it on one A4 page.
 
-use super::{Facts, certificate_ends, events, hosts, parts, sentence, summary};
+use super::{Facts, certificate, events, hosts, parts, sentence};
 use crate::chart::{Range, Timeline};
+use crate::incidents::{IncidentLine, WorstDay};
 use crate::judge::Mark;
 use crate::layout::{Answer, Frame, Section, html};
 use crate::state::Dashboard;
@@ -10,15 +11,23 @@ use crate::text;
 use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
-use axum::extract::{Path, State};
+use axum::extract::{Path, Query, State};
 use jiff::Timestamp;
 use receiver::rollout::guard::Alert;
+use serde::Deserialize;
 use std::sync::Arc;
 
 /// Journal entries on the page.
 const JOURNAL_ROWS: u32 = 5;
 /// Failures on the page.
 const MAX_FAILURES: usize = 3;
+
+/// The number of days that the page is about.
+#[derive(Debug, Default, Deserialize)]
+pub struct SheetQuery {
+    #[serde(default)]
+    pub days: Range,
+}
 
 /// A failure in one line.
 struct Failure {
@@ -41,7 +50,12 @@ struct Page {
     sessions: String,
     failed: Option<String>,
     senders: u64,
-    summary: String,
+    range: Range,
+    /// The first and the last day of the range.
+    period: String,
+    worst: Option<WorstDay>,
+    incidents: Vec<IncidentLine>,
+    /// The failures that still happen.
     failures: Vec<Failure>,
     chart: Option<String>,
     bound: String,
@@ -53,21 +67,22 @@ pub async fn page(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,
     Path(name): Path<String>,
+    Query(query): Query<SheetQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
     let spec = context.find(&operations::world::domain(&name)?)?;
     let now = context.world.clock.now();
-    let range = Range::Quarter;
+    let range = query.days;
     let facts = Facts::load(&context, &spec, range, now).await?;
     let bound = context.config.thresholds.failure_rate;
     let judged = facts.judged(&context, &spec, now);
-    let hosts = hosts(&facts, &context.world.seen, bound, now);
+    let hosts = hosts(&facts, &context.world.seen, now);
     let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
     let around = super::PartsContext {
         spec: &spec,
         alerts: &alerts,
         hosts: &hosts,
-        certificate_ends: certificate_ends(&context, &spec).await?,
+        certificate: certificate(&context, &spec).await?,
         now,
     };
     let parts = parts(&facts, &around);
@@ -93,14 +108,17 @@ pub async fn page(
         mark: judged.need.mark(facts.rollout.mode.map(|known| known.mode)),
         sentence: sentence(&facts, now),
         since: match super::rollout::enforced_since(&facts) {
-            Some(since) => format!("since {}", text::date(&since)),
+            Some(since) => text::date(&since),
             None => "not enforced yet".to_owned(),
         },
         parts,
         sessions: text::count(sessions),
         failed: text::percent(failed, sessions),
         senders: facts.senders.iter().filter(|sender| sender.counts).count() as u64,
-        summary: summary(failed, sessions, facts.current_failures(now).count(), range.days()),
+        range,
+        period: range.period(now),
+        worst: facts.worst_day(),
+        incidents: facts.incidents(bound),
         failures,
         chart: Timeline { days: &facts.days, events: &events, bound, range, now }.draw(),
         bound: text::bound(bound),

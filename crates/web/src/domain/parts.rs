@@ -13,6 +13,7 @@ use jiff::Timestamp;
 use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Gate;
 use receiver::rollout::guard::{Alert, AlertKind};
+use store::hosting::CertificateEnd;
 use store::reports::FailureGroup;
 
 /// The verdict of one part.
@@ -33,7 +34,7 @@ pub struct PartsContext<'a> {
     pub alerts: &'a [&'a Alert],
     pub hosts: &'a [HostRow],
     /// When the certificate of our policy host expires; `None` if it is not managed here.
-    pub certificate_ends: Option<Timestamp>,
+    pub certificate: Option<CertificateEnd>,
     pub now: Timestamp,
 }
 
@@ -92,13 +93,15 @@ fn policy_host(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     if let Some(found) = around.alert(&[AlertKind::PolicyUnserved, AlertKind::PolicyCertificateEnds]) {
         return found;
     }
-    if let Some(end) = around.certificate_ends.filter(|end| *end - ENDS_SOON <= now) {
-        return match end <= now {
+    if let Some(CertificateEnd { ends: end, .. }) =
+        around.certificate.as_ref().filter(|end| end.is_soon(now, ENDS_SOON))
+    {
+        return match *end <= now {
             true => {
-                (Mark("failing", "✗ Problem"), format!("Its certificate expired on {}.", text::date(&end)))
+                (Mark("failing", "✗ Problem"), format!("Its certificate expired on {}.", text::date(end)))
             }
             false => {
-                (Mark("waiting", "! Attention"), format!("Its certificate expires on {}.", text::date(&end)))
+                (Mark("waiting", "! Attention"), format!("Its certificate expires on {}.", text::date(end)))
             }
         };
     }
@@ -112,8 +115,9 @@ fn policy_host(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
         return (Mark("waiting", "! Attention"), format!("Senders reported {}.", group.result_type));
     }
     let ends = around
-        .certificate_ends
-        .map_or(String::new(), |end| format!(" Its certificate has {} left.", text::age(now, end)));
+        .certificate
+        .as_ref()
+        .map_or(String::new(), |end| format!(" Its certificate has {} left.", text::age(now, end.ends)));
     let fetched = facts.days.iter().rev().find(|day| day.sts_sessions > 0 && is_recent(day.day, now));
     match fetched {
         Some(day) => (GOOD, format!("Senders had its policy on {}.{ends}", text::date(&day.day))),
@@ -177,12 +181,14 @@ fn dane(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     if let Some(group) = facts.current_failures(around.now).find(is_about_dane) {
         return (Mark("failing", "✗ Problem"), format!("Senders reported {}.", group.result_type));
     }
-    match facts.kinds.iter().find(|sum| sum.kind == PolicyType::Tlsa && sum.successful > 0) {
+    // TLSA records that were removed since are not in use, however long the range is.
+    let used = facts.kinds.iter().find(|sum| sum.kind == PolicyType::Tlsa && sum.successful > 0);
+    match used.filter(|sum| is_recent(sum.last, around.now)) {
         Some(sum) => {
             let sessions = text::counted(sum.successful, "session");
             (GOOD, format!("Senders used TLSA records in {sessions}, last on {}.", text::date(&sum.last)))
         }
-        None => (NO_DATA, "No sender reported that it used TLSA records.".to_owned()),
+        None => (NO_DATA, "No sender reported lately that it used TLSA records.".to_owned()),
     }
 }
 

@@ -1,6 +1,7 @@
 //! The verdict about all domains in one sentence, and the figures below it.
 
-use super::OverviewQuery;
+use super::{DAY, OverviewQuery};
+use crate::incidents::worst_day;
 use crate::snapshot::{ENDS_SOON, Group, Snapshot, Totals};
 use crate::text;
 use jiff::Timestamp;
@@ -30,11 +31,23 @@ pub fn verdict(totals: &Totals) -> String {
             0 => "Nothing needs action".to_owned(),
             _ => format!("Nothing needs action; {} enforced", are(&of_all(enforced), enforced)),
         },
-        (1, 1) if all > 1 => format!("{} needs action: its mail is at risk", of_all(1)),
-        (1, 1) => "The domain needs action: its mail is at risk".to_owned(),
-        (1, _) => format!("{} needs action", of_all(1)),
+        (1, 0) => format!("{} needs action", of_all(1)),
         (some, 0) => format!("{} need action", of_all(some)),
-        (some, risk) => format!("{} need action: mail is at risk for {}", of_all(some), text::count(risk)),
+        (_, risk) => at_risk(risk, action.saturating_sub(risk), all),
+    }
+}
+
+/// The domains whose mail is at risk come first, then the others that need action.
+fn at_risk(risk: usize, more: usize, all: usize) -> String {
+    let risk = match risk {
+        1 if all == 1 => "Mail to the domain is at risk".to_owned(),
+        _ if risk == all => format!("Mail is at risk for all {} domains", text::count(all)),
+        _ => format!("Mail is at risk for {} of {} domains", text::count(risk), text::count(all)),
+    };
+    match more {
+        0 => risk,
+        1 => format!("{risk}; 1 more needs action"),
+        more => format!("{risk}; {} more need action", text::count(more)),
     }
 }
 
@@ -59,9 +72,30 @@ pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
     let (first, last) = (snapshot.totals.first_enforced, snapshot.totals.last_enforced);
     let figure = |label, value, note, class, link| Figure { label, value, note, class, link };
     let state = |state| plain.link(&[("state", state)]);
-    let ending_note = format!("within {} days", ENDS_SOON.as_hours() / 24);
+    let ending_note = format!("within {} days, or overdue", ENDS_SOON.as_hours() / 24);
     let is_above = failed as f64 > bound * sessions as f64;
+    let worst = worst_day(snapshot.sums().iter().filter(|day| day.day + DAY * 30 > now));
     vec![
+        match risk {
+            0 => figure(
+                "Action needed",
+                text::count(action),
+                "no mail at risk is known".to_owned(),
+                if action > 0 { "waiting" } else { "" },
+                state("action"),
+            ),
+            risk => figure(
+                "Mail at risk",
+                text::counted(risk, "domain"),
+                match action.saturating_sub(risk) {
+                    0 => "no other needs action".to_owned(),
+                    1 => "1 more needs action".to_owned(),
+                    more => format!("{} more need action", text::count(more)),
+                },
+                "failing",
+                state("risk"),
+            ),
+        },
         figure(
             "Enforced",
             format!("{} of {}", text::count(enforced), text::count(all)),
@@ -80,27 +114,14 @@ pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
             "",
             state("testing"),
         ),
-        figure(
-            "Action needed",
-            text::count(action),
-            match risk {
-                0 => "no mail at risk is known".to_owned(),
-                risk => format!("mail at risk for {}", text::count(risk)),
-            },
-            match (risk, action) {
-                (0, 0) => "",
-                (0, _) => "waiting",
-                _ => "failing",
-            },
-            state("action"),
-        ),
         figure("Sessions", text::count(sessions), "30 days, verified reports".to_owned(), "", String::new()),
         figure(
             "Failed",
             text::percent(failed, sessions).unwrap_or_else(|| "no data yet".to_owned()),
-            match sessions {
-                0 => "no report has arrived".to_owned(),
-                _ => text::counted(failed, "session"),
+            match (sessions, worst) {
+                (0, _) => "no report has arrived".to_owned(),
+                (_, Some(worst)) => format!("worst day: {} on {}", worst.share(), text::date(&worst.day)),
+                (_, None) => "on no day".to_owned(),
             },
             if is_above { "failing" } else { "" },
             plain.link(&[("sort", "failed"), ("dir", "desc")]),

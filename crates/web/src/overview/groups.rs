@@ -14,6 +14,8 @@ const COMMAND_DOMAINS: usize = 20;
 /// A group of domains that need action, as it is shown.
 pub struct GroupView {
     pub mark: Mark,
+    /// True for the first group, whose button is the one that stands out.
+    pub is_first: bool,
     pub what: String,
     pub means: String,
     pub remedy: String,
@@ -29,6 +31,12 @@ pub struct GroupView {
     pub link: String,
 }
 
+/// The first groups as they are shown.
+pub fn group_views(groups: &[Group], most: usize) -> Vec<GroupView> {
+    let view = |(place, group)| GroupView { is_first: place == 0, ..group_view(group) };
+    groups.iter().take(most).enumerate().map(view).collect()
+}
+
 /// The group as it is shown.
 pub fn group_view(group: &Group) -> GroupView {
     let link = match group.domains.as_slice() {
@@ -37,13 +45,15 @@ pub fn group_view(group: &Group) -> GroupView {
     };
     let button = match (group.step, group.domains.len()) {
         (_, 0) => Some(("Open the quarantine".to_owned(), "/quarantine".to_owned())),
-        (Some(StepCause::Approve), 1) => Some(("Approve enforcement".to_owned(), format!("{link}#roll-out"))),
+        (Some(StepCause::Approve), 1) => {
+            Some(("Approve enforcement".to_owned(), format!("{link}#next-step")))
+        }
         (Some(StepCause::Approve), _) => Some(("Review and approve".to_owned(), link.clone())),
         (Some(StepCause::Decide), 1) => Some(("Decide".to_owned(), format!("{link}#roll-out"))),
         (Some(StepCause::Failures), 1) => Some(("See the failures".to_owned(), format!("{link}#failures"))),
-        (Some(StepCause::Alert | StepCause::Damaged), 1) => {
-            Some(("See the alert".to_owned(), format!("{link}#alerts")))
-        }
+        (Some(StepCause::Alert), 1) => Some(("See the alert".to_owned(), format!("{link}#alerts"))),
+        // The page of a damaged domain can't be shown.
+        (Some(StepCause::Damaged), 1) => None,
         (Some(StepCause::SetUp | StepCause::Apply), _) | (None, _) => None,
         (_, many) => Some((format!("See the {}", text::counted(many, "domain")), link.clone())),
     };
@@ -52,6 +62,7 @@ pub fn group_view(group: &Group) -> GroupView {
             Urgency::Failing => Mark("failing", "✗ Mail at risk"),
             _ => Mark("waiting", "! Action needed"),
         },
+        is_first: false,
         what: group.what.clone(),
         means: group.means.clone(),
         remedy: group.remedy.clone(),

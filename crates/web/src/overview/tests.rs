@@ -1,8 +1,9 @@
 //! The verdict, the filters and the links of the overview.
 
+use super::groups::group_view;
 use super::*;
 use crate::judge::StepCause;
-use crate::snapshot::Group;
+use crate::snapshot::{Group, Order};
 
 fn entry(name: &str, need: Urgency, mode: Option<Mode>, sessions: (u64, u64)) -> Entry {
     Entry {
@@ -18,6 +19,7 @@ fn entry(name: &str, need: Urgency, mode: Option<Mode>, sessions: (u64, u64)) ->
         failed: sessions.1,
         host: HostedBy::Static,
         certificate_ends: None,
+        is_certificate_ending: false,
         tags: Vec::new(),
     }
 }
@@ -38,10 +40,12 @@ fn the_verdict_says_whether_anything_is_wrong() {
         (vec![way.clone()], "Nothing needs action"),
         (vec![waits.clone()], "The domain needs action"),
         (vec![fine("a.example"), waits.clone()], "1 of 2 domains needs action"),
-        (vec![fine("a.example"), risk.clone()], "1 of 2 domains needs action: its mail is at risk"),
-        (vec![risk.clone()], "The domain needs action: its mail is at risk"),
+        (vec![fine("a.example"), risk.clone()], "Mail is at risk for 1 of 2 domains"),
+        (vec![risk.clone()], "Mail to the domain is at risk"),
         (vec![fine("a.example"), waits.clone(), way], "1 of 3 domains needs action"),
-        (vec![risk, waits], "All 2 domains need action: mail is at risk for 1"),
+        (vec![risk.clone(), risk.clone()], "Mail is at risk for all 2 domains"),
+        (vec![risk.clone(), waits.clone()], "Mail is at risk for 1 of 2 domains; 1 more needs action"),
+        (vec![risk, waits.clone(), waits], "Mail is at risk for 1 of 3 domains; 2 more need action"),
     ] {
         assert_eq!(verdict(&Totals::of(&domains)), expected);
     }
@@ -68,6 +72,7 @@ fn a_group_of_one_leads_to_the_domain_and_a_large_one_has_one_command() {
     let group = |step, count: usize| Group {
         id: "setup".into(),
         need: Urgency::Waiting,
+        order: Order::New,
         what: "Not set up yet".into(),
         means: String::new(),
         remedy: String::new(),
@@ -76,11 +81,12 @@ fn a_group_of_one_leads_to_the_domain_and_a_large_one_has_one_command() {
         domains: (0..count).map(|number| format!("d{number}.example")).collect(),
     };
     let one = group_view(&group(StepCause::Approve, 1));
-    assert_eq!(one.button.unwrap().1, "/domains/d0.example#roll-out");
+    assert_eq!(one.button.unwrap().1, "/domains/d0.example#next-step");
     let some = group_view(&group(StepCause::SetUp, 5));
     assert_eq!(some.command, "sternpost apply d0.example d1.example d2.example d3.example d4.example");
     assert_eq!((some.named.len(), some.further, some.link.as_str()), (3, 2, "/?cause=setup#domains"));
     assert_eq!(group_view(&group(StepCause::SetUp, 21)).command, "sternpost apply");
+    assert!(group_view(&group(StepCause::Damaged, 1)).button.is_none(), "its page can't be shown");
 }
 
 #[test]

@@ -31,7 +31,7 @@ async fn crawl(browser: &mut Browser<'_>, from: &[&str], removed: &str) -> BTree
         }
         let asked = path.strip_prefix(removed).unwrap();
         let answer = browser.get(if asked.is_empty() { "/" } else { asked }).await;
-        // Who has not signed in is sent there, by the link on the mark.
+        // A visitor who is not signed in is redirected to the sign-in page, by the link on the mark.
         if answer.status == StatusCode::SEE_OTHER {
             assert_eq!(answer.location(), format!("{BASE}/sign-in"), "{path}");
             next.push_back(answer.location().to_owned());

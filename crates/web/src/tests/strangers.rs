@@ -104,7 +104,7 @@ async fn cookies_are_for_this_dashboard_only_and_are_replaced_at_each_sign_in() 
 }
 
 #[tokio::test]
-async fn forms_from_elsewhere_and_other_hosts_are_rejected() {
+async fn forms_with_a_wrong_token_and_other_hosts_are_rejected() {
     let place = Place::new().await;
     let mut bob = place.user("bob", Role::Operator, "198.51.100.1").await;
     let mut rebound = Browser { host: "rebound.example".into(), ..bob.clone() };

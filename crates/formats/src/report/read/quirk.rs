@@ -13,6 +13,10 @@ pub enum Quirk {
     TrailingBytes,
     /// The report is not UTF-8, and is read as Latin-1.
     Latin1,
+    /// The report is UTF-16 or UTF-32, and is converted.
+    WideUnits,
+    /// The report is followed by other text, which is ignored.
+    TrailingText,
     /// An expected member is missing.
     Missing,
     /// The value is `null`.
@@ -51,6 +55,10 @@ pub enum Quirk {
     Offset,
     /// A time has neither `Z` nor an offset, and is read as UTC.
     NoOffset,
+    /// A time is a number of seconds or milliseconds since 1970.
+    EpochTime,
+    /// A time is 24:00:00, and is read as the beginning of the next day.
+    HourTwentyFour,
     /// A time has fractions of a second.
     FractionalSeconds,
     /// The range ends at the first second of the next day.
@@ -83,6 +91,8 @@ impl fmt::Display for Quirk {
             Self::ByteOrderMark => "begins with a byte-order mark",
             Self::TrailingBytes => "is followed by bytes that are not gzip data; ignored",
             Self::Latin1 => "is not UTF-8; read as Latin-1",
+            Self::WideUnits => "is UTF-16 or UTF-32; converted",
+            Self::TrailingText => "is followed by other text; ignored",
             Self::Missing => "is missing",
             Self::Null => "is null",
             Self::Empty => "is empty",
@@ -102,6 +112,8 @@ impl fmt::Display for Quirk {
             Self::UnknownName => "is not a registered name; kept",
             Self::Offset => "has an offset instead of Z",
             Self::NoOffset => "has neither Z nor an offset; read as UTC",
+            Self::EpochTime => "is a number; read as seconds or milliseconds since 1970",
+            Self::HourTwentyFour => "has the hour 24; read as the beginning of the next day",
             Self::FractionalSeconds => "has fractions of a second",
             Self::EndsAtMidnight => "is the first second of the next day",
             Self::NotADay => "is not exactly one UTC day",

@@ -1,4 +1,5 @@
 use super::*;
+use jiff::Timestamp;
 use proptest::prelude::*;
 
 /// A report without deviations; tests replace parts of it.
@@ -307,4 +308,59 @@ proptest! {
         bytes[at] = byte;
         let _ = Report::read(&bytes);
     }
+}
+
+const END: &str = "\"2026-11-23T23:59:59Z\"";
+
+#[test]
+fn rec_08_times_as_numbers_since_1970_are_read() {
+    use Quirk::*;
+    let end = "2026-11-23T23:59:59Z".parse::<Timestamp>().unwrap();
+    for written in ["1795478399", "\"1795478399\"", "1795478399000", "\"1795478399000\"", "1795478399.0"] {
+        let read = read(&CLEAN.replacen(END, written, 1));
+        assert_eq!(read.report.date_range.end, end, "{written}");
+        assert_eq!(read.warnings.iter().map(|w| w.quirk).collect::<Vec<_>>(), [EpochTime], "{written}");
+    }
+    for wrong in ["-1", "-1.5", "1e300", "18446744073709551615", "true", "\"99999999999999999999\""] {
+        assert!(Report::read(CLEAN.replacen(END, wrong, 1).as_bytes()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn rec_08_the_hour_24_is_the_beginning_of_the_next_day() {
+    use Quirk::*;
+    let midnight = "2026-11-24T00:00:00Z".parse::<Timestamp>().unwrap();
+    for (written, quirks) in [
+        ("24:00:00Z", vec![HourTwentyFour, EndsAtMidnight]),
+        ("24:00Z", vec![HourTwentyFour, EndsAtMidnight]),
+        ("24:00:00+00:00", vec![Offset, HourTwentyFour, EndsAtMidnight]),
+        ("24:00:00", vec![NoOffset, HourTwentyFour, EndsAtMidnight]),
+    ] {
+        let read = read(&CLEAN.replacen("23:59:59Z", written, 1));
+        assert_eq!(read.report.date_range.end, midnight, "{written}");
+        assert_eq!(read.warnings.iter().map(|w| w.quirk).collect::<Vec<_>>(), quirks, "{written}");
+    }
+    for wrong in ["24:00:01Z", "24:01:00Z", "25:00:00Z", "24Z"] {
+        assert!(Report::read(CLEAN.replacen("23:59:59Z", wrong, 1).as_bytes()).is_err(), "{wrong}");
+    }
+}
+
+#[test]
+fn rec_08_utf_16_and_what_follows_a_report_are_taken_with_a_warning() {
+    let quirks = |bytes: &[u8]| {
+        let read = Report::read(bytes).unwrap();
+        assert_eq!(read.report.policies[0].successful, 5);
+        read.warnings.iter().map(|w| w.quirk).collect::<Vec<_>>()
+    };
+    let wide: Vec<u8> = CLEAN.encode_utf16().flat_map(u16::to_le_bytes).collect();
+    assert_eq!(quirks(&wide), [Quirk::WideUnits]);
+    for harmless in ["\0", "\0\0\0", "\r\n", " \n\0", "]"] {
+        assert_eq!(quirks(format!("{CLEAN}{harmless}").as_bytes()), []);
+    }
+    assert_eq!(quirks(format!("[{CLEAN}]").as_bytes()), []);
+    for other in ["-- \nsent by a list", "<!-- -->", "[1]", "\"x\""] {
+        assert_eq!(quirks(format!("{CLEAN}\n{other}").as_bytes()), [Quirk::TrailingText], "{other}");
+    }
+    assert_eq!(Report::read(format!("{CLEAN}\n{CLEAN}").as_bytes()), Err(ReadError::Several));
+    assert_eq!(Report::read(format!("[{CLEAN},{CLEAN}]").as_bytes()), Err(ReadError::Several));
 }

@@ -9,7 +9,7 @@ use crate::dns::{Signing, Tampering};
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
 
-const EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true };
+const EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true, claims: None };
 const WRONG: TlsaSetup = TlsaSetup { right: false, ..EE };
 const TA: TlsaSetup = TlsaSetup { usage: 2, selector: 0, ..EE };
 

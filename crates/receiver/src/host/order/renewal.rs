@@ -24,8 +24,8 @@ const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(6);
 const SHORTEST_ASK: SignedDuration = SignedDuration::from_mins(1);
 /// Time limit for one answer.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
-/// How long a certificate is kept at least, if a sixth of its life is not less, unless the CA changes the window that it
-/// suggested. A CA that wants every new certificate replaced at once would otherwise be sent orders without an end.
+/// How long a certificate is kept at least, if a sixth of its life is not less, unless the CA had suggested a later window
+/// before. A CA that wants every new certificate replaced at once would otherwise be sent orders without an end.
 const SHORTEST_USE: SignedDuration = SignedDuration::from_hours(48);
 /// Questions in one round.
 const ASK_BATCH: u32 = 64;
@@ -47,9 +47,11 @@ pub(super) fn moment(
         return None;
     }
     let life = validity.1.duration_since(validity.0).max(SignedDuration::ZERO);
+    let shortest = later(validity.0, (life / 6).min(SHORTEST_USE));
     let earliest = match known {
-        Some(other) if other != window => validity.0,
-        _ => later(validity.0, (life / 6).min(SHORTEST_USE)),
+        // The CA has changed its mind about a certificate that it wanted to be used.
+        Some(other) if other != window && other.0 >= shortest => validity.0,
+        _ => shortest,
     };
     // All certificates of a mass revocation are due at once; the pace of orders spreads them.
     if end <= now {
@@ -197,6 +199,13 @@ impl Orders {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::host::authority::Authority;
+    use crate::host::vault::Vault;
+    use net::clock::ManualClock;
+    use net::dns::Dns;
+    use net::random::SystemRandomness;
+    use std::sync::Arc;
+    use store::Store;
 
     fn at(hours: i64) -> Timestamp {
         Timestamp::from_second(1_800_000_000 + hours * 3600).unwrap()
@@ -237,10 +246,58 @@ mod tests {
             assert_eq!(chosen(window, None, 10, 0.0), Some(48));
             assert_eq!(chosen(window, Some(window), 10, 0.0), if window.1 <= 10 { Some(48) } else { None });
         }
+        // The CA computes its window anew for each answer.
+        for (known, window) in [((8, 9), (9, 10)), ((9, 10), (10, 11)), ((20, 21), (21, 22))] {
+            assert_eq!(chosen(window, Some(known), 11, 0.0), Some(48), "{known:?}");
+        }
         // A certificate of six days: a day.
         let times = |(start, end)| (at(start), at(end));
         let moment = moment(times((-2, -1)), None, (at(0), at(6 * 24)), at(1), 0.0).unwrap();
         assert_eq!(moment, at(24));
+    }
+
+    struct NoDns;
+
+    impl Dns for NoDns {
+        fn lookup<'a>(
+            &'a self,
+            _: &'a DomainName,
+            _: net::dns::Kind,
+        ) -> BoxFuture<'a, Result<net::dns::Answer, net::dns::DnsError>> {
+            Box::pin(std::future::ready(Err(net::dns::DnsError::Timeout)))
+        }
+    }
+
+    #[tokio::test]
+    async fn a_certificate_is_kept_although_its_renewal_information_can_not_be_stored() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let orders = Orders {
+            store: store.clone(),
+            dns: Arc::new(NoDns),
+            clock: Arc::new(ManualClock::new(at(0))),
+            authorities: Vec::new(),
+            challenges: Vec::new(),
+            dns_challenges: None,
+            vault: Arc::new(Vault::with_key(&format!("{}=", "A".repeat(43))).unwrap()),
+            place: None,
+            holder: "a test".to_owned(),
+            randomness: Arc::new(SystemRandomness),
+        };
+        let ca = CaClient::new(Authority {
+            directory: "https://ca.example/directory".to_owned(),
+            contact: None,
+            profile: None,
+            ca_file: None,
+            external: None,
+            new_per_hour: 1,
+            issuer: None,
+        });
+        let host = DomainName::parse("mta-sts.a.example").unwrap();
+        // From now on, the store fails.
+        store.close().await;
+        let planned = orders.first_plan(&ca, &host, "", (at(0), at(LIFE))).await.unwrap();
+        assert_eq!(planned, at(LIFE / 3 * 2));
     }
 
     #[test]

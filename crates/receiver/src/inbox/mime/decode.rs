@@ -1,15 +1,16 @@
-//! Decodes the content of a part: base64 and quoted-printable (RFC 2045 §6), and the character set of text. Errors of
+//! Decodes the content of a part: base64, quoted-printable (RFC 2045 §6) and uuencode, and the character set of text. Errors of
 //! encoders are ignored, as RFC 2045 recommends. Memory is reserved before it is used.
 
-use super::{Part, without_line_end};
-use crate::inbox::extract::looks_like_a_report;
+use super::uuencode::{self, Block};
+use super::{Kind, Part, without_line_end};
+use crate::inbox::shape::looks_like_a_report;
 use formats::dmarc::is_dmarc_text;
 use formats::report::{Held, HeldText, UnlimitedMemory, UnpackError, UnpackMemory};
 use mail_parser::decoders::charsets::DecoderFnc;
 use mail_parser::decoders::charsets::map::charset_decoder;
 
-/// The encoded bytes that are decoded to see what the content is.
-const BEGINNING_BYTES: usize = 512;
+/// The encoded bytes that are decoded to see what the content is; the header of a tar archive fits in.
+const BEGINNING_BYTES: usize = 1024;
 /// The same for XML, whose first element may come late. In quoted-printable, a byte takes less than four.
 const XML_BEGINNING_BYTES: usize = 4 * formats::dmarc::HEAD_BYTES;
 /// Decoded bytes that are collected before memory is reserved for them.
@@ -85,8 +86,19 @@ impl<'m> Part<'m> {
         match self.head.encoding().as_str() {
             "base64" => base64(body, text).map(|()| true),
             "quoted-printable" => quoted_printable(body, text).map(|()| true),
+            "x-uuencode" | "uuencode" | "x-uue" | "uue" => match uuencode::blocks(body).next() {
+                Some(block) => block.decode(text).map(|()| true),
+                None => Ok(false),
+            },
             _ => Ok(false),
         }
+    }
+
+    /// The uuencoded files within the text of this part; none for other parts.
+    pub(in super::super) fn uuencoded(&self) -> impl Iterator<Item = Block<'m>> {
+        let is_text = self.head.content_type().is_none_or(|kind| kind.ctype() == "text");
+        let is_searched = self.kind == Kind::Content && is_text;
+        uuencode::blocks(if is_searched { self.body } else { &[] })
     }
 
     /// Converts text to UTF-8; `None` for other content, and for text that needs no conversion.

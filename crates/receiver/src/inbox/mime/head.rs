@@ -72,6 +72,11 @@ impl Head {
         Self((!is_empty).then(|| Message { parts, raw_message: Cow::Owned(used), ..Message::default() }))
     }
 
+    /// True if there is none of the fields that are used.
+    pub(in super::super) fn is_empty(&self) -> bool {
+        self.0.is_none()
+    }
+
     /// `Content-Type`, whose type, subtype and attribute names are in lower case.
     pub(in super::super) fn content_type(&self) -> Option<&ContentType<'_>> {
         self.0.as_ref()?.content_type()

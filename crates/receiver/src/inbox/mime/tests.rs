@@ -132,9 +132,12 @@ fn parts_and_levels_are_bounded_and_the_message_counts_as_cut() {
             format!("Content-Type: multipart/mixed; boundary=b{level}\r\n\r\n--b{level}\r\n{inner}\r\n--b{level}--\r\n")
         })
     };
-    assert_eq!(contents(deep(MULTIPART_DEPTH).as_bytes()), ["x"]);
-    let deeper = deep(MULTIPART_DEPTH + 1);
-    assert!(take_apart(deeper.as_bytes(), &UnlimitedMemory).unwrap().unwrap().is_cut);
+    assert_eq!(contents(deep(INBOX_MULTIPARTS).as_bytes()), ["x"]);
+    let deeper = deep(INBOX_MULTIPARTS + 1);
+    let mail = take_apart(deeper.as_bytes(), &UnlimitedMemory).unwrap().unwrap();
+    assert!(mail.is_too_deep && !mail.is_cut && !mail.mentions_reports());
+    let report = deeper.replace("text/plain", "Application/TLSRPT+json");
+    assert!(take_apart(report.as_bytes(), &UnlimitedMemory).unwrap().unwrap().mentions_reports());
 }
 
 #[test]

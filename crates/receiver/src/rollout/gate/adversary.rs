@@ -1,13 +1,18 @@
 //! Plays the adversaries of docs/safety.md against the gate: anybody who posts reports without a signature, the owners of
 //! up to two registrable domains, who sign whatever they like, and somebody who sends old mail again. Whatever they do,
 //! they can't open the gate, can't close it for longer than the limit without the operator being asked, and can't make
-//! the program enforce by itself.
+//! the program enforce by itself. One test plays them through the store, as reports that arrive.
 
 use super::tests::{at, clean_by, daily_probes, judged, mx_hosts, report};
 use super::*;
+use formats::report::{FailureDetail, PolicyReport, Report};
+use formats::{DomainName, ResultType};
 use proptest::prelude::*;
+use proptest::test_runner::TestRunner;
+use std::cell::Cell;
 use std::collections::BTreeSet;
-use store::reports::{KeptReport, Trust};
+use store::Store;
+use store::reports::{Arrival, KeptReport, NewReport, Trust};
 
 const NOW: i64 = 130;
 /// Testing began on day 100.
@@ -193,4 +198,93 @@ proptest! {
         let many = result(&[honest, split.collect()].concat(), is_probed, NOW);
         prop_assert_eq!(one, many);
     }
+}
+
+/// The report as it arrives, about this domain.
+fn arriving(kept: &KeptReport, domain: &DomainName) -> NewReport {
+    let detail = |failure: &store::reports::FailureSum| FailureDetail {
+        result_type: ResultType::parse(&failure.result_type),
+        sending_mta_ip: None,
+        receiving_mx_hostname: Some(failure.host.clone()),
+        receiving_mx_helo: None,
+        receiving_ip: None,
+        failed_session_count: failure.sessions,
+        additional_information: None,
+        failure_reason_code: None,
+    };
+    let policy = |outcome: &store::reports::PolicyOutcome| PolicyReport {
+        policy_type: outcome.kind.clone(),
+        policy_string: Vec::new(),
+        policy_domain: Some(domain.clone()),
+        mx_host: Vec::new(),
+        successful: outcome.successful,
+        failed: outcome.failed,
+        details: outcome.failures.iter().map(detail).collect(),
+    };
+    let report = Report {
+        organization_name: Some(kept.submitter.clone()),
+        date_range: kept.range,
+        contact_info: None,
+        report_id: kept.report_id.clone(),
+        policies: kept.outcomes.iter().map(policy).collect(),
+    };
+    NewReport {
+        submitter: kept.submitter.clone(),
+        signer: kept.signer.clone(),
+        trust: kept.trust,
+        about: None,
+        arrival: Arrival::Smtp,
+        received_at: kept.received_at,
+        source: kept.signer.clone().unwrap_or_default(),
+        report,
+        warnings: 0,
+        packed: vec![0],
+    }
+}
+
+/// Duplicates, identities, sums and trust are the store's; what it gives back is judged.
+#[test]
+fn through_the_store_they_move_no_more() {
+    let place = tempfile::tempdir().unwrap();
+    let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+    let store = runtime.block_on(Store::open(&place.path().join("s.db"))).unwrap();
+    let number = Cell::new(0);
+    let stored = |reports: &[KeptReport]| {
+        number.set(number.get() + 1);
+        let domain = DomainName::parse(&format!("d{}.example", number.get())).unwrap();
+        let new: Vec<NewReport> = reports.iter().map(|one| arriving(one, &domain)).collect();
+        runtime.block_on(async {
+            // Those of a day arrive together, as a flood does.
+            for some in new.chunks(20) {
+                store.keep_reports(some).await.unwrap();
+            }
+            store.reports_about(&domain, at(100)).await.unwrap()
+        })
+    };
+    let cases = ProptestConfig { cases: 40, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(cases).run(&(honest(), moves()), |((honest, is_probed), moves)| {
+        let adversary: Vec<_> = moves.iter().map(Move::report).collect();
+        let (_, alone) = result(&stored(&adversary), false, NOW);
+        prop_assert!(matches!(alone, Gate::NotYet(_)), "{alone}");
+        let kept = stored(&honest);
+        let genuine: Vec<_> = kept.iter().filter(|report| report.outcomes[0].successful > 0).collect();
+        prop_assert_eq!(genuine.len(), honest.iter().filter(|one| one.outcomes[0].successful > 0).count());
+        let delay = i64::from(Thresholds::default().delay_days);
+        let is_ready = result(&kept, is_probed, NOW).1 == Gate::Ready;
+        let was_ready = result(&kept, is_probed, NOW - delay).1 == Gate::Ready;
+        let both = stored(&[adversary.clone(), honest.clone()].concat());
+        let (evidence, gate) = result(&both, is_probed, NOW);
+        prop_assert!(!was_ready || !is_ready || !matches!(gate, Gate::NotYet(_)), "{gate}");
+        prop_assert!(evidence.accusers.iter().all(|sender| EVIL.contains(&sender.as_str())), "{gate}");
+        prop_assert!(is_probed || !may_promote_alone(&evidence, &gate, &Thresholds::default()));
+        let unsigned = moves.iter().filter(|one| one.kind != MoveKind::Signed).map(Move::report);
+        let unmoved =
+            result(&stored(&honest.iter().cloned().chain(unsigned).collect::<Vec<_>>()), is_probed, NOW);
+        prop_assert_eq!(unmoved.1, result(&kept, is_probed, NOW).1);
+        Ok(())
+    });
+    outcome.unwrap();
+    // Honest senders alone do open it this way, so the properties say something.
+    let all: Vec<_> = HONEST.iter().flat_map(|name| clean_by(name, 100..NOW, 100)).collect();
+    assert_eq!(result(&stored(&all), false, NOW).1, Gate::Ready);
 }

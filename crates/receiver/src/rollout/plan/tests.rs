@@ -470,6 +470,63 @@ fn an_id_that_is_not_known_stands_for_a_policy_that_senders_may_hold() {
 }
 
 #[test]
+fn under_an_id_that_is_no_time_others_may_have_published_any_max_age() {
+    let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+    seen.record = Some(PolicyId::parse("theirs").unwrap());
+    rollout.observe(&wanted, &seen, after(10));
+    let unknown = rollout.promises.first().unwrap();
+    assert_eq!((unknown.max_age, unknown.until), (wanted.max_age_before, Some(after(10))));
+}
+
+#[test]
+fn two_programs_that_announce_by_turns_do_not_fill_the_state() {
+    for host in ["mx1.a.example", "mx2.a.example"] {
+        let (mut rollout, mut seen) =
+            existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+        let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+        seen.mx = vec![domain(host)];
+        for turn in 0..1000 {
+            let id = PolicyId::at(after(turn * 2), rollout.last_id.as_ref());
+            seen.record = Some(id);
+            rollout.observe(&wanted, &seen, after(turn * 2));
+            assert!(rollout.announce_due && rollout.promises.len() <= 2, "{turn}: {:?}", rollout.promises);
+            let own = PolicyId::at(after(turn * 2 + 1), rollout.last_id.as_ref());
+            rollout.offer(&own);
+            seen.record = Some(own);
+            rollout.observe(&wanted, &seen, after(turn * 2 + 1));
+            assert!(!rollout.announce_due);
+        }
+    }
+}
+
+#[test]
+fn an_approval_is_not_for_a_policy_that_was_not_judged() {
+    let (mut rollout, _) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
+    let judged = rollout.clone();
+    let wider = Policy::new(Mode::Testing, 600, vec![pattern("mx1.a.example"), pattern("mx2.a.example")]);
+    rollout.intend(&wider.unwrap());
+    assert!(!rollout.approve(&judged, now()) && rollout.approved.is_none());
+    assert!(rollout.approve(&rollout.clone(), now()));
+}
+
+#[test]
+fn while_the_addresses_of_the_policy_host_are_not_known_no_policy_ends() {
+    let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
+    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+    let new = Policy::new(Mode::Enforce, 600, vec![pattern("mx1.a.example")]).unwrap();
+    rollout.intend(&new);
+    seen.served = Some(new);
+    // The zone to which an alias leads does not answer: one address serves the new file, and perhaps not the only one.
+    seen.policy_host_differs = Some("the addresses can't be looked up".to_owned());
+    rollout.observe(&wanted, &seen, after(10));
+    assert_eq!(rollout.promises.iter().map(|one| one.until).collect::<Vec<_>>(), [None, None]);
+    seen.policy_host_differs = None;
+    rollout.observe(&wanted, &seen, after(20));
+    assert_eq!(rollout.promises[0].until, Some(after(20)));
+}
+
+#[test]
 fn an_approval_is_for_the_mx_hosts_that_were_in_testing() {
     let hosts = ["mx1.a.example", "mx2.a.example"];
     for (now_seen, listed, lapses) in [
@@ -480,7 +537,7 @@ fn an_approval_is_for_the_mx_hosts_that_were_in_testing() {
         (&hosts[..1], &["mx1.a.example", "mx3.a.example"][..], true),
     ] {
         let (mut rollout, mut seen) = existing(Mode::Testing, 600, &hosts, &hosts);
-        assert!(rollout.approve(now()));
+        assert!(rollout.approve(&rollout.clone(), now()));
         let wanted = wanted(Mode::Enforce, listed);
         seen.mx = now_seen.iter().map(|host| domain(host)).collect();
         rollout.observe(&wanted, &seen, after(10));
@@ -491,9 +548,9 @@ fn an_approval_is_for_the_mx_hosts_that_were_in_testing() {
         );
         // Another approval counts for the hosts of now.
         rollout.intend(&Policy::new(Mode::Testing, 600, wanted.mx.clone()).unwrap());
-        assert!(rollout.approve(after(20)) && !rollout.is_lapsed);
+        assert!(rollout.approve(&rollout.clone(), after(20)) && !rollout.is_lapsed);
         rollout.hold();
-        assert!(!rollout.approve(after(30)) && rollout.approved.is_none());
-        assert!(rollout.forbids(Mode::Enforce) && !rollout.forbids(Mode::Testing));
+        assert!(!rollout.approve(&rollout.clone(), after(30)) && rollout.approved.is_none());
+        assert!(rollout.forbids(Mode::Enforce, &rollout) && !rollout.forbids(Mode::Testing, &rollout));
     }
 }

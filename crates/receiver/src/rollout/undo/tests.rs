@@ -6,7 +6,7 @@ use super::*;
 use crate::domain::DomainSpec;
 use crate::publish::{DnsPublisher, PublishError};
 use crate::rollout::Hosting;
-use crate::rollout::orders::{Order, Orders};
+use crate::rollout::goal::{Goal, GoalSource};
 use formats::MxPattern;
 use jiff::SignedDuration;
 use net::clock::Clock;
@@ -501,6 +501,134 @@ async fn of_changes_that_are_whole_no_part_is_put_back_and_none_is_looked_after_
     assert_eq!((stage.record("mta-sts"), stage.states().await), (None, vec![ChangeState::Unmade]));
 }
 
+/// The publisher of a zone in which the records are not.
+struct OtherZone;
+
+impl DnsPublisher for OtherZone {
+    fn read<'a>(&'a self, change: &'a Change) -> BoxFuture<'a, Result<Previous, PublishError>> {
+        let error = PublishError::new(&change.name, "it is not in the zone b.example");
+        Box::pin(std::future::ready(Err(error)))
+    }
+
+    fn put<'a>(&'a self, change: &'a Change, _: &'a Previous) -> BoxFuture<'a, Result<(), PublishError>> {
+        let error = PublishError::new(&change.name, "it is not in the zone b.example");
+        Box::pin(std::future::ready(Err(error)))
+    }
+}
+
+#[tokio::test]
+async fn a_change_that_was_cut_off_in_a_zone_that_was_given_up_ends_plans_until_the_operator_drops_it() {
+    let old = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
+    let mut stage = Stage::cut_off(Some(&old), Fate::CutInTwo).await;
+    stage.applier.publisher = Some(Arc::new(OtherZone));
+    let wanted = wanted(Mode::Testing);
+    let run = stage.applier.run(&wanted, Permit::Testing, Verification::Defer).await.unwrap_err();
+    let undo = stage.applier.undo(&wanted, "operator", "a test").await.unwrap_err();
+    for error in [run, undo] {
+        assert!(matches!(error, ApplyError::CutOff(_)), "{error}");
+        let text = error.to_string();
+        assert!(
+            text.contains("a change of mta-sts.a.example") && text.contains("the zone b.example"),
+            "{text}"
+        );
+        assert!(text.ends_with("sternpost undo --drop-change --reason TEXT a.example"), "{text}");
+    }
+    assert_eq!(stage.states().await, [ChangeState::Begun]);
+    let (done, dropped) = stage.applier.drop_changes(&wanted, "operator", "moved").await.unwrap();
+    assert_eq!((done.len(), dropped.len()), (0, 1));
+    let [before, after] = dropped[0].records().unwrap();
+    assert!(before.ends_with("A 127.0.0.7") && after.ends_with("CNAME new.example."), "{before} {after}");
+    let journal = stage.journal().await;
+    assert!(journal.contains("operator: a change of mta-sts.a.example that was cut off at"), "{journal}");
+    assert!(journal.contains("127.0.0.7") && journal.contains("Reason: moved"), "{journal}");
+    // The plan goes on from what is there, and the change is not undone later.
+    stage.applier.publisher = Some(Arc::new(Zone(stage.world.clone())));
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+    assert_eq!(stage.states().await.last(), Some(&ChangeState::Unmade));
+    assert_eq!(stage.applier.drop_changes(&wanted, "operator", "moved").await.unwrap(), (vec![], vec![]));
+}
+
+#[tokio::test]
+async fn only_changes_that_can_not_be_ended_are_dropped() {
+    let old = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
+    let stage = Stage::cut_off(Some(&old), Fate::CutInTwo).await;
+    // Beside it, one that a later release has written.
+    let (domain, now) = (name("a.example"), stage.applier.clock.now());
+    stage.applier.store.begin_record_change(&domain, now, &["a later form"]).await.unwrap();
+    let error = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap_err();
+    assert!(error.to_string().contains("--drop-change"), "{error}");
+    let (done, dropped) =
+        stage.applier.drop_changes(&wanted(Mode::Testing), "operator", "downgraded").await.unwrap();
+    assert_eq!((done.len(), dropped.len(), dropped[0].records()), (1, 1, None));
+    assert_eq!(stage.record("mta-sts"), Some(old));
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+}
+
+/// A clock that is set forward as soon as the clocks of the machine have been read.
+#[derive(Debug)]
+struct SetAfterReading(Arc<Mutex<Timestamp>>);
+
+impl Clock for SetAfterReading {
+    fn now(&self) -> Timestamp {
+        *self.0.lock().unwrap()
+    }
+
+    fn elapsed(&self) -> Duration {
+        Duration::ZERO
+    }
+
+    fn boot(&self) -> Option<net::clock::Boot> {
+        *self.0.lock().unwrap() += SignedDuration::from_hours(24 * 365);
+        None
+    }
+}
+
+#[tokio::test]
+async fn a_clock_that_is_set_while_a_domain_is_observed_ends_no_waiting_period() {
+    let mut stage = Stage::new().await;
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+    let waits = stage.run(Mode::None).await;
+    assert!(matches!(waits, PlannedStep::Wait(..)), "{waits:?}");
+    stage.applier.clock = Arc::new(SetAfterReading(stage.world.now.clone()));
+    let (next, _) = stage.applier.next_step(&wanted(Mode::None), Permit::Testing).await.unwrap();
+    assert_eq!(next, waits);
+}
+
+#[tokio::test]
+async fn an_approval_that_ends_between_the_choice_of_a_step_and_its_beginning_enforces_nothing() {
+    let stage = Stage::new().await;
+    assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
+    let (domain, wanted) = (name("a.example"), wanted(Mode::Enforce));
+    let change = async |change: fn(&mut RolloutState)| {
+        stage.applier.store.change_rollout(&domain, change).await.unwrap();
+    };
+    let approve =
+        |rollout: &mut RolloutState| assert!(rollout.approve(&rollout.clone(), Timestamp::UNIX_EPOCH));
+    // As by the look of another process that finds another MX host, and by an approval of other hosts.
+    let lapse = |rollout: &mut RolloutState| (rollout.approved, rollout.is_lapsed) = (None, true);
+    let again = |rollout: &mut RolloutState| assert!(rollout.approve(&rollout.clone(), Timestamp::MAX));
+    for end in [lapse as fn(&mut RolloutState), again] {
+        change(approve).await;
+        let (next, rollout) = stage.applier.next_step(&wanted, Permit::Enforce).await.unwrap();
+        let PlannedStep::Do(step) = next else { panic!("{next:?}") };
+        change(end).await;
+        let started = stage.applier.start_step(&wanted, step, rollout).await.unwrap();
+        assert_eq!(started, super::super::apply::StepOutcome::Idle(PlannedStep::Gate));
+        let served = stage.world.files.lock().unwrap()[&IpAddr::from(NEW)].mode;
+        assert_eq!(served, Mode::Testing);
+    }
+    // In enforcement, the approval has no effect.
+    change(approve).await;
+    assert_eq!(stage.run(Mode::Enforce).await, PlannedStep::Done);
+    let new_id = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
+    change(new_id).await;
+    let (next, rollout) = stage.applier.next_step(&wanted, Permit::Enforce).await.unwrap();
+    let PlannedStep::Do(step) = next else { panic!("{next:?}") };
+    change(lapse).await;
+    let started = stage.applier.start_step(&wanted, step, rollout).await.unwrap();
+    assert!(matches!(started, super::super::apply::StepOutcome::Started(..)), "{started:?}");
+}
+
 #[tokio::test]
 async fn a_change_that_an_answer_refuses_has_not_begun() {
     let stage = Stage::new().await;
@@ -539,32 +667,32 @@ async fn old_records_that_can_not_be_published_again_are_left_to_the_plan() {
 }
 
 #[tokio::test]
-async fn a_plan_ends_by_its_time_and_where_its_orders_end() {
+async fn a_plan_ends_by_its_time_and_where_its_goal_ends() {
     struct Ends(Mutex<u32>);
-    impl Orders for Ends {
-        fn current(&self) -> BoxFuture<'_, Result<Order, ApplyError>> {
+    impl GoalSource for Ends {
+        fn current(&self) -> BoxFuture<'_, Result<Goal, ApplyError>> {
             let mut left = self.0.lock().unwrap();
-            let order = Order { wanted: wanted(Mode::Testing), permit: Permit::Testing };
+            let goal = Goal { wanted: wanted(Mode::Testing), permit: Permit::Testing };
             let is_over = *left == 0;
             *left = left.saturating_sub(1);
             let over = ApplyError::Stopped("another process".to_owned());
-            Box::pin(std::future::ready(if is_over { Err(over) } else { Ok(order) }))
+            Box::pin(std::future::ready(if is_over { Err(over) } else { Ok(goal) }))
         }
     }
     // Each number of questions: before recovery, before the step is chosen, and before it begins.
     for (questions, steps) in [(0, 0), (1, 0), (2, 0), (3, 1), (4, 1), (5, 2)] {
         let stage = Stage::new().await;
-        let orders = Ends(Mutex::new(questions));
-        let error = stage.applier.run_ordered(&orders, Verification::Defer, None).await.unwrap_err();
+        let goals = Ends(Mutex::new(questions));
+        let error = stage.applier.run_towards(&goals, Verification::Defer, None).await.unwrap_err();
         assert!(matches!(error, ApplyError::Stopped(_)), "{error}");
         let begun = usize::from(stage.record("mta-sts").is_some())
             + usize::from(stage.world.files.lock().unwrap().contains_key(&IpAddr::from(NEW)));
         assert_eq!(begun, steps, "{questions}");
     }
     let stage = Stage::new().await;
-    let orders = Ends(Mutex::new(100));
+    let goals = Ends(Mutex::new(100));
     let error =
-        stage.applier.run_ordered(&orders, Verification::Defer, Some(Duration::ZERO)).await.unwrap_err();
+        stage.applier.run_towards(&goals, Verification::Defer, Some(Duration::ZERO)).await.unwrap_err();
     assert!(matches!(error, ApplyError::Deadline(_)), "{error}");
     assert!(stage.world.puts.lock().unwrap().is_empty());
 }

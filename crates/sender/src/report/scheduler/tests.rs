@@ -145,12 +145,17 @@ impl Bench {
 
     /// Adds a tally of today's sessions with a domain, and publishes its record with these targets.
     async fn add_sessions(&self, domain: &str, rua: &str) {
+        self.add_entry(domain, rua, PolicyType::NoPolicyFound, domain).await;
+    }
+
+    /// The same for sessions under a policy of this type and domain.
+    async fn add_entry(&self, domain: &str, rua: &str, policy_type: PolicyType, policy_domain: &str) {
         let record = format!("v=TLSRPTv1; rua={rua}");
         self.world.records.lock().unwrap().insert(domain.to_owned(), Ok(record.clone()));
         let entry = PolicyReport {
-            policy_type: PolicyType::NoPolicyFound,
+            policy_type,
             policy_string: vec![],
-            policy_domain: Some(name(domain)),
+            policy_domain: Some(name(policy_domain)),
             mx_host: vec![],
             successful: 3,
             failed: 0,
@@ -311,6 +316,28 @@ async fn rpt_20_every_target_gets_it_once_and_one_that_took_it_is_enough() {
     let posted = bench.world.posted.lock().unwrap()[0].1.clone();
     let report = Report::read(&unpack(&posted).unwrap().0).unwrap().report;
     assert_eq!(report.report_id, bench.report("a.example").await.report_id);
+}
+
+#[tokio::test]
+async fn rpt_05_dane_sessions_are_reported_to_the_domain_of_the_mail_with_the_tlsa_base_domain() {
+    let bench = Bench::new().await;
+    bench.world.statuses.lock().unwrap().insert("up.example".into(), 201);
+    // The provider of the MX host has a record too, and gets nothing.
+    let mx = "mx.provider.example";
+    let record = "v=TLSRPTv1; rua=https://provider.example/r".to_owned();
+    bench.world.records.lock().unwrap().insert(mx.to_owned(), Ok(record));
+    bench.add_entry("a.example", "https://up.example/r", PolicyType::Tlsa, mx).await;
+    bench.run_until_morning().await;
+    let posted = bench.world.posted.lock().unwrap().clone();
+    assert_eq!(posted.iter().map(|(url, _)| url.as_str()).collect::<Vec<_>>(), ["https://up.example/r"]);
+    let report = Report::read(&unpack(&posted[0].1).unwrap().0).unwrap().report;
+    assert_eq!(report.policies.len(), 1);
+    assert_eq!(
+        (&report.policies[0].policy_type, &report.policies[0].policy_domain),
+        (&PolicyType::Tlsa, &Some(name(mx)))
+    );
+    assert!(report.report_id.contains(".a.example@"), "{}", report.report_id);
+    assert_eq!(bench.report("a.example").await.state, DeliveryState::Sent);
 }
 
 #[tokio::test]

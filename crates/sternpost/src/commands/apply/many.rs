@@ -1,16 +1,20 @@
-//! `sternpost apply` for several domains. They are worked on side by side, in rounds: a round takes all steps that are possible
-//! now, and prints what the operator has to publish. Then all domains that wait do so together, so that a thousand of them
-//! take no longer than one. A domain that fails is reported, and the others go on.
+//! `sternpost apply` for several domains. They are worked on side by side, in rounds: a round takes all steps of a domain that
+//! are possible now, and prints what the operator has to publish. All domains that wait do so together, so that a thousand of
+//! them take no longer than one, and none waits for a round of another. A domain that fails is reported, and the others go on.
 
-use super::{Options, Outcome, Pace, Round, Work, in_words};
+use super::one::{Pace, Round, Work};
+use super::{Options, Outcome, in_words};
 use crate::terminal::{marks, say};
 use config::failure::Failure;
 use futures_util::StreamExt;
+use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use operations::RolloutContext;
 use receiver::domain::DomainSpec;
+use std::collections::VecDeque;
 use std::sync::Mutex;
-use std::time::{Duration, Instant};
+use std::time::Duration;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Domains that are worked on at the same time.
@@ -26,16 +30,37 @@ const MAX_NAMED: usize = 5;
 struct Item<'a> {
     spec: &'a DomainSpec,
     outcome: Option<Result<Outcome, Failure>>,
+    /// True from when a round is due until it has ended.
+    is_busy: bool,
 }
 
 impl Item<'_> {
     /// When another round makes sense; `None` if the domain has come to its end.
     fn due(&self, options: &Options, is_patient: bool) -> Option<Due> {
-        match self.outcome.as_ref()? {
+        match self.outcome.as_ref().filter(|_| !self.is_busy)? {
             Ok(outcome) if outcome.rest == "unseen" && is_patient => Some(Due::Soon),
             Ok(outcome) if outcome.rest == "wait" && options.wait => outcome.resumes.map(Due::At),
             _ => None,
         }
+    }
+}
+
+impl Item<'_> {
+    /// Takes the outcome of a round, and prints what is new about it. True if the domain got further.
+    fn take(&mut self, outcome: Result<Outcome, Failure>, lines: &str, options: &Options) -> bool {
+        let is_new = match (&self.outcome, &outcome) {
+            (Some(Ok(before)), Ok(now)) => now.rest != before.rest || !now.done.is_empty(),
+            _ => true,
+        };
+        if is_new && !options.json && !lines.is_empty() {
+            say(lines.trim_end());
+        }
+        if let Err(failure) = &outcome {
+            eprintln!("{failure}");
+        }
+        self.outcome = Some(joined(self.outcome.take(), outcome));
+        self.is_busy = false;
+        is_new
     }
 }
 
@@ -55,39 +80,18 @@ pub(super) async fn all(
     options: &Options,
     stop: &CancellationToken,
 ) -> (Vec<Outcome>, Vec<Failure>) {
-    let mut items: Vec<Item> = specs.iter().map(|spec| Item { spec, outcome: None }).collect();
-    let everything: Vec<usize> = (0..items.len()).collect();
-    round(context, &mut items, &everything, options, stop, true).await;
-    let patience = Duration::from_secs(options.patience);
-    let (mut progress, mut told) = (Instant::now(), None);
-    while !stop.is_cancelled() {
-        let is_patient = progress.elapsed() < patience;
-        let waiting: Vec<(usize, Due)> = items
-            .iter()
-            .enumerate()
-            .filter_map(|(at, item)| Some((at, item.due(options, is_patient)?)))
-            .collect();
-        if waiting.is_empty() {
-            break;
+    let round = async |spec: &DomainSpec, is_first: bool| {
+        let pace = Pace::Round(Round { is_first, lines: Mutex::default() });
+        match Work::new(context, spec, options, stop.clone(), pace) {
+            Err(failure) => (Err(failure), String::new()),
+            Ok(work) => {
+                let outcome = work.under_lease().await;
+                (outcome, work.lines())
+            }
         }
-        if told != Some(waiting.len()) && !options.json {
-            told = Some(waiting.len());
-            say(&waiting_in_words(&items, &waiting, patience.saturating_sub(progress.elapsed())));
-        }
-        tokio::select! {
-            () = stop.cancelled() => break,
-            () = tokio::time::sleep(ROUND_INTERVAL.min(patience).max(Duration::from_secs(1))) => {}
-        }
-        let now = context.world.clock.now();
-        let is_due = |due: &Due| match due {
-            Due::Soon => true,
-            Due::At(time) => *time <= now,
-        };
-        let again: Vec<usize> = waiting.iter().filter(|(_, due)| is_due(due)).map(|(at, _)| *at).collect();
-        if round(context, &mut items, &again, options, stop, false).await {
-            progress = Instant::now();
-        }
-    }
+    };
+    let now = || context.world.clock.now();
+    let items = rounds(specs, options, stop, &now, &round).await;
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for item in items {
         match item.outcome {
@@ -102,48 +106,69 @@ pub(super) async fn all(
     (outcomes, failures)
 }
 
-/// Works on these domains side by side, and prints what is new about each. True if one of them got further.
-async fn round(
-    context: &RolloutContext,
-    items: &mut [Item<'_>],
-    chosen: &[usize],
+/// Works on all domains, [`SIDE_BY_SIDE`] at a time, until none waits any more. `round` takes all steps of a domain that are
+/// possible now; its second argument is true for the first round of a domain. A domain gets its next round whatever the others
+/// do meanwhile.
+async fn rounds<'a>(
+    specs: &'a [DomainSpec],
     options: &Options,
     stop: &CancellationToken,
-    is_first: bool,
-) -> bool {
-    let specs: Vec<(usize, &DomainSpec)> =
-        chosen.iter().filter_map(|at| Some((*at, items.get(*at)?.spec))).collect();
-    let started = specs.into_iter().map(move |(at, spec)| async move {
-        if stop.is_cancelled() {
-            return (at, None, String::new());
+    now: &dyn Fn() -> Timestamp,
+    round: &impl AsyncFn(&'a DomainSpec, bool) -> (Result<Outcome, Failure>, String),
+) -> Vec<Item<'a>> {
+    let mut items: Vec<Item> = specs.iter().map(|spec| Item { spec, outcome: None, is_busy: true }).collect();
+    let mut queue: VecDeque<(usize, bool)> = (0..items.len()).map(|at| (at, true)).collect();
+    let mut running = FuturesUnordered::new();
+    let patience = Duration::from_secs(options.patience);
+    let pause = ROUND_INTERVAL.min(patience).max(Duration::from_secs(1));
+    let (mut progress, mut told, mut next) = (Instant::now(), None, Instant::now() + pause);
+    loop {
+        while running.len() < SIDE_BY_SIDE && !stop.is_cancelled() {
+            let Some((at, is_first)) = queue.pop_front() else { break };
+            let Some(spec) = specs.get(at) else { continue };
+            running.push(async move { (at, round(spec, is_first).await) });
         }
-        let pace = Pace::Round(Round { is_first, lines: Mutex::default() });
-        match Work::new(context, spec, options, stop.clone(), pace) {
-            Err(failure) => (at, Some(Err(failure)), String::new()),
-            Ok(work) => {
-                let outcome = work.under_lease().await;
-                (at, Some(outcome), work.lines())
+        let waiting = waiting(&items, options, progress.elapsed() < patience);
+        if running.is_empty() && (waiting.is_empty() || stop.is_cancelled()) {
+            return items;
+        }
+        if running.is_empty() && told != Some(waiting.len()) && !options.json {
+            told = Some(waiting.len());
+            say(&waiting_in_words(&items, &waiting, patience.saturating_sub(progress.elapsed())));
+        }
+        tokio::select! {
+            Some((at, (outcome, lines))) = running.next() => {
+                let Some(item) = items.get_mut(at) else { continue };
+                if item.take(outcome, &lines, options) {
+                    progress = Instant::now();
+                }
+                // Those that wait do so together, from when the last one ended.
+                if running.is_empty() {
+                    next = Instant::now() + pause;
+                }
             }
+            () = tokio::time::sleep_until(next) => {
+                next = Instant::now() + pause;
+                for (at, due) in waiting {
+                    let is_due = match due {
+                        Due::Soon => true,
+                        Due::At(time) => time <= now(),
+                    };
+                    if let Some(item) = items.get_mut(at).filter(|_| is_due) {
+                        item.is_busy = true;
+                        queue.push_back((at, false));
+                    }
+                }
+            }
+            () = stop.cancelled(), if running.is_empty() => {}
         }
-    });
-    let mut ended = futures_util::stream::iter(started).buffer_unordered(SIDE_BY_SIDE);
-    let mut has_progress = false;
-    while let Some((at, outcome, lines)) = ended.next().await {
-        let (Some(outcome), Some(item)) = (outcome, items.get_mut(at)) else { continue };
-        let is_new = match (&item.outcome, &outcome) {
-            (Some(Ok(before)), Ok(now)) => now.rest != before.rest || !now.done.is_empty(),
-            _ => true,
-        };
-        if is_new && !options.json && !lines.is_empty() {
-            say(lines.trim_end());
-        }
-        if let Err(failure) = &outcome {
-            eprintln!("{failure}");
-        }
-        has_progress |= is_new;
-        item.outcome = Some(joined(item.outcome.take(), outcome));
     }
-    has_progress
+}
+
+/// The domains that wait for another round.
+fn waiting(items: &[Item<'_>], options: &Options, is_patient: bool) -> Vec<(usize, Due)> {
+    let due = |(at, item): (usize, &Item)| Some((at, item.due(options, is_patient)?));
+    items.iter().enumerate().filter_map(due).collect()
 }
 
 /// The outcome of two rounds: the steps of both, and the end of the second.
@@ -223,6 +248,64 @@ mod tests {
         }
     }
 
+    fn options() -> Options {
+        Options {
+            domains: Vec::new(),
+            patience: 100,
+            wait: false,
+            new_id: false,
+            new_certificate: false,
+            take_over: false,
+            json: true,
+        }
+    }
+
+    /// Time passes as soon as nothing else is to be done.
+    #[tokio::test(start_paused = true)]
+    async fn a_domain_whose_round_does_not_end_holds_up_no_other() {
+        let specs: Vec<DomainSpec> = (0..40)
+            .map(|at| DomainSpec::new(DomainName::parse(&format!("c{at}.example")).unwrap()))
+            .collect();
+        let stop = CancellationToken::new();
+        let ended = std::cell::RefCell::new(Vec::new());
+        let round = async |spec: &DomainSpec, is_first: bool| {
+            let name = spec.name.as_str();
+            if name == "c0.example" {
+                // It ends by the signal.
+                stop.cancelled().await;
+                return (Ok(outcome(name, "interrupted")), String::new());
+            }
+            if is_first {
+                return (Ok(outcome(name, "unseen")), String::new());
+            }
+            ended.borrow_mut().push(name.to_owned());
+            if ended.borrow().len() == specs.len() - 1 {
+                stop.cancel();
+            }
+            (Ok(outcome(name, "done")), String::new())
+        };
+        let items = rounds(&specs, &options(), &stop, &|| Timestamp::UNIX_EPOCH, &round).await;
+        let rests: Vec<_> =
+            items.iter().map(|item| item.outcome.as_ref().unwrap().as_ref().unwrap().rest).collect();
+        assert_eq!((rests[0], rests[1..].iter().all(|rest| *rest == "done")), ("interrupted", true));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_step_that_does_not_become_visible_is_waited_for_as_long_as_the_options_say() {
+        let specs: Vec<DomainSpec> = (0..20)
+            .map(|at| DomainSpec::new(DomainName::parse(&format!("c{at}.example")).unwrap()))
+            .collect();
+        let begun = Instant::now();
+        let count = std::cell::Cell::new(0);
+        let round = async |spec: &DomainSpec, _: bool| {
+            count.set(count.get() + 1);
+            (Ok(outcome(spec.name.as_str(), "unseen")), String::new())
+        };
+        let stop = CancellationToken::new();
+        rounds(&specs, &options(), &stop, &|| Timestamp::UNIX_EPOCH, &round).await;
+        assert_eq!((begun.elapsed().as_secs(), count.get()), (100, 20 * 11));
+    }
+
     #[test]
     fn the_last_line_counts_every_domain_once() {
         let all =
@@ -244,23 +327,20 @@ mod tests {
             (0..7).map(|at| DomainSpec::new(DomainName::parse(&format!("c{at}.example")).unwrap())).collect();
         let items: Vec<Item> = names
             .iter()
-            .map(|spec| Item { spec, outcome: Some(Ok(outcome(spec.name.as_str(), "unseen"))) })
+            .map(|spec| Item {
+                spec,
+                outcome: Some(Ok(outcome(spec.name.as_str(), "unseen"))),
+                is_busy: false,
+            })
             .collect();
         let waiting: Vec<(usize, Due)> = (0..7).map(|at| (at, Due::Soon)).collect();
         let line = waiting_in_words(&items, &waiting, Duration::from_secs(600));
         assert!(line.contains("c4.example and 2 more together, for up to 10 minutes"), "{line}");
-        let options = |wait| Options {
-            domains: Vec::new(),
-            patience: 1,
-            wait,
-            new_id: false,
-            new_certificate: false,
-            take_over: false,
-            json: false,
-        };
+        let options = |wait| Options { wait, ..options() };
         let due = |rest, resumes, wait, is_patient| {
             let outcome = Outcome { resumes, ..outcome("c0.example", rest) };
-            Item { spec: &names[0], outcome: Some(Ok(outcome)) }.due(&options(wait), is_patient)
+            Item { spec: &names[0], outcome: Some(Ok(outcome)), is_busy: false }
+                .due(&options(wait), is_patient)
         };
         let later = Timestamp::from_second(9).unwrap();
         assert_eq!(due("unseen", None, false, true), Some(Due::Soon));

@@ -2,7 +2,7 @@
 
 use crate::terminal::say;
 use check::render::forms::word;
-use check::{Check, Part, Severity};
+use check::{Cause, Check, Part, Severity};
 use config::failure::{Exit, Failure};
 
 #[derive(serde::Serialize)]
@@ -13,6 +13,21 @@ struct Row {
     part: Part,
     about: &'static str,
     source: &'static str,
+    causes: Vec<CauseRow>,
+}
+
+/// A cause that findings of a check can name.
+#[derive(serde::Serialize)]
+struct CauseRow {
+    id: Cause,
+    about: &'static str,
+    /// How often measurements found it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    share: Option<&'static str>,
+}
+
+fn causes(check: Check) -> impl Iterator<Item = Cause> {
+    Cause::ALL.iter().copied().filter(move |cause| cause.checks().contains(&check))
 }
 
 fn json(check: Check) -> String {
@@ -23,6 +38,7 @@ fn json(check: Check) -> String {
         part: check.part(),
         about: check.about(),
         source: check.source(),
+        causes: causes(check).map(|id| CauseRow { id, about: id.about(), share: id.share() }).collect(),
     };
     serde_json::to_string(&row).unwrap_or_default()
 }
@@ -59,6 +75,12 @@ pub fn explain(id: &str, as_json: bool) -> Result<Exit, Failure> {
     say(&format!("{}\n  reports      {}", check.id(), check.about()));
     say(&format!("  severity     {weight}, for a domain whose policy is enforced"));
     say(&format!("  source       {}", check.source()));
+    let mut lead = "causes";
+    for cause in causes(*check) {
+        let share = cause.share().map(|share| format!("; found: {share}")).unwrap_or_default();
+        say(&format!("  {lead:<12} {cause}: {}{share}", cause.about()));
+        lead = "";
+    }
     say("The consequence and the remedy depend on the domain; `sternpost check DOMAIN` prints them.");
     Ok(Exit::Fine)
 }

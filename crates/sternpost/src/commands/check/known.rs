@@ -1,7 +1,7 @@
 //! What the store knows of a configured domain: the policy at the last check, the evidence for enforcement, and the day
 //! of the last report. Checks compare it with what they observe. Without a store, or for other domains, it is empty.
 
-use check::{Examination, Known, Previous};
+use check::{Examination, Known, Previous, SeenCertificate, SeenHost};
 use config::Config;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
@@ -10,6 +10,7 @@ use operations::{RolloutContext, open_store};
 use receiver::rollout::gate::Gate;
 use std::path::Path;
 use std::sync::Arc;
+use store::check_history::CheckedHost;
 
 /// Access to the store, if there is one.
 pub struct Memory {
@@ -44,7 +45,18 @@ impl Memory {
             return Known::default();
         };
         let previous = context.store.last_checked_policy(domain).await.ok().flatten();
+        let seen = context.store.checked_hosts(domain).await.unwrap_or_default();
+        let hosts = seen.iter().map(|seen| SeenHost { host: seen.host.clone(), seen_at: seen.at });
+        let certificates =
+            seen.iter().filter(|seen| !seen.certificate.is_empty()).map(|seen| SeenCertificate {
+                host: seen.host.clone(),
+                certificate: seen.certificate.clone(),
+                public_key: seen.public_key.clone(),
+                seen_at: seen.at,
+            });
         Known {
+            hosts: hosts.collect(),
+            certificates: certificates.collect(),
             previous: previous.map(|stored| Previous { id: stored.id, file: stored.file, at: stored.at }),
             gate: gate(context, domain).await,
             last_report: last_report(context, domain, self.now()).await,
@@ -56,6 +68,18 @@ impl Memory {
         let Some(context) = self.context.as_ref().filter(|context| context.find(&seen.domain).is_ok()) else {
             return;
         };
+        let at = self.now();
+        let hosts: Vec<CheckedHost> = seen
+            .mx_hosts
+            .iter()
+            .map(|(host, own)| CheckedHost {
+                host: host.clone(),
+                certificate: own.as_ref().map(|own| own.fingerprint.clone()).unwrap_or_default(),
+                public_key: own.as_ref().map(|own| own.key_digest.clone()).unwrap_or_default(),
+                at,
+            })
+            .collect();
+        let _ = context.store.put_checked_hosts(&seen.domain, &hosts).await;
         if let Some((id, file)) = &seen.published {
             // A failure to store does not affect this check.
             let _ = context.store.put_checked_policy(&seen.domain, id, file, self.now()).await;

@@ -97,7 +97,8 @@ fn finding_text(finding: &Finding, verbose: bool) -> String {
     for (number, line) in wrap(&head, 78).iter().enumerate() {
         let _ = writeln!(out, "{}{line}", if number == 0 { "" } else { "    " });
     }
-    for line in wrap(&finding.why, 76) {
+    let cause = finding.cause.iter().flat_map(|cause| wrap(&format!("Cause: {}", cause.what), 76));
+    for line in cause.chain(wrap(&finding.why, 76)) {
         let _ = writeln!(out, "    {line}");
     }
     for line in &finding.remedy {

@@ -134,7 +134,7 @@ fn of_socket_unit(mismatch: &Mismatch) -> Problem {
         ),
         Mismatch::Unused { unit, name } => Problem::warning(
             format!(
-                "{unit} is enabled, and no key takes its socket: clients that connect to it wait in vain"
+                "{unit} is enabled, and no key takes its socket: clients that connect to it get no answer"
             ),
             format!(
                 "Write \"systemd:{name}\" in the key of its role, or run systemctl disable --now {unit}."

@@ -44,8 +44,10 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => Collector::new(context.store.clone(), context.world.clock.clone()),
     };
     let (mut sessions, mut late) = (0, 0);
-    for file in &options.files {
-        sessions += one(&collector, file).await?;
+    for (number, file) in options.files.iter().enumerate() {
+        let (before, from) = options.files.split_at(number);
+        let place = Place { file, is_first: before.is_empty(), after: from.get(1..).unwrap_or_default() };
+        sessions += one(&collector, &place).await?;
     }
     let rules = exim_log::Rules {
         transports: Transports { taken: options.transport.clone(), skipped: options.skip_transport.clone() },
@@ -77,7 +79,31 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     Ok(Exit::Fine)
 }
 
-async fn one(collector: &Collector, file: &Path) -> Result<u64, Failure> {
+/// A file, and what is read before and after it.
+struct Place<'p> {
+    file: &'p Path,
+    /// False if other files were counted before.
+    is_first: bool,
+    /// The files that follow.
+    after: &'p [PathBuf],
+}
+
+/// The sessions that are stored next, each with the number of its line.
+#[derive(Default)]
+struct Batch {
+    sessions: Vec<Posted>,
+    lines: Vec<usize>,
+}
+
+impl Batch {
+    fn add(&mut self, sessions: Vec<Posted>, line: usize) {
+        self.lines.resize(self.lines.len() + sessions.len(), line);
+        self.sessions.extend(sessions);
+    }
+}
+
+async fn one(collector: &Collector, place: &Place<'_>) -> Result<u64, Failure> {
+    let Place { file, .. } = place;
     let shown = file.display();
     let unreadable = |error: std::io::Error| {
         Failure::usage(
@@ -86,13 +112,13 @@ async fn one(collector: &Collector, file: &Path) -> Result<u64, Failure> {
             "Name a file with a session on each line, or `-`.",
         )
     };
-    let input: Box<dyn Read> = match file == Path::new("-") {
+    let input: Box<dyn Read> = match is_stdin(file) {
         true => Box::new(std::io::stdin()),
         false => Box::new(File::open(file).map_err(unreadable)?),
     };
     let mut input = BufReader::new(input);
     let (mut sessions, mut first, mut number) = (0, 1, 0);
-    let mut batch: Vec<Posted> = Vec::new();
+    let mut batch = Batch::default();
     let mut line = Vec::new();
     loop {
         line.clear();
@@ -101,15 +127,17 @@ async fn one(collector: &Collector, file: &Path) -> Result<u64, Failure> {
         let length = input.by_ref().take(limit).read_until(b'\n', &mut line).map_err(unreadable)?;
         let is_over = length == 0;
         number += usize::from(!is_over);
-        match parse(&line) {
-            Ok(some) => batch.extend(some),
-            Err(error) => return Err(bad(&shown.to_string(), number, &error.why, first)),
+        if length == POSTED_BYTES && !line.ends_with(b"\n") {
+            let why = format!("the line has more than {POSTED_BYTES} bytes");
+            return Err(bad(place, number, &why, first));
         }
-        if batch.len() >= BATCH_ROWS || is_over {
-            sessions += collector
-                .post(std::mem::take(&mut batch))
-                .await
-                .map_err(|error| refused(&shown.to_string(), first, error))?;
+        match parse(&line) {
+            Ok(some) => batch.add(some, number),
+            Err(error) => return Err(bad(place, number, &error.why, first)),
+        }
+        if batch.sessions.len() >= BATCH_ROWS || is_over {
+            let Batch { sessions: some, lines } = std::mem::take(&mut batch);
+            sessions += collector.post(some).await.map_err(|error| refused(place, &lines, first, error))?;
             first = number + 1;
         }
         if is_over {
@@ -118,26 +146,49 @@ async fn one(collector: &Collector, file: &Path) -> Result<u64, Failure> {
     }
 }
 
-fn bad(file: &str, line: usize, why: &str, first: usize) -> Failure {
-    let remedy = match first {
-        1 => "No line of the file was counted. Correct the line, and run the command again.".to_owned(),
-        first => format!(
-            "The lines before {first} were counted. Correct the line, and continue from there:\n  tail -n +{first} {file} | sternpost reports collect -"
-        ),
-    };
-    Failure::usage(format!("{file}, line {line}"), why, remedy)
+fn is_stdin(file: &Path) -> bool {
+    file == Path::new("-")
 }
 
-fn refused(file: &str, first: usize, error: PostError) -> Failure {
+fn bad(place: &Place<'_>, line: usize, why: &str, first: usize) -> Failure {
+    let file = place.file.display();
+    Failure::usage(format!("{file}, line {line}"), why, resume(place, first))
+}
+
+/// How to go on after an error. The lines of the file before `first` and all files before it were counted.
+fn resume(place: &Place<'_>, first: usize) -> String {
+    let file = place.file.display();
+    let after: String = place.after.iter().map(|file| format!(" {}", file.display())).collect();
+    let counted = if place.is_first { "" } else { "The files before it were counted. " };
+    match first {
+        1 if place.is_first => "No line was counted. Correct the line, and run the command again.".to_owned(),
+        1 => format!(
+            "{counted}No line of this file was. Correct the line, and continue with it:\n  sternpost reports collect {file}{after}"
+        ),
+        first if is_stdin(place.file) => {
+            format!(
+                "{counted}The lines before {first} were counted. Correct the line, and send those from {first} on again."
+            )
+        }
+        first => format!(
+            "{counted}The lines before {first} were counted. Correct the line, and continue from there:\n  tail -n +{first} {file} | sternpost reports collect -{after}"
+        ),
+    }
+}
+
+fn refused(place: &Place<'_>, lines: &[usize], first: usize, error: PostError) -> Failure {
+    let line = |number: usize| number.checked_sub(1).and_then(|at| lines.get(at)).copied().unwrap_or(first);
     match error {
-        // Each line has one session, so the number of the session gives the line.
-        PostError::Session { number, why } => bad(file, first + number - 1, &why, first),
-        PostError::Future { number, .. } => bad(file, first + number - 1, &error.to_string(), first),
+        PostError::Session { number, why } => bad(place, line(number), &why, first),
+        PostError::Future { number, at, now } => {
+            let why = format!("{at} is in the future: the current time is {now}");
+            bad(place, line(number), &why, first)
+        }
         PostError::Store(error) => operations::store_failure(&error),
         full @ PostError::Full => Failure::new(
-            format!("the sessions of {file} from line {first} on"),
+            format!("the sessions of {} from line {first} on", place.file.display()),
             full,
-            "Run the command again for these lines when the other collector answers.",
+            format!("When the other collector answers, run the command again. {}", resume(place, first)),
         ),
     }
 }

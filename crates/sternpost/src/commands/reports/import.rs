@@ -5,8 +5,8 @@
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use formats::printable::printable;
-use futures_util::StreamExt;
 use futures_util::stream::{iter, unfold};
+use futures_util::{Stream, StreamExt};
 use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
 use receiver::inbox::files::{Item, Unreadable, files_below, items_from, items_in};
@@ -34,8 +34,13 @@ pub struct Options {
     json: bool,
 }
 
-/// Maximum number of reports in one transaction.
-const BATCH_REPORTS: usize = 1000;
+/// Maximum number of items in one transaction. Each transaction writes the pages of the indexes that it changes, and these are
+/// spread over the whole index, so that few large transactions write much less than many small ones.
+const BATCH_REPORTS: usize = 5000;
+/// Bytes of items, with their reports, after which a transaction is written.
+const BATCH_BYTES: usize = 32 << 20;
+/// How long a transaction waits for the next item. The items that wait hold memory that the next one may need.
+const BATCH_PAUSE: Duration = Duration::from_millis(50);
 /// Messages whose DKIM signatures are verified at the same time.
 const CONCURRENT_MAILS: usize = 16;
 /// Maximum number of items in a chunk from the reader to the store.
@@ -94,6 +99,21 @@ enum Ready {
     Mail(Item, Copies),
     Read(Item, Reading, Copies),
     Unread(Unreadable),
+}
+
+impl Ready {
+    /// The memory of the item and its reports, roughly.
+    fn bytes(&self) -> usize {
+        match self {
+            Self::Mail(item, _) => item.bytes.len(),
+            Self::Read(item, reading, _) => {
+                // A parsed report takes about ten times its compressed text.
+                let packed: usize = reading.reports.iter().map(|new| new.packed.len()).sum();
+                item.bytes.len() + packed.saturating_mul(10)
+            }
+            Self::Unread(_) => 0,
+        }
+    }
 }
 
 /// Imports the reports from all paths.
@@ -183,7 +203,7 @@ impl Reader<'_> {
     fn take(&mut self, found: Result<Item, Unreadable>, copies: Copies) {
         match found {
             Ok(item) if item.is_report_file() => {
-                match self.inbox.read_file_here(&item.bytes, &item.name, Arrival::Import) {
+                match self.inbox.read_file_here(&item.bytes, item.file_name(), Arrival::Import) {
                     Ok(mut reading) => {
                         let unpacked = reading.release();
                         let bytes = item.bytes.len() + unpacked;
@@ -290,9 +310,10 @@ async fn store_all(
             }
         }
     });
-    let mut batches = std::pin::pin!(checked.buffer_unordered(CONCURRENT_MAILS).ready_chunks(BATCH_REPORTS));
+    let mut items = std::pin::pin!(checked.buffer_unordered(CONCURRENT_MAILS));
     let mut progress = Progress::new(total);
-    while let Some(batch) = batches.next().await {
+    while let Some(first) = items.next().await {
+        let batch = batch_from(first, &mut items).await;
         let mut reports = Vec::with_capacity(batch.len());
         let mut dmarc = Vec::new();
         // The memory of the reports is in use until they are stored.
@@ -327,6 +348,18 @@ async fn store_all(
     }
     progress.end();
     Ok(())
+}
+
+/// Collects the items of one transaction: as many as fit, without waiting long for one.
+async fn batch_from(first: Ready, items: &mut (impl Stream<Item = Ready> + Unpin)) -> Vec<Ready> {
+    let mut bytes = first.bytes();
+    let mut batch = vec![first];
+    while batch.len() < BATCH_REPORTS && bytes < BATCH_BYTES {
+        let Ok(Some(next)) = tokio::time::timeout(BATCH_PAUSE, items.next()).await else { break };
+        bytes += next.bytes();
+        batch.push(next);
+    }
+    batch
 }
 
 /// Quarantines an item in which something could not be read, unless it is other mail of which there is a copy.

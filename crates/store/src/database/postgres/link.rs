@@ -5,20 +5,24 @@
 //! for each, without keepalives, and with trusted roots of its own. So the program connects, and the driver gets the byte
 //! stream through a Unix socket that only this process can use ([`relay`]).
 
+use super::pool::{Connector, NoConnection, Refusal};
 use crate::database::Stream;
 use crate::database::location::{PostgresHost, PostgresLocation};
 use crate::{Access, StoreError};
 use nix::sys::socket::{setsockopt, sockopt};
 use sqlx::postgres::{PgConnectOptions, PgSslMode};
-use sqlx::{ConnectOptions, Connection, PgConnection, Row};
+use sqlx::{ConnectOptions, Connection, PgConnection, Row, SqlSafeStr};
 use std::hash::{BuildHasher, Hasher};
 use std::io::Read as _;
 use std::os::linux::net::SocketAddrExt;
 use std::path::{Path, PathBuf};
+use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
 
+/// The time limit for connecting to the first server of a list that works.
+const ATTEMPT_TIME: Duration = Duration::from_secs(10);
 /// The time limit for connecting to one server, with TLS and sign-in.
 const CONNECT_TIME: Duration = Duration::from_secs(4);
 /// Silence after which the kernel begins to probe a connection, the interval of probes, and how many may be lost.
@@ -27,8 +31,66 @@ const KEEPALIVE: (u32, u32, u32) = (20, 5, 4);
 const UNACKNOWLEDGED_MS: u32 = 30_000;
 /// The message that begins TLS ("SSLRequest" in PostgreSQL's documentation of the protocol).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
+/// The time limits of the server for single statements, so that a statement which was given up does not go on for ever.
+/// Through a pooler in transaction mode, where every statement is a part of a transaction, they are set there.
+const TIME_LIMITS: &str = "SET lock_timeout = '30s'; SET statement_timeout = '60s'; \
+    SET idle_in_transaction_session_timeout = '60s'";
 /// The maximum size of a password file.
 const MAX_PASSWORD_BYTES: u64 = 4096;
+
+/// The time limit for closing a connection with a word to the server, which closes it as well when it notices.
+const CLOSE_TIME: Duration = Duration::from_secs(2);
+
+/// Connects to the servers of a database for the pool.
+pub(crate) struct Servers {
+    pub(super) location: PostgresLocation,
+    access: Access,
+    /// The number of the server that the last connection was made to.
+    last: AtomicUsize,
+}
+
+impl Servers {
+    pub(super) fn new(location: &PostgresLocation, access: &Access) -> Self {
+        Self { location: location.clone(), access: access.clone(), last: AtomicUsize::new(0) }
+    }
+
+    /// The error of a caller for whom the pool has no connection.
+    pub(super) fn error(&self, error: NoConnection) -> StoreError {
+        match error {
+            NoConnection::Closed => StoreError::Query(sqlx::Error::PoolClosed),
+            NoConnection::Away(why) => unreachable(&self.location, why),
+        }
+    }
+}
+
+impl Connector for Servers {
+    type Connection = PgConnection;
+
+    async fn connect(&self) -> Result<PgConnection, Refusal> {
+        let first = self.last.load(Ordering::Relaxed);
+        let attempt = connect(&self.location, &self.access, first);
+        let connected = tokio::time::timeout(ATTEMPT_TIME, attempt).await;
+        match connected.unwrap_or_else(|_| Err("the servers do not answer".to_owned().into())) {
+            Ok((connection, number)) => {
+                self.last.store(number, Ordering::Relaxed);
+                Ok(connection)
+            }
+            Err(refusal) => {
+                // If the time was over before the last server was tried, the next attempt begins with another one.
+                self.last.store((first + 1) % self.location.hosts.len().max(1), Ordering::Relaxed);
+                Err(refusal)
+            }
+        }
+    }
+
+    async fn is_alive(&self, connection: &mut PgConnection) -> bool {
+        connection.ping().await.is_ok()
+    }
+
+    async fn close(&self, connection: PgConnection) {
+        let _ = tokio::time::timeout(CLOSE_TIME, connection.close()).await;
+    }
+}
 
 /// Connects to the first server that accepts writes, beginning with number `first` of the list. Returns the number of that
 /// server with the connection. The error says for each server why not, in one line.
@@ -36,15 +98,18 @@ pub(super) async fn connect(
     location: &PostgresLocation,
     access: &Access,
     first: usize,
-) -> Result<(PgConnection, usize), String> {
+) -> Result<(PgConnection, usize), Refusal> {
     let password = access.password.as_deref().map(password).transpose()?;
-    let mut problems = Vec::new();
+    let (mut problems, mut is_full) = (Vec::new(), false);
     let numbered = location.hosts.iter().enumerate();
     for (number, host) in numbered.clone().skip(first).chain(numbered.take(first)) {
         let one = connect_to(location, host, access, password.as_deref());
         let why = match tokio::time::timeout(CONNECT_TIME, one).await {
             Ok(Ok(connection)) => return Ok((connection, number)),
-            Ok(Err(why)) => why,
+            Ok(Err(refusal)) => {
+                is_full |= refusal.is_full;
+                refusal.why
+            }
             Err(_) => format!("no answer within {} seconds", CONNECT_TIME.as_secs()),
         };
         problems.push(match location.hosts.len() {
@@ -52,7 +117,7 @@ pub(super) async fn connect(
             _ => format!("{host}: {why}"),
         });
     }
-    Err(problems.join("; "))
+    Err(Refusal { why: problems.join("; "), is_full })
 }
 
 async fn connect_to(
@@ -60,7 +125,7 @@ async fn connect_to(
     host: &PostgresHost,
     access: &Access,
     password: Option<&str>,
-) -> Result<PgConnection, String> {
+) -> Result<PgConnection, Refusal> {
     let (folder, port) = match host {
         PostgresHost::Socket { folder, port } => (folder.clone(), *port),
         PostgresHost::Tcp { name, port } => {
@@ -87,9 +152,23 @@ async fn connect_to(
     if let Some(password) = password {
         options = options.password(password);
     }
-    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| reason(&error))?;
+    let mut connection = PgConnection::connect_with(&options).await.map_err(|error| refusal(&error))?;
     check(&mut connection).await?;
+    if location.kept_statements > 0 {
+        sqlx::raw_sql(TIME_LIMITS.into_sql_str())
+            .execute(&mut connection)
+            .await
+            .map_err(|error| reason(&error))?;
+    }
     Ok(connection)
+}
+
+/// Tells a server that is full from one that does not work. A pooler has a message of its own for that.
+fn refusal(error: &sqlx::Error) -> Refusal {
+    let code = error.as_database_error().and_then(|error| error.code());
+    let why = reason(error);
+    let is_full = code.as_deref() == Some("53300") || why.starts_with("no more connections allowed");
+    Refusal { why, is_full }
 }
 
 /// Checks that the server accepts writes and that the database can store every text.

@@ -1,205 +1,446 @@
 //! The connections to a PostgreSQL database: up to [`CONNECTIONS`], each used by one statement or transaction at a time.
 //!
-//! While the database is away, statements fail at once with [`StoreError::Unreachable`], apart from one at a time that
-//! connects: a caller that can go on without the store, such as a policy look-up, must not wait for it. The pause between
-//! two attempts grows, with jitter, so that many processes do not return together.
+//! A caller takes an idle connection, or waits for one in the order of arrival. While callers wait, a task connects for them,
+//! and each connection that is returned goes to the first of them as well, so a failed attempt to connect is no failure of a
+//! statement as long as other connections work: the server may refuse a further one (`max_connections`), or a password
+//! file may just be changing. A server that is full is waited for, even without any connection.
+//!
+//! While the database is away, statements fail at once with [`StoreError::Unreachable`](crate::StoreError::Unreachable), apart
+//! from one at a time that connects: a caller that can go on without the store, such as a policy look-up, must not wait for
+//! it. The pause between two attempts grows, with jitter, so that many processes do not return together.
+//!
+//! Connections that are idle for long are closed, apart from one, since other processes may need their places in the server.
 
-use super::link::{self, unreachable};
-use crate::database::location::PostgresLocation;
-use crate::{Access, StoreError};
-use sqlx::{Connection, PgConnection};
+use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
-use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
-use std::time::{Duration, Instant};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError, Weak};
+use std::time::Duration;
+use tokio::runtime;
+use tokio::sync::{Notify, oneshot};
+use tokio::time::{Instant, timeout, timeout_at};
 
 /// The maximum number of connections of one process.
 pub(super) const CONNECTIONS: usize = 10;
-/// How long a caller waits for one of them while all are in use.
+/// How long a caller waits for one of them.
 const WAIT_TIME: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer is tested before it is used.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// The time limit of that test.
 const TEST_TIME: Duration = Duration::from_secs(2);
-/// The longest time until the outcome of an attempt to connect is known. Other callers fail meanwhile.
-const ATTEMPT_TIME: Duration = Duration::from_secs(10);
 /// The first and the longest pause between two attempts to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+/// If connecting fails and no statement has ended well for this long, the connections in use may hang. A caller that can go on
+/// without the store does not wait for them.
+const DOUBT_AFTER: Duration = Duration::from_secs(2);
+/// Connections that are idle for this long are closed, apart from [`KEPT_IDLE`]. It is shorter than [`WAIT_TIME`], in which
+/// another process waits for a place in the server.
+const IDLE_TIME: Duration = Duration::from_secs(5);
+const KEPT_IDLE: usize = 1;
 
-pub(super) struct Pool {
-    pub(super) location: PostgresLocation,
-    access: Access,
-    places: Arc<Semaphore>,
-    /// The last one returned is used first, and with it the time since when it is idle.
-    idle: Mutex<Vec<(PgConnection, Instant)>>,
-    outage: Mutex<Option<Outage>>,
-    /// The number of the server that the last connection was made to.
-    last_host: AtomicUsize,
-    is_closed: AtomicBool,
+/// Makes connections for a pool.
+pub(crate) trait Connector: Send + Sync + 'static {
+    type Connection: Send + 'static;
+
+    /// Connects. Ends within seconds.
+    fn connect(&self) -> impl Future<Output = Result<Self::Connection, Refusal>> + Send;
+
+    /// True if the server still answers on an idle connection.
+    fn is_alive(&self, connection: &mut Self::Connection) -> impl Future<Output = bool> + Send;
+
+    /// Closes a connection, with a word to the server.
+    fn close(&self, connection: Self::Connection) -> impl Future<Output = ()> + Send;
 }
 
-/// A database that can't be used.
-struct Outage {
+/// Why an attempt to connect failed.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(crate) struct Refusal {
+    /// In one line.
+    pub why: String,
+    /// True if the server works and has no place for another connection at the moment.
+    pub is_full: bool,
+}
+
+impl From<String> for Refusal {
+    fn from(why: String) -> Self {
+        Self { why, is_full: false }
+    }
+}
+
+/// Why there is no connection for a caller.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub(super) enum NoConnection {
+    /// The pool was closed.
+    Closed,
+    /// The reason, in one line.
+    Away(String),
+}
+
+pub(super) struct Pool<C: Connector> {
+    pub(super) connector: C,
+    state: Mutex<State<C>>,
+    /// Notified when a connection is lost: the server may have a place again.
+    lost: Notify,
+    /// Where connections are made and closed, whoever drops a handle.
+    runtime: runtime::Handle,
+}
+
+struct State<C: Connector> {
+    /// The last one returned is used first, and with it the time since when it is idle. While callers wait there is none.
+    idle: Vec<(C::Connection, Instant)>,
+    /// The number of connections that exist: idle, in use, or on the way to a caller.
+    open: usize,
+    /// Whether a task makes connections. It ends when no caller waits.
+    is_connecting: bool,
+    /// Whether a task closes connections that are idle for long.
+    is_trimming: bool,
+    waiters: VecDeque<oneshot::Sender<Handle<C>>>,
+    /// Why the last attempt to connect failed; `None` if it did not.
+    failure: Option<Failure>,
+    /// When a statement ended well, or a connection was made.
+    worked_at: Option<Instant>,
+    is_closed: bool,
+}
+
+struct Failure {
     why: String,
-    /// The number of attempts to connect that failed.
-    failures: u32,
-    /// No attempt begins before.
+    /// The number of attempts that failed, one after the other.
+    attempts: u32,
+    /// No attempt begins before, unless a connection is lost.
     retry_at: Instant,
+    /// True if there was no other connection, so that the database counts as away.
+    is_outage: bool,
 }
 
-impl Pool {
-    pub(super) fn new(location: &PostgresLocation, access: &Access) -> Arc<Self> {
+/// What a caller does next.
+enum Turn<C: Connector> {
+    /// Uses a connection that was idle since then.
+    Use(Handle<C>, Instant),
+    Wait(oneshot::Receiver<Handle<C>>),
+}
+
+impl<C: Connector> Pool<C> {
+    pub(super) fn new(connector: C) -> Arc<Self> {
         Arc::new(Self {
-            location: location.clone(),
-            access: access.clone(),
-            places: Arc::new(Semaphore::new(CONNECTIONS)),
-            idle: Mutex::default(),
-            outage: Mutex::default(),
-            last_host: AtomicUsize::new(0),
-            is_closed: AtomicBool::new(false),
+            connector,
+            state: Mutex::new(State {
+                idle: Vec::new(),
+                open: 0,
+                is_connecting: false,
+                is_trimming: false,
+                waiters: VecDeque::new(),
+                failure: None,
+                worked_at: None,
+                is_closed: false,
+            }),
+            lost: Notify::new(),
+            runtime: runtime::Handle::current(),
         })
     }
 
-    /// Returns a connection that works, as far as is known.
-    pub(super) async fn connection(self: &Arc<Self>) -> Result<PgHandle, StoreError> {
-        self.fail_during_outage()?;
-        let place = tokio::time::timeout(WAIT_TIME, self.places.clone().acquire_owned()).await;
-        let place = match place {
-            Ok(place) => place.map_err(|_| StoreError::Query(sqlx::Error::PoolClosed))?,
-            Err(_) => return Err(unreachable(&self.location, "all connections to it are in use")),
-        };
-        let mut handle = PgHandle {
-            connection: None,
+    /// Returns a connection that works, as far as is known. `is_brief` is true for a caller that can go on without the store:
+    /// it does not wait for connections that may hang.
+    pub(super) async fn connection(self: &Arc<Self>, is_brief: bool) -> Result<Handle<C>, NoConnection> {
+        let deadline = Instant::now() + WAIT_TIME;
+        loop {
+            match self.turn(is_brief)? {
+                Turn::Use(mut handle, since) => {
+                    if since.elapsed() < TESTED_AFTER || handle.is_alive().await {
+                        return Ok(handle);
+                    }
+                    // The others are as old.
+                    drop(handle);
+                    self.forget_idle();
+                }
+                Turn::Wait(turn) => match timeout_at(deadline, turn).await {
+                    Ok(Ok(handle)) => return Ok(handle),
+                    // The database is away, or the pool was closed: the next turn says so.
+                    Ok(Err(_)) => {}
+                    Err(_) => return Err(self.late()),
+                },
+            }
+        }
+    }
+
+    fn turn(self: &Arc<Self>, is_brief: bool) -> Result<Turn<C>, NoConnection> {
+        let mut state = self.state();
+        if state.is_closed {
+            return Err(NoConnection::Closed);
+        }
+        if let Some((connection, since)) = state.idle.pop() {
+            return Ok(Turn::Use(self.handle(connection), since));
+        }
+        let now = Instant::now();
+        if let Some(failure) = &state.failure {
+            let is_due = now >= failure.retry_at && !state.is_connecting;
+            let is_doubtful =
+                state.worked_at.is_none_or(|worked| now.saturating_duration_since(worked) > DOUBT_AFTER);
+            if !is_due && (failure.is_outage || is_brief && is_doubtful) {
+                return Err(NoConnection::Away(failure.why.clone()));
+            }
+        }
+        while state.waiters.front().is_some_and(oneshot::Sender::is_closed) {
+            state.waiters.pop_front();
+        }
+        let (sender, receiver) = oneshot::channel();
+        state.waiters.push_back(sender);
+        self.connect_if_wanted(state);
+        Ok(Turn::Wait(receiver))
+    }
+
+    /// The error of a caller that has waited for too long.
+    fn late(&self) -> NoConnection {
+        let state = self.state();
+        NoConnection::Away(match &state.failure {
+            Some(failure) if state.open == 0 => failure.why.clone(),
+            Some(failure) if state.open < CONNECTIONS => {
+                format!("all connections to it are in use, and a further one fails: {}", failure.why)
+            }
+            _ => "all connections to it are in use".to_owned(),
+        })
+    }
+
+    fn state(&self) -> MutexGuard<'_, State<C>> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+
+    fn handle(self: &Arc<Self>, connection: C::Connection) -> Handle<C> {
+        Handle {
+            connection: Some(connection),
             pool: self.clone(),
             is_busy: false,
             limit: super::STATEMENT_TIME,
-            _place: place,
-        };
-        while let Some((mut connection, since)) = self.take_idle() {
-            let is_alive = since.elapsed() < TESTED_AFTER
-                || tokio::time::timeout(TEST_TIME, connection.ping()).await.is_ok_and(|done| done.is_ok());
-            if is_alive {
-                handle.connection = Some(connection);
-                return Ok(handle);
-            }
-            // The others are as old.
-            self.forget_idle();
-        }
-        self.begin_attempt()?;
-        // In a task of its own: the connection of a caller that gives up is of use to the next one.
-        let pool = self.clone();
-        let attempt = tokio::spawn(async move { pool.connect(handle).await });
-        attempt.await.map_err(|error| unreachable(&self.location, error.to_string()))?
-    }
-
-    async fn connect(&self, mut handle: PgHandle) -> Result<PgHandle, StoreError> {
-        let first = self.last_host.load(Ordering::Relaxed);
-        let attempt = link::connect(&self.location, &self.access, first);
-        let connected = tokio::time::timeout(ATTEMPT_TIME, attempt).await;
-        let connected = connected.unwrap_or_else(|_| Err("the servers do not answer".to_owned()));
-        let mut outage = lock(&self.outage);
-        match connected {
-            Ok((connection, number)) => {
-                self.last_host.store(number, Ordering::Relaxed);
-                *outage = None;
-                handle.connection = Some(connection);
-                Ok(handle)
-            }
-            Err(why) => {
-                // If the time was over before the last server was tried, the next attempt begins with another one.
-                self.last_host.store((first + 1) % self.location.hosts.len().max(1), Ordering::Relaxed);
-                let failures = outage.as_ref().map_or(0, |outage| outage.failures).saturating_add(1);
-                let retry_at = Instant::now() + pause(failures, random());
-                *outage = Some(Outage { why: why.clone(), failures, retry_at });
-                Err(unreachable(&self.location, why))
-            }
         }
     }
 
-    /// Fails if the database is away and the next attempt is not due.
-    fn fail_during_outage(&self) -> Result<(), StoreError> {
-        match &*lock(&self.outage) {
-            Some(outage) if Instant::now() < outage.retry_at => {
-                Err(unreachable(&self.location, outage.why.clone()))
-            }
-            _ => Ok(()),
+    /// Starts the task that connects, if callers wait and it does not run.
+    fn connect_if_wanted(self: &Arc<Self>, mut state: MutexGuard<'_, State<C>>) {
+        if !state.is_connecting && state.goes_on_connecting() {
+            // A runtime that ends drops the task at once, and so takes the lock.
+            drop(state);
+            // In a task of its own: the connection of a caller that gives up is of use to the next one.
+            let task = Connecting { pool: self.clone(), is_over: false };
+            self.runtime.spawn(task.run());
         }
     }
 
-    /// The same; if it does not fail, the caller makes the next attempt, and the other callers fail until it has ended.
-    fn begin_attempt(&self) -> Result<(), StoreError> {
-        let mut outage = lock(&self.outage);
-        match &mut *outage {
-            Some(outage) if Instant::now() < outage.retry_at => {
-                Err(unreachable(&self.location, outage.why.clone()))
+    /// Takes a new connection, and gives it to the first caller.
+    fn opened(self: &Arc<Self>, connection: C::Connection) {
+        let mut state = self.state();
+        state.failure = None;
+        state.worked_at = Some(Instant::now());
+        state.open += 1;
+        drop(state);
+        self.give(connection);
+    }
+
+    /// Notes that connecting failed. Returns true if callers still wait.
+    fn refused(&self, refusal: Refusal) -> bool {
+        let mut state = self.state();
+        let attempts = state.failure.as_ref().map_or(0, |failure| failure.attempts).saturating_add(1);
+        let is_outage = state.open == 0 && !refusal.is_full;
+        let retry_at = Instant::now() + pause(attempts, random());
+        state.failure = Some(Failure { why: refusal.why, attempts, retry_at, is_outage });
+        if is_outage {
+            state.waiters.clear();
+        }
+        state.goes_on_connecting()
+    }
+
+    /// Gives a connection to the first caller that waits, or keeps it.
+    fn give(self: &Arc<Self>, connection: C::Connection) {
+        let mut handle = self.handle(connection);
+        loop {
+            let mut state = self.state();
+            let Some(waiter) = state.waiters.pop_front() else {
+                // Taken out of the handle, whose drop would return it once more.
+                let connection = handle.connection.take();
+                match state.is_closed {
+                    true => state.open -= 1,
+                    false => state.idle.extend(connection.map(|connection| (connection, Instant::now()))),
+                }
+                if state.idle.len() > KEPT_IDLE && !state.is_trimming {
+                    state.is_trimming = true;
+                    self.runtime.spawn(trim(Arc::downgrade(self)));
+                }
+                return;
+            };
+            drop(state);
+            match waiter.send(handle) {
+                Ok(()) => return,
+                // This caller has given up.
+                Err(back) => handle = back,
             }
-            Some(outage) => {
-                outage.retry_at = Instant::now() + ATTEMPT_TIME;
-                Ok(())
-            }
-            None => Ok(()),
         }
     }
 
-    fn take_idle(&self) -> Option<(PgConnection, Instant)> {
-        lock(&self.idle).pop()
+    /// Notes that connections do not exist any more.
+    fn lose(self: &Arc<Self>, count: usize) {
+        if count > 0 {
+            let mut state = self.state();
+            state.open -= count;
+            self.connect_if_wanted(state);
+            self.lost.notify_one();
+        }
     }
 
     /// Closes the connections that are not in use: the server has gone.
-    pub(super) fn forget_idle(&self) {
-        lock(&self.idle).clear();
+    pub(super) fn forget_idle(self: &Arc<Self>) {
+        let idle = std::mem::take(&mut self.state().idle);
+        self.lose(idle.len());
     }
 
     /// Closes all connections; those in use when they are returned.
     pub(super) async fn close(&self) {
-        self.is_closed.store(true, Ordering::SeqCst);
-        self.places.close();
-        let idle = std::mem::take(&mut *lock(&self.idle));
+        let idle = {
+            let mut state = self.state();
+            state.is_closed = true;
+            state.waiters.clear();
+            state.open -= state.idle.len();
+            std::mem::take(&mut state.idle)
+        };
         for (connection, _) in idle {
-            // The server closes it as well when it notices.
-            let _ = tokio::time::timeout(TEST_TIME, connection.close()).await;
+            self.connector.close(connection).await;
+        }
+    }
+
+    fn worked(&self) {
+        self.state().worked_at = Some(Instant::now());
+    }
+}
+
+impl<C: Connector> State<C> {
+    fn wants_connection(&self) -> bool {
+        !self.is_closed && self.open < CONNECTIONS && self.waiters.iter().any(|waiter| !waiter.is_closed())
+    }
+
+    /// Decides whether the task that connects goes on. It is over if not: the next caller starts it again.
+    fn goes_on_connecting(&mut self) -> bool {
+        self.is_connecting = self.wants_connection();
+        self.is_connecting
+    }
+
+    /// Takes out what is idle for too long.
+    fn take_old(&mut self) -> Vec<C::Connection> {
+        let extra = self.idle.len().saturating_sub(KEPT_IDLE);
+        // The oldest are first.
+        let old = self.idle.iter().take(extra).take_while(|(_, since)| since.elapsed() >= IDLE_TIME).count();
+        self.open -= old;
+        self.idle.drain(..old).map(|(connection, _)| connection).collect()
+    }
+}
+
+/// The task that connects. If it ends in another way than by [`State::goes_on_connecting`], callers do not wait for it.
+struct Connecting<C: Connector> {
+    pool: Arc<Pool<C>>,
+    is_over: bool,
+}
+
+impl<C: Connector> Connecting<C> {
+    async fn run(mut self) {
+        let pool = self.pool.clone();
+        loop {
+            let retry_at = pool.state().failure.as_ref().map(|failure| failure.retry_at);
+            if let Some(retry_at) = retry_at {
+                let _ = timeout_at(retry_at, pool.lost.notified()).await;
+            }
+            // Connections may have been returned during the pause.
+            let mut goes_on = pool.state().goes_on_connecting();
+            if goes_on {
+                goes_on = match pool.connector.connect().await {
+                    Ok(connection) => {
+                        pool.opened(connection);
+                        pool.state().goes_on_connecting()
+                    }
+                    Err(refusal) => pool.refused(refusal),
+                };
+            }
+            if !goes_on {
+                self.is_over = true;
+                return;
+            }
+        }
+    }
+}
+
+impl<C: Connector> Drop for Connecting<C> {
+    fn drop(&mut self) {
+        if !self.is_over {
+            let mut state = self.pool.state();
+            state.is_connecting = false;
+            state.waiters.clear();
+        }
+    }
+}
+
+/// Closes connections that are idle for long, until few are left.
+async fn trim<C: Connector>(pool: Weak<Pool<C>>) {
+    let mut due = Instant::now() + IDLE_TIME;
+    loop {
+        tokio::time::sleep_until(due).await;
+        let Some(pool) = pool.upgrade() else { return };
+        let old = pool.state().take_old();
+        for connection in old {
+            pool.connector.close(connection).await;
+        }
+        let mut state = pool.state();
+        state.is_trimming = state.idle.len() > KEPT_IDLE;
+        match state.idle.first() {
+            Some((_, since)) if state.is_trimming => due = *since + IDLE_TIME,
+            _ => return,
         }
     }
 }
 
 /// A connection, which returns to the pool when it is dropped, unless a statement on it was interrupted.
-pub(crate) struct PgHandle {
-    connection: Option<PgConnection>,
-    pool: Arc<Pool>,
+pub(crate) struct Handle<C: Connector> {
+    /// `None` only while it is dropped.
+    connection: Option<C::Connection>,
+    pool: Arc<Pool<C>>,
     is_busy: bool,
     /// The time limit of each statement.
     pub(crate) limit: Duration,
-    _place: OwnedSemaphorePermit,
 }
 
-impl PgHandle {
+impl<C: Connector> Handle<C> {
     /// Closes the connection instead of returning it.
     pub(crate) fn close_on_drop(&mut self) {
         self.is_busy = true;
     }
 
-    pub(super) fn pool(&self) -> &Pool {
+    pub(super) fn pool(&self) -> &Arc<Pool<C>> {
         &self.pool
     }
 
     /// Returns the connection for a statement. Unless [`Self::end`] follows, it is not used again.
-    pub(super) fn begin(&mut self) -> Result<&mut PgConnection, StoreError> {
+    pub(super) fn begin(&mut self) -> Result<&mut C::Connection, NoConnection> {
         self.is_busy = true;
-        self.connection.as_mut().ok_or(StoreError::Query(sqlx::Error::PoolClosed))
+        self.connection.as_mut().ok_or(NoConnection::Closed)
     }
 
     /// The statement has ended, and the connection is ready for the next one.
     pub(super) fn end(&mut self) {
         self.is_busy = false;
+        self.pool.worked();
+    }
+
+    async fn is_alive(&mut self) -> bool {
+        self.is_busy = true;
+        let Some(connection) = &mut self.connection else { return false };
+        let is_alive = timeout(TEST_TIME, self.pool.connector.is_alive(connection)).await.unwrap_or(false);
+        self.is_busy = !is_alive;
+        is_alive
     }
 }
 
-impl Drop for PgHandle {
+impl<C: Connector> Drop for Handle<C> {
     fn drop(&mut self) {
-        let reusable = self.connection.take().filter(|_| !self.is_busy);
-        if let Some(connection) = reusable.filter(|_| !self.pool.is_closed.load(Ordering::SeqCst)) {
-            lock(&self.pool.idle).push((connection, Instant::now()));
+        let Some(connection) = self.connection.take() else { return };
+        match self.is_busy {
+            true => {
+                drop(connection);
+                self.pool.lose(1);
+            }
+            false => self.pool.give(connection),
         }
     }
 }
@@ -216,56 +457,5 @@ fn random() -> u64 {
     std::hash::RandomState::new().build_hasher().finish()
 }
 
-fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
-    mutex.lock().unwrap_or_else(PoisonError::into_inner)
-}
-
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn pauses_double_up_to_two_seconds_and_differ() {
-        let millis = |failures, random| pause(failures, random).as_millis();
-        assert_eq!(
-            [1, 2, 3, 5, 6, 40].map(|failures| millis(failures, 0)),
-            [100, 200, 400, 1600, 2000, 2000]
-        );
-        assert_eq!([0, 250, 499, 500].map(|random| millis(6, random)), [2000, 1500, 1002, 2000]);
-    }
-
-    #[tokio::test]
-    async fn while_a_server_hangs_statements_fail_at_once_apart_from_one_that_connects() {
-        use crate::database::Location;
-        use crate::scratch::access;
-        // A server that accepts and says nothing.
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("postgres://u@{}/d", silent.local_addr().unwrap());
-        let Ok(Location::Postgres(location)) = Location::parse(&url, std::path::Path::new("/")) else {
-            panic!()
-        };
-        let pool = Pool::new(&location, &access());
-        let attempt = async || pool.connection().await.map(drop).unwrap_err().to_string();
-        let first = attempt().await;
-        assert!(first.contains("no answer within 4 seconds"), "{first}");
-        // The next attempt is not due yet: nothing connects.
-        let due = |at| lock(&pool.outage).as_mut().unwrap().retry_at = at;
-        due(Instant::now() + Duration::from_secs(3600));
-        let connected = async || {
-            let mut count = 0;
-            while tokio::time::timeout(Duration::ZERO, silent.accept()).await.is_ok() {
-                count += 1;
-            }
-            count
-        };
-        assert_eq!(connected().await, 1);
-        assert_eq!(attempt().await, first);
-        assert_eq!(connected().await, 0);
-        // When it is due, one caller connects, and the others fail with what is known.
-        due(Instant::now());
-        pool.begin_attempt().unwrap();
-        assert!(pool.begin_attempt().is_err() && pool.fail_during_outage().is_err());
-        // A caller that gives up leaves its place to others.
-        assert_eq!(pool.places.available_permits(), CONNECTIONS);
-    }
-}
+mod tests;

@@ -197,3 +197,96 @@ async fn a_connection_that_the_server_closed_is_replaced() {
     assert_eq!(count, 1);
     store.close().await;
 }
+
+/// Whether the tests run through a pooler, which has connections of its own.
+fn is_pooled(location: &Location) -> bool {
+    matches!(location, Location::Postgres(location) if location.kept_statements == 0)
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_server_that_refuses_further_connections_fails_no_statement_and_serves_several_processes() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    if is_pooled(&location) {
+        return;
+    }
+    let store = Store::connect(&location, &access()).await.unwrap();
+    administer(format!("ALTER ROLE {} CONNECTION LIMIT 3", postgres.user)).await;
+    sql("INSERT INTO domain (name, spec) VALUES ('a', '1')").execute(&store).await.unwrap();
+    let others = [store.clone(), Store::connect(&location, &access()).await.unwrap()];
+    let tasks: Vec<_> = (0..20)
+        .map(|number| {
+            let store = others[number % 2].clone();
+            tokio::spawn(async move {
+                for _ in 0..50 {
+                    sql("SELECT name FROM domain").fetch_one::<(String,)>(&store).await?;
+                    sql("UPDATE domain SET spec = '2'").execute(&store).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        })
+        .collect();
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    // A third process comes when both have what there is, and waits until they leave it a place.
+    let third = Store::connect(&location, &access()).await.unwrap();
+    for store in [&others[0], &others[1], &third] {
+        store.close().await;
+    }
+}
+
+#[tokio::test]
+async fn a_write_that_was_given_up_while_it_waited_for_a_lock_is_not_carried_out_later() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let name = &postgres.user;
+    let store = Store::connect(&location, &access()).await.unwrap();
+    let update = "INSERT INTO domain (name, spec) VALUES ('a', $1) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec";
+    let read = async || sql("SELECT spec FROM domain").fetch_one::<(String,)>(&store).await.unwrap().0;
+    // Prepared on this connection, so that the server gets all of it at once.
+    sql(update).bind("first").execute(&store).await.unwrap();
+    let mut other = link::connect(&server().unwrap(), &access(), 0).await.unwrap().0;
+    let lock = format!("BEGIN; LOCK TABLE {name}.domain IN EXCLUSIVE MODE");
+    sqlx::raw_sql(AssertSqlSafe(lock)).execute(&mut other).await.unwrap();
+    let limit = Duration::from_millis(300);
+    let error = sql(update).bind("given up").within(limit).execute(&store).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    // A caller that does not wait for the end, as a command that is interrupted.
+    let interrupted = sql(update).bind("interrupted").execute(&store);
+    assert!(tokio::time::timeout(limit, interrupted).await.is_err());
+    let mut writing = store.writing_within(limit).await.unwrap();
+    sql(update).bind("transaction").execute(&mut writing).await.unwrap_err();
+    drop(writing);
+    let taken = store.lease("x", "one", jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::MAX).await.unwrap();
+    assert!(taken);
+    sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
+    // Until the server has ended all that was given up.
+    let waiting = format!("SELECT 1 FROM pg_stat_activity WHERE usename = '{name}' AND state <> 'idle'");
+    while sqlx::raw_sql(AssertSqlSafe(waiting.clone())).fetch_optional(&mut other).await.unwrap().is_some() {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    assert_eq!(read().await, "first");
+    store.close().await;
+}
+
+#[tokio::test]
+async fn the_server_has_time_limits_for_each_statement() {
+    let Some(location) = new_schema().await else { return };
+    let store = Store::connect(&location, &access()).await.unwrap();
+    let names = ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"];
+    let limits = async |writing: Option<&mut crate::writing::Writing>| {
+        let query = sql("SELECT current_setting($1), current_setting($2), current_setting($3)");
+        let query = query.bind(names[0]).bind(names[1]).bind(names[2]);
+        let row: (String, String, String) = match writing {
+            Some(writing) => query.fetch_one(writing).await.unwrap(),
+            None => query.fetch_one(&store).await.unwrap(),
+        };
+        row
+    };
+    let expected = ("30s".to_owned(), "1min".to_owned(), "1min".to_owned());
+    assert_eq!(limits(None).await, expected);
+    let mut writing = store.writing().await.unwrap();
+    assert_eq!(limits(Some(&mut writing)).await, expected);
+    store.close().await;
+}

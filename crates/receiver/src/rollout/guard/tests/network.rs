@@ -52,6 +52,7 @@ impl Network {
         Some(TlsFacts {
             version: String::new(),
             cipher: String::new(),
+            group: String::new(),
             chain: vec![facts],
             raw: Vec::new(),
             pkix: Ok(()),

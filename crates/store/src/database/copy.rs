@@ -1,15 +1,18 @@
 //! `sternpost store copy`: copies all data of one database into another one, of either kind, while no server runs.
 //!
-//! Each table is copied in the order of its primary key, some rows per transaction, so that an interrupted copy goes on after
-//! the last key of the target ([`CopyOptions::resumes`]). While a copy is not complete, a row of the table `lease` says so, and
-//! [`Store::connect`] refuses the target. Leases are not copied: they belong to processes.
+//! Each table is copied in the order of its primary key, a page per transaction, so that an interrupted copy goes on after
+//! the last key of the target ([`CopyOptions::resumes`]). At the end, all rows of both databases are compared. While a copy is
+//! not complete, a row of the table `lease` says so, and [`Store::connect`] refuses the target. Leases are not copied: they
+//! belong to processes.
 
 mod catalog;
+mod page;
 
 use super::{Access, Database, Location, Store, StoreError};
-use crate::query::{Dialect, Value, built, sql, unnumbered};
+use crate::query::{Dialect, built, sql, unnumbered};
 use crate::writing::Writing;
-use catalog::{Column, Table};
+use catalog::Table;
+use page::{Contents, Page, Row, last_key, next_page};
 use std::collections::BTreeSet;
 use std::time::Duration;
 
@@ -18,9 +21,6 @@ const UNFINISHED: &str = "store copy";
 
 /// The maximum number of values in one statement; SQLite's limit is 32766.
 const MAX_VALUES: usize = 30_000;
-/// The maximum number of rows in one transaction, and the same for tables with messages or reports.
-const PAGE_ROWS: (u32, u32) = (1000, 32);
-
 /// How often, and after which pauses, it is looked whether a connection has been closed.
 const CLOSING_TRIES: u32 = 15;
 const CLOSING_PAUSE: Duration = Duration::from_millis(100);
@@ -34,7 +34,7 @@ pub struct CopyOptions {
 
 /// Why a copy failed. The target keeps what was copied.
 #[derive(Debug, thiserror::Error)]
-pub enum TransferError {
+pub enum CopyError {
     /// Source and target are the same database.
     #[error("{0} can't be copied into itself")]
     Same(String),
@@ -78,6 +78,9 @@ pub enum TransferError {
         /// The number of rows of the target.
         to: u64,
     },
+    /// The target has other rows than the source: one of them was written to.
+    #[error("the rows of the table {0} are not the same in the source and in the target")]
+    Contents(String),
     /// A database failed.
     #[error(transparent)]
     Store(#[from] StoreError),
@@ -98,25 +101,25 @@ impl Store {
     ///
     /// # Errors
     ///
-    /// [`TransferError`]; the source is never changed, apart from its schema if it is an SQLite file of an earlier release.
+    /// [`CopyError`]; the source is never changed, apart from its schema if it is an SQLite file of an earlier release.
     pub async fn copy(
         from: &Location,
         to: &Location,
         access: &Access,
         options: CopyOptions,
         progress: &mut (dyn FnMut(&str, u64) + Send),
-    ) -> Result<Vec<CopiedTable>, TransferError> {
+    ) -> Result<Vec<CopiedTable>, CopyError> {
         if from == to {
-            return Err(TransferError::Same(from.to_string()));
+            return Err(CopyError::Same(from.to_string()));
         }
         if Self::schema(from, access).await?.applied.is_none() {
-            return Err(TransferError::NoSource(from.to_string()));
+            return Err(CopyError::NoSource(from.to_string()));
         }
         for location in [from, to] {
             if let Some(file) = location.file().filter(|file| file.exists())
-                && super::copies::is_in_use(file).await
+                && super::backup::is_in_use(file).await
             {
-                return Err(TransferError::InUse(location.to_string()));
+                return Err(CopyError::InUse(location.to_string()));
             }
         }
         let source = Self::connect(from, &Access { may_migrate: false, ..access.clone() }).await?;
@@ -157,10 +160,10 @@ impl Copy<'_> {
         &self,
         options: CopyOptions,
         progress: &mut (dyn FnMut(&str, u64) + Send),
-    ) -> Result<Vec<CopiedTable>, TransferError> {
+    ) -> Result<Vec<CopiedTable>, CopyError> {
         for (store, location) in [(&self.source, self.from), (&self.target, self.to)] {
             if is_in_use(store, location).await? {
-                return Err(TransferError::InUse(location.to_string()));
+                return Err(CopyError::InUse(location.to_string()));
             }
         }
         let tables = catalog::tables(&self.source).await?;
@@ -169,23 +172,43 @@ impl Copy<'_> {
             self.copy_table(table, &tables, progress).await?;
         }
         let copied = self.compare(&tables).await?;
-        self.end(&tables).await?;
+        let counters: Vec<(String, i64)> =
+            sql("SELECT name, value FROM version ORDER BY name").fetch_all(&self.source).await?;
+        self.check_unused().await?;
+        self.end(&tables, &counters).await?;
         Ok(copied)
     }
 
+    /// Checks that no other program has begun to use the source or the target. Ends the use of a source that is a file.
+    async fn check_unused(&self) -> Result<(), CopyError> {
+        for (store, location) in [(&self.source, self.from), (&self.target, self.to)] {
+            if is_in_use(store, location).await? {
+                return Err(CopyError::InUse(location.to_string()));
+            }
+        }
+        // The target can't be opened before the copy is complete.
+        if let Some(file) = self.from.file() {
+            self.source.close().await;
+            if super::backup::is_in_use(file).await {
+                return Err(CopyError::InUse(self.from.to_string()));
+            }
+        }
+        Ok(())
+    }
+
     /// Checks that the target is empty or that its copy may go on, and marks it as incomplete.
-    async fn begin(&self, tables: &[Table], options: CopyOptions) -> Result<(), TransferError> {
+    async fn begin(&self, tables: &[Table], options: CopyOptions) -> Result<(), CopyError> {
         let (database, source) = (self.to.to_string(), self.from.to_string());
         if let Some(lease) = self.target.lease_of(UNFINISHED).await? {
             return match (lease.holder == source, options.resumes) {
                 (true, true) => Ok(()),
-                (true, false) => Err(TransferError::Interrupted { database, source_of_copy: source }),
-                (false, _) => Err(TransferError::OtherSource { database, source_of_copy: lease.holder }),
+                (true, false) => Err(CopyError::Interrupted { database, source_of_copy: source }),
+                (false, _) => Err(CopyError::OtherSource { database, source_of_copy: lease.holder }),
             };
         }
         for table in tables {
             if count(&self.target, &table.name).await? > 0 {
-                return Err(TransferError::NotEmpty { database, table: table.name.clone() });
+                return Err(CopyError::NotEmpty { database, table: table.name.clone() });
             }
         }
         let insert = sql("INSERT INTO lease (name, holder, expires_at) VALUES ($1, $2, $3)");
@@ -200,45 +223,54 @@ impl Copy<'_> {
         all: &[Table],
         progress: &mut (dyn FnMut(&str, u64) + Send),
     ) -> Result<(), StoreError> {
-        let parts: Vec<&Table> = all.iter().filter(|part| part.parent() == Some(&table.name)).collect();
-        let page = if table.columns.iter().any(Column::is_large) { PAGE_ROWS.1 } else { PAGE_ROWS.0 };
+        let parts = parts_of(table, all);
         let mut last = last_key(&self.target, table).await?;
         let mut copied = 0;
-        loop {
-            let rows = next_rows(&self.source, table, last.as_deref(), page).await?;
-            let Some(end) = rows.last().map(|row| table.key_of(row)) else { return Ok(()) };
+        while let Some(page) = next_page(&self.source, table, &parts, last.as_deref()).await? {
+            let Page { rows, of_parts, end } = page;
+            let count = rows.len() as u64;
             let mut writing = self.target.writing().await?;
-            insert(&mut writing, table, &rows).await?;
-            for part in &parts {
-                let of_rows = part_rows(&self.source, part, last.as_deref(), &end).await?;
-                insert(&mut writing, part, &of_rows).await?;
+            insert(&mut writing, table, rows).await?;
+            for (part, rows) in parts.iter().zip(of_parts) {
+                insert(&mut writing, part, rows).await?;
             }
             writing.commit().await?;
-            copied += rows.len() as u64;
+            copied += count;
             progress(&table.name, copied);
             last = Some(end);
         }
+        Ok(())
     }
 
-    async fn compare(&self, tables: &[Table]) -> Result<Vec<CopiedTable>, TransferError> {
+    /// Compares all rows of both databases. The numbers of rows are compared first, since they say more.
+    async fn compare(&self, tables: &[Table]) -> Result<Vec<CopiedTable>, CopyError> {
         let mut copied = Vec::new();
         for table in tables {
             let name = table.name.clone();
             let (from, to) = (count(&self.source, &name).await?, count(&self.target, &name).await?);
             if from != to {
-                return Err(TransferError::Counts { table: name, from, to });
+                return Err(CopyError::Counts { table: name, from, to });
             }
             copied.push(CopiedTable { name, rows: from });
+        }
+        for table in tables.iter().filter(|table| !table.key.is_empty()) {
+            let parts = parts_of(table, tables);
+            let from = contents(&self.source, table, &parts).await?;
+            let to = contents(&self.target, table, &parts).await?;
+            let named = [table].into_iter().chain(parts);
+            for (table, (from, to)) in named.zip(from.into_iter().zip(to)) {
+                if from != to {
+                    return Err(CopyError::Contents(table.name.clone()));
+                }
+            }
         }
         Ok(copied)
     }
 
     /// Takes over the numbers from which new ones follow, and marks the copy as complete, in one transaction.
-    async fn end(&self, tables: &[Table]) -> Result<(), StoreError> {
-        let counters: Vec<(String, i64)> =
-            sql("SELECT name, value FROM version ORDER BY name").fetch_all(&self.source).await?;
+    async fn end(&self, tables: &[Table], counters: &[(String, i64)]) -> Result<(), CopyError> {
         let mut writing = self.target.writing().await?;
-        for (name, value) in &counters {
+        for (name, value) in counters {
             let put = sql("INSERT INTO version (name, value) VALUES ($1, $2) \
                            ON CONFLICT (name) DO UPDATE SET value = excluded.value");
             put.bind(name).bind(*value).execute(&mut writing).await?;
@@ -253,9 +285,13 @@ impl Copy<'_> {
                 built(set).fetch_one::<(i64,)>(&mut writing).await?;
             }
         }
-        let delete = sql("DELETE FROM lease WHERE name = $1").bind(UNFINISHED);
-        delete.execute(&mut writing).await?;
-        writing.commit().await
+        let delete = sql("DELETE FROM lease WHERE name = $1 AND holder = $2");
+        let deleted = delete.bind(UNFINISHED).bind(self.from.to_string()).execute(&mut writing).await?;
+        if deleted == 0 {
+            // Another program has ended this copy, and may use the target.
+            return Err(CopyError::InUse(self.to.to_string()));
+        }
+        Ok(writing.commit().await?)
     }
 }
 
@@ -286,78 +322,36 @@ async fn count(store: &Store, table: &str) -> Result<u64, StoreError> {
     Ok(super::count(count))
 }
 
-type Row = Vec<Value<'static>>;
-
-/// The last key of a table in its order; `None` if it is empty.
-async fn last_key(store: &Store, table: &Table) -> Result<Option<Row>, StoreError> {
-    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
-    let order: Vec<String> = keys.iter().map(|key| format!("{key} DESC")).collect();
-    let query =
-        format!("SELECT {} FROM {} ORDER BY {} LIMIT 1", keys.join(", "), table.name, order.join(", "));
-    let kinds: Vec<&Column> = table.key_columns().collect();
-    Ok(read(store, query, Vec::new(), &kinds).await?.pop())
+/// The tables without a primary key whose rows belong to those of a table.
+fn parts_of<'t>(table: &Table, all: &'t [Table]) -> Vec<&'t Table> {
+    all.iter().filter(|part| part.parent() == Some(&table.name)).collect()
 }
 
-/// Up to `most` rows after a key.
-async fn next_rows(
-    store: &Store,
-    table: &Table,
-    after: Option<&[Value<'static>]>,
-    most: u32,
-) -> Result<Vec<Row>, StoreError> {
-    let keys: Vec<&str> = table.key_columns().map(|column| column.name.as_str()).collect();
-    let keys = keys.join(", ");
-    let condition = match after {
-        Some(after) => format!("WHERE ({keys}) > ({})", crate::query::parameters(after.len())),
-        None => String::new(),
-    };
-    let names = table.column_names();
-    let query = format!("SELECT {names} FROM {} {condition} ORDER BY {keys} LIMIT {most}", table.name);
-    read(store, query, after.unwrap_or_default().to_vec(), &table.columns.iter().collect::<Vec<_>>()).await
+/// The contents of a table and of its parts.
+async fn contents(store: &Store, table: &Table, parts: &[&Table]) -> Result<Vec<Contents>, StoreError> {
+    let mut found = vec![Contents::default(); parts.len() + 1];
+    let mut last = None;
+    while let Some(Page { rows, of_parts, end }) = next_page(store, table, parts, last.as_deref()).await? {
+        for (contents, rows) in found.iter_mut().zip([rows].iter().chain(&of_parts)) {
+            rows.iter().for_each(|row| contents.add(row));
+        }
+        last = Some(end);
+    }
+    Ok(found)
 }
 
-/// The rows of a table without a primary key that belong to rows of its parent, which has a number as its key.
-async fn part_rows(
-    store: &Store,
-    part: &Table,
-    after: Option<&[Value<'static>]>,
-    end: &[Value<'static>],
-) -> Result<Vec<Row>, StoreError> {
-    let reference = part.reference.as_deref().unwrap_or_default();
-    let (names, name) = (part.column_names(), &part.name);
-    let (condition, values) = match after {
-        Some(after) => (format!("{reference} > ? AND {reference} <= ?"), [after, end].concat()),
-        None => (format!("{reference} <= ?"), end.to_vec()),
-    };
-    let query = format!("SELECT {names} FROM {name} WHERE {condition} ORDER BY {reference}");
-    read(store, query, values, &part.columns.iter().collect::<Vec<_>>()).await
-}
-
-async fn read(
-    store: &Store,
-    query: String,
-    values: Row,
-    columns: &[&Column],
-) -> Result<Vec<Row>, StoreError> {
-    let mut rows = Vec::new();
-    unnumbered(query, values)
-        .each(store, |row| {
-            rows.push(columns.iter().map(|column| column.read(row)).collect::<Result<_, _>>()?);
-            Ok(())
-        })
-        .await?;
-    Ok(rows)
-}
-
-async fn insert(writing: &mut Writing, table: &Table, rows: &[Row]) -> Result<(), StoreError> {
+async fn insert(writing: &mut Writing, table: &Table, rows: Vec<Row>) -> Result<(), StoreError> {
     let names = table.column_names();
     // PostgreSQL otherwise gives out its own numbers.
     let overriding = writing.dialect().pick("", " OVERRIDING SYSTEM VALUE");
     let head = format!("INSERT INTO {} ({names}){overriding} VALUES ", table.name);
     let place = format!("({})", crate::query::parameters(table.columns.len()));
-    for rows in rows.chunks((MAX_VALUES / table.columns.len().max(1)).max(1)) {
-        let places = vec![place.as_str(); rows.len()].join(", ");
-        unnumbered(format!("{head}{places}"), rows.iter().flatten().cloned())
+    let most = (MAX_VALUES / table.columns.len().max(1)).max(1);
+    let mut rows = rows.into_iter().peekable();
+    while rows.peek().is_some() {
+        let chunk: Vec<Row> = rows.by_ref().take(most).collect();
+        let places = vec![place.as_str(); chunk.len()].join(", ");
+        unnumbered(format!("{head}{places}"), chunk.into_iter().flatten())
             .kept(false)
             .execute(&mut *writing)
             .await?;

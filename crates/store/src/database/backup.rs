@@ -1,4 +1,4 @@
-//! Copies of an SQLite file: [`Store::back_up`] writes one while other processes use the file, and [`Store::restore`] puts
+//! Backups of an SQLite file: [`Store::back_up`] writes one while other processes use the file, and [`Store::restore`] puts
 //! one in the place of the file. Neither migrates the schema, so a backup can be made before an upgrade, by either release.
 //!
 //! A copy is written by `VACUUM INTO`: it is one state of the database, with everything that was committed when the copy
@@ -18,7 +18,7 @@ const LOCK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// A copy that was written and verified.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub struct CopyInfo {
+pub struct BackupInfo {
     /// The size of its file in bytes.
     pub bytes: u64,
     /// The number of its last migration, which says how new the release is that made it.
@@ -44,10 +44,10 @@ impl Store {
     /// [`StoreError::Copy`] if `to` exists or can't be written, which leaves no file behind; [`StoreError::Open`] and
     /// [`StoreError::Broken`] if `from` can't be read or is damaged. The same when the future is dropped: a file that existed
     /// before stays, and the new one is removed.
-    pub async fn back_up(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
-        let unfinished = Unfinished::create(to, Owner::Creator)?;
+    pub async fn back_up(from: &Path, to: &Path) -> Result<BackupInfo, StoreError> {
+        let partial = PartialFile::create(to, Owner::Creator)?;
         let copied = copied(from, to).await?;
-        unfinished.complete();
+        partial.complete();
         Ok(copied)
     }
 
@@ -57,17 +57,18 @@ impl Store {
     /// # Errors
     ///
     /// [`StoreError::Newer`] if a newer release made the backup, [`StoreError::InUse`] if a process has `to` open, and those
-    /// of [`Store::back_up`]. Then the file at `to` is unchanged.
+    /// of [`Store::back_up`]. Then the file at `to` is unchanged. [`StoreError::Unsynced`] if it was replaced, and perhaps not on
+    /// the disk.
     pub async fn restore(
         from: &Path,
         to: &Path,
         policies: RestoredPolicies,
         now: jiff::Timestamp,
-    ) -> Result<(CopyInfo, Option<PathBuf>), StoreError> {
+    ) -> Result<(BackupInfo, Option<PathBuf>), StoreError> {
         let written = with_suffix(to, &format!(".restoring-{}", now.as_second()));
         // One that was left by a restore that was killed.
         let _ = std::fs::remove_file(&written);
-        let unfinished = Unfinished::create(&written, Owner::OfFolder)?;
+        let partial = PartialFile::create(&written, Owner::OfFolder)?;
         let copy = copied(from, &written).await?;
         let known = crate::migrations::newest();
         if copy.schema > known {
@@ -76,16 +77,16 @@ impl Store {
         if policies == RestoredPolicies::Withheld {
             withhold_policies(&written).await?;
         }
-        let replaced = replace(&written, to, now).await?;
-        unfinished.complete();
+        let replaced = replace(&written, to, now, sync_folder).await?;
+        partial.complete();
         Ok((copy, replaced))
     }
 }
 
 /// A file that is removed unless it is completed.
-struct Unfinished(Option<PathBuf>);
+struct PartialFile(Option<PathBuf>);
 
-impl Unfinished {
+impl PartialFile {
     /// Creates the file, which only its owner can read.
     fn create(path: &Path, owner: Owner) -> Result<Self, StoreError> {
         let created = match std::fs::symlink_metadata(path) {
@@ -101,7 +102,7 @@ impl Unfinished {
     }
 }
 
-impl Drop for Unfinished {
+impl Drop for PartialFile {
     fn drop(&mut self) {
         if let Some(path) = self.0.take() {
             let _ = std::fs::remove_file(path);
@@ -110,7 +111,7 @@ impl Drop for Unfinished {
 }
 
 /// Copies the database `from` to the empty file `to` and verifies the copy.
-async fn copied(from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
+async fn copied(from: &Path, to: &Path) -> Result<BackupInfo, StoreError> {
     let mut source = open(from).await?;
     let copied = copy(&mut source, from, to).await;
     // Nothing was changed, so an error here does no harm.
@@ -132,8 +133,13 @@ async fn withhold_policies(path: &Path) -> Result<(), StoreError> {
     })
 }
 
-/// Puts a verified copy in the place of the file `to`.
-async fn replace(written: &Path, to: &Path, now: jiff::Timestamp) -> Result<Option<PathBuf>, StoreError> {
+/// Puts a verified copy in the place of the file `to`. `sync` makes names in the folder of a file durable.
+async fn replace(
+    written: &Path,
+    to: &Path,
+    now: jiff::Timestamp,
+    sync: fn(&Path) -> io::Result<()>,
+) -> Result<Option<PathBuf>, StoreError> {
     let exists = std::fs::exists(to).map_err(|error| failed(to, error))?;
     if exists && is_in_use(to).await {
         return Err(StoreError::InUse { path: to.display().to_string() });
@@ -149,12 +155,16 @@ async fn replace(written: &Path, to: &Path, now: jiff::Timestamp) -> Result<Opti
         }
         return Err(failed(to, error));
     }
-    sync_folder(to).map_err(|error| failed(to, error))?;
+    sync(to).map_err(|error| StoreError::Unsynced {
+        path: to.display().to_string(),
+        aside: aside.as_ref().map(|aside| aside.display().to_string()),
+        why: error.to_string(),
+    })?;
     Ok(aside)
 }
 
 /// Copies to the empty file `to` and verifies it.
-async fn copy(source: &mut SqliteConnection, from: &Path, to: &Path) -> Result<CopyInfo, StoreError> {
+async fn copy(source: &mut SqliteConnection, from: &Path, to: &Path) -> Result<BackupInfo, StoreError> {
     // SQLite takes a name that begins with `file:` for a URI; an absolute one never does.
     let absolute = std::path::absolute(to).map_err(|error| failed(to, error))?;
     let name = absolute.to_str().ok_or_else(|| failed(to, io::Error::other("its name is not UTF-8")))?;
@@ -169,7 +179,7 @@ async fn copy(source: &mut SqliteConnection, from: &Path, to: &Path) -> Result<C
     let file = File::open(to).and_then(|file| file.sync_all().map(|()| file));
     let bytes = file.and_then(|file| file.metadata()).map_err(|error| failed(to, error))?.len();
     sync_folder(to).map_err(|error| failed(to, error))?;
-    Ok(CopyInfo { bytes, schema })
+    Ok(BackupInfo { bytes, schema })
 }
 
 /// Checks every page, index and reference of a copy. Returns the number of its last migration.
@@ -367,6 +377,24 @@ mod tests {
         assert_eq!((hosted(&second).await, hosted(&path).await), (None, None));
         Store::restore(&copy, &path, RestoredPolicies::Served, seven()).await.unwrap();
         assert!(hosted(&path).await.is_some());
+    }
+
+    #[tokio::test]
+    async fn an_error_after_the_replacement_does_not_say_that_nothing_was_changed() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path).await.unwrap();
+        Store::back_up(&path, &copy).await.unwrap();
+        add(&store, "a").await;
+        store.close().await;
+        let fails = |_: &Path| Err(io::Error::other("no space"));
+        let error = replace(&copy, &path, seven(), fails).await.unwrap_err();
+        let text = error.to_string();
+        assert!(matches!(error, StoreError::Unsynced { .. }), "{text}");
+        let aside = format!("{}.replaced-7", path.display());
+        assert!(text.contains("the backup is in place") && text.contains(&aside), "{text}");
+        assert_eq!(rows(&Store::open(&path).await.unwrap()).await, 0);
+        assert_eq!(rows(&Store::open(Path::new(&aside)).await.unwrap()).await, 1);
     }
 
     #[tokio::test]

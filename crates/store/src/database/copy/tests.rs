@@ -1,3 +1,5 @@
+use super::catalog::Column;
+use super::page::read;
 use super::*;
 use crate::policies::StoredPolicy;
 use crate::reports::{Arrival, NewReport, Trust};
@@ -70,7 +72,7 @@ async fn places() -> (tempfile::TempDir, Location, Scratch, Location) {
     (dir, Location::Sqlite(source), target, Location::Sqlite(back))
 }
 
-async fn copy(from: &Location, to: &Location, resumes: bool) -> Result<Vec<CopiedTable>, TransferError> {
+async fn copy(from: &Location, to: &Location, resumes: bool) -> Result<Vec<CopiedTable>, CopyError> {
     Store::copy(from, to, &access(), CopyOptions { resumes }, &mut |_, _| ()).await
 }
 
@@ -151,16 +153,16 @@ async fn an_interrupted_copy_goes_on_and_its_target_is_not_used_before() {
     // The connections of the dropped copy end in threads of their own; those of a process would have ended with it.
     let error = loop {
         match copy(&source, &target.location, false).await.unwrap_err() {
-            TransferError::InUse(_) => tokio::time::sleep(Duration::from_millis(5)).await,
+            CopyError::InUse(_) => tokio::time::sleep(Duration::from_millis(5)).await,
             error => break error,
         }
     };
-    assert!(matches!(error, TransferError::Interrupted { .. }), "{error}");
+    assert!(matches!(error, CopyError::Interrupted { .. }), "{error}");
     let dir = tempfile::tempdir().unwrap();
     let other = dir.path().join("other.db");
     Store::open(&other).await.unwrap().close().await;
     let error = copy(&Location::Sqlite(other), &target.location, true).await.unwrap_err();
-    assert!(matches!(error, TransferError::OtherSource { .. }), "{error}");
+    assert!(matches!(error, CopyError::OtherSource { .. }), "{error}");
     copy(&source, &target.location, true).await.unwrap();
     assert_eq!(dump(&target.location).await, dump(&source).await);
 }
@@ -172,18 +174,18 @@ async fn a_target_with_rows_or_in_use_and_a_source_that_does_not_exist_are_refus
     // Behind a pooler it can't be known.
     if !is_pooled(&target.location) {
         let error = copy(&source, &target.location, false).await.unwrap_err();
-        assert!(matches!(error, TransferError::InUse(_)), "{error}");
+        assert!(matches!(error, CopyError::InUse(_)), "{error}");
         let error = copy(&target.location, &back, false).await.unwrap_err();
-        assert!(matches!(error, TransferError::InUse(_)), "{error}");
+        assert!(matches!(error, CopyError::InUse(_)), "{error}");
     }
     sql("INSERT INTO domain (name, spec) VALUES ('a.example', '1')").execute(&store).await.unwrap();
     store.close().await;
     let error = copy(&source, &target.location, false).await.unwrap_err();
-    assert!(matches!(&error, TransferError::NotEmpty { table, .. } if table == "domain"), "{error}");
+    assert!(matches!(&error, CopyError::NotEmpty { table, .. } if table == "domain"), "{error}");
     let missing = dir.path().join("missing.db");
     let error = copy(&Location::Sqlite(missing.clone()), &target.location, false).await.unwrap_err();
-    assert!(matches!(error, TransferError::NoSource(_)) && !missing.exists(), "{error}");
-    assert!(matches!(copy(&source, &source, false).await, Err(TransferError::Same(_))));
+    assert!(matches!(error, CopyError::NoSource(_)) && !missing.exists(), "{error}");
+    assert!(matches!(copy(&source, &source, false).await, Err(CopyError::Same(_))));
 }
 
 #[tokio::test]
@@ -201,4 +203,70 @@ async fn each_table_is_copied_after_those_that_it_refers_to() {
         }
         assert!(!table.key.is_empty() || table.parent().is_some(), "{} has no primary key", table.name);
     }
+}
+
+#[tokio::test]
+async fn a_page_has_few_bytes_or_one_row_however_large_the_messages_are() {
+    let (target, store) = scratch().await;
+    let packed = |mebibytes: usize, number| NewReport { packed: vec![7; mebibytes << 20], ..report(number) };
+    let sizes = [1, 1, 1, 3, 9, 1];
+    for (number, size) in sizes.into_iter().enumerate() {
+        store.keep_reports(&[packed(size, number)]).await.unwrap();
+    }
+    let tables = catalog::tables(&store).await.unwrap();
+    let table = tables.iter().find(|table| table.name == "report").unwrap();
+    let (parts, mut last, mut rows) = (parts_of(table, &tables), None, Vec::new());
+    while let Some(page) = next_page(&store, table, &parts, last.as_deref()).await.unwrap() {
+        rows.push((page.rows.len(), page.of_parts.iter().map(Vec::len).collect::<Vec<_>>()));
+        last = Some(page.end);
+    }
+    let page = |rows| (rows, vec![rows, rows]);
+    assert_eq!(rows, [page(3), page(1), page(1), page(1)]);
+    store.close().await;
+    drop(target);
+}
+
+#[tokio::test]
+async fn a_row_that_differs_is_found_although_all_numbers_of_rows_are_equal() {
+    let (_dir, source, target, _) = places().await;
+    copy(&source, &target.location, false).await.unwrap();
+    let copied = async || Copy {
+        source: Store::attach(&source, &access()).await.unwrap(),
+        target: Store::attach(&target.location, &access()).await.unwrap(),
+        from: &source,
+        to: &target.location,
+    };
+    for (change, back, table) in [
+        (
+            "UPDATE policy SET body = 'x' WHERE domain = 'd7.example'",
+            "UPDATE policy SET body = $1 WHERE domain = 'd7.example'",
+            "policy",
+        ),
+        (
+            "UPDATE failure SET sessions = 2 WHERE report = 3",
+            "UPDATE failure SET sessions = 1 WHERE report = 3",
+            "failure",
+        ),
+    ] {
+        let pair = copied().await;
+        let tables = catalog::tables(&pair.source).await.unwrap();
+        pair.compare(&tables).await.unwrap();
+        sql(change).execute(&pair.target).await.unwrap();
+        let error = pair.compare(&tables).await.unwrap_err();
+        assert!(matches!(&error, CopyError::Contents(found) if found == table), "{error}");
+        let back = if back.contains('$') { sql(back).bind("version: STSv1\r\n") } else { sql(back) };
+        back.execute(&pair.target).await.unwrap();
+        pair.source.close().await;
+        pair.target.close().await;
+    }
+    // A program that ended the copy by itself may use the target.
+    let pair = copied().await;
+    let tables = catalog::tables(&pair.source).await.unwrap();
+    let error = pair.end(&tables, &[]).await.unwrap_err();
+    assert!(matches!(error, CopyError::InUse(_)), "{error}");
+    // A server that was started on the source meanwhile is noticed.
+    let server = Store::attach(&source, &access()).await.unwrap();
+    sql("UPDATE version SET value = value").execute(&server).await.unwrap();
+    let error = pair.check_unused().await.unwrap_err();
+    assert!(matches!(error, CopyError::InUse(_)), "{error}");
 }

@@ -35,21 +35,22 @@ enum Kind {
 const FIRST: [&str; 6] = ["name", "report", "tally", "outgoing", "quarantine", "dmarc_report"];
 /// Tables without a primary key, each with its column that refers to the table `report`.
 const PARTS_OF_REPORTS: [(&str, &str); 2] = [("outcome", "report"), ("failure", "report")];
-/// Columns that hold a message, a report or a page.
-const LARGE: [&str; 4] = ["raw", "packed", "body", "html"];
 
 impl Table {
     pub fn key_columns(&self) -> impl Iterator<Item = &Column> {
         self.key.iter().filter_map(|at| self.columns.get(*at))
     }
 
-    pub fn key_of(&self, row: &[Value<'static>]) -> Vec<Value<'static>> {
-        self.key.iter().filter_map(|at| row.get(*at).cloned()).collect()
-    }
-
     /// The names of all columns, for a statement.
     pub fn column_names(&self) -> String {
         self.columns.iter().map(|column| column.name.as_str()).collect::<Vec<_>>().join(", ")
+    }
+
+    /// The bytes of all texts and blobs of a row, for a statement. Both databases know them without reading the values.
+    pub fn size_of_row(&self) -> String {
+        let long = self.columns.iter().filter(|column| column.kind != Kind::Int);
+        let sizes = long.map(|column| format!("coalesce(CAST(octet_length({}) AS BIGINT), 0)", column.name));
+        sizes.fold("CAST(0 AS BIGINT)".to_owned(), |sum, size| format!("{sum} + {size}"))
     }
 
     pub fn parent(&self) -> Option<&String> {
@@ -58,8 +59,9 @@ impl Table {
 }
 
 impl Column {
-    pub fn is_large(&self) -> bool {
-        self.kind == Kind::Blob && LARGE.contains(&self.name.as_str())
+    /// A column of integers.
+    pub fn of_integers(name: &str) -> Self {
+        Self { name: name.to_owned(), kind: Kind::Int }
     }
 
     /// Reads the value of this column, which is the next one of the row.

@@ -1,4 +1,4 @@
-//! The orders for the plan of a domain ([`receiver::rollout::orders`]): its settings, the operator's decisions and the
+//! The goal of a domain's plan ([`receiver::rollout::goal`]): its settings, the operator's decisions and the
 //! approval, read from the store again before each step. So `sternpost hold` and `sternpost domains set` take effect at once,
 //! whatever process applies the plan.
 
@@ -9,21 +9,21 @@ use net::BoxFuture;
 use receiver::domain::DomainSpec;
 use receiver::rollout::ApplyError;
 use receiver::rollout::decisions::Decisions;
-use receiver::rollout::orders::{Order, Orders};
+use receiver::rollout::goal::{Goal, GoalSource};
 
-/// The orders for a plan that was begun with certain settings. Each question for them renews the domain's lease.
-pub struct CurrentOrders<'a> {
+/// The goal of a plan that was begun with certain settings. Each question for it renews the domain's lease.
+pub struct CurrentGoal<'a> {
     context: &'a RolloutContext,
     spec: &'a DomainSpec,
 }
 
-impl<'a> CurrentOrders<'a> {
-    /// The orders for a plan whose applier was made for these settings.
+impl<'a> CurrentGoal<'a> {
+    /// The goal of a plan whose applier was made for these settings.
     pub fn new(context: &'a RolloutContext, spec: &'a DomainSpec) -> Self {
         Self { context, spec }
     }
 
-    async fn order(&self) -> Result<Order, ApplyError> {
+    async fn goal(&self) -> Result<Goal, ApplyError> {
         let name = &self.spec.name;
         let failed = |failure: Failure| ApplyError::Stopped(failure.to_string());
         if !self.context.hold(name).await.map_err(failed)? {
@@ -43,7 +43,7 @@ impl<'a> CurrentOrders<'a> {
             // A hold is stored in two parts, of which this is the first.
             wanted.mode = Mode::Testing;
         }
-        Ok(Order { wanted, permit: RolloutContext::permit(&rollout) })
+        Ok(Goal { wanted, permit: RolloutContext::permit(&rollout) })
     }
 
     /// Whether these decisions let the same places count, for which the applier was made.
@@ -52,9 +52,9 @@ impl<'a> CurrentOrders<'a> {
     }
 }
 
-impl Orders for CurrentOrders<'_> {
-    fn current(&self) -> BoxFuture<'_, Result<Order, ApplyError>> {
-        Box::pin(self.order())
+impl GoalSource for CurrentGoal<'_> {
+    fn current(&self) -> BoxFuture<'_, Result<Goal, ApplyError>> {
+        Box::pin(self.goal())
     }
 }
 
@@ -114,16 +114,26 @@ mod tests {
     #[tokio::test]
     async fn a_hold_takes_effect_at_once_in_a_process_that_applies_the_plan_with_earlier_decisions() {
         let (_folder, guard, mut operator, spec) = two().await;
-        let orders = CurrentOrders::new(&guard, &spec);
-        assert!(guard.approve(&name(), "auto_promote", "ready", Hold::Keep).await.unwrap());
-        let before = orders.current().await.unwrap();
+        let goals = CurrentGoal::new(&guard, &spec);
+        assert!(
+            guard
+                .approve(&name(), &guard.rollout(&name()).await.unwrap(), "auto_promote", "ready", Hold::Keep)
+                .await
+                .unwrap()
+        );
+        let before = goals.current().await.unwrap();
         assert_eq!((before.wanted.mode, before.permit), (Mode::Enforce, Permit::Enforce));
         hold_back(&mut operator, &spec, "operator", "a broken certificate").await.unwrap();
         // The guard's context has the decisions of before.
         assert_eq!(guard.wanted(&spec).mode, Mode::Enforce);
-        let after = orders.current().await.unwrap();
+        let after = goals.current().await.unwrap();
         assert_eq!((after.wanted.mode, after.permit), (Mode::Testing, Permit::Testing));
-        assert!(!guard.approve(&name(), "auto_promote", "ready", Hold::Keep).await.unwrap());
+        assert!(
+            !guard
+                .approve(&name(), &guard.rollout(&name()).await.unwrap(), "auto_promote", "ready", Hold::Keep)
+                .await
+                .unwrap()
+        );
         assert!(!guard.promote_by_evidence(&spec).await.unwrap());
         // Nor does a step begin that was chosen before.
         let enforce = Step::Serve(policy(Mode::Enforce));
@@ -136,14 +146,50 @@ mod tests {
         assert!(matches!(eased, StepOutcome::Started(_, Actor::Operator)), "{eased:?}");
         // The operator ends the hold.
         allow(&mut operator, &spec, "operator", Some("renewed")).await.unwrap().ok().unwrap();
-        let again = orders.current().await.unwrap();
+        let again = goals.current().await.unwrap();
         assert_eq!((again.wanted.mode, again.permit), (Mode::Enforce, Permit::Enforce));
+    }
+
+    #[tokio::test]
+    async fn a_domain_that_is_held_while_it_is_enforced_can_be_allowed_again() {
+        let (_folder, guard, mut operator, spec) = two().await;
+        let enforce = |rollout: &mut RolloutState| {
+            rollout.mode = Some(InMode { mode: Mode::Enforce, since: Timestamp::UNIX_EPOCH });
+        };
+        guard.store.change_rollout(&name(), enforce).await.unwrap();
+        hold_back(&mut operator, &spec, "operator", "a broken certificate").await.unwrap();
+        let goals = CurrentGoal::new(&guard, &spec);
+        assert_eq!(goals.current().await.unwrap().wanted.mode, Mode::Testing);
+        let said = allow(&mut operator, &spec, "operator", Some("renewed")).await.unwrap().ok().unwrap();
+        assert!(said.contains("is allowed"), "{said}");
+        assert_eq!(goals.current().await.unwrap().wanted.mode, Mode::Enforce);
+        let said = allow(&mut operator, &spec, "operator", None).await.unwrap().ok().unwrap();
+        assert!(said.contains("is enforced already"), "{said}");
+    }
+
+    #[tokio::test]
+    async fn an_approval_is_for_what_was_judged_although_other_hosts_came_into_testing_meanwhile() {
+        let (_folder, guard, operator, _) = two().await;
+        let judged = guard.rollout(&name()).await.unwrap();
+        let both = ["mx.a.example", "mx2.a.example"].map(|host| MxPattern::parse(host).unwrap());
+        let wider = Policy::new(Mode::Testing, 600, both.to_vec()).unwrap();
+        operator
+            .store
+            .change_rollout(&name(), |rollout: &mut RolloutState| rollout.intend(&wider))
+            .await
+            .unwrap();
+        for hold in [Hold::Keep, Hold::End] {
+            assert!(!guard.approve(&name(), &judged, "auto_promote", "ready", hold).await.unwrap());
+        }
+        let judged = guard.rollout(&name()).await.unwrap();
+        assert_eq!(judged.approved, None);
+        assert!(guard.approve(&name(), &judged, "auto_promote", "ready", Hold::Keep).await.unwrap());
     }
 
     #[tokio::test]
     async fn changed_settings_a_removal_and_a_lost_lease_stop_a_plan_before_its_next_step() {
         let (_folder, guard, operator, spec) = two().await;
-        let stopped = async || match CurrentOrders::new(&guard, &spec).current().await {
+        let stopped = async || match CurrentGoal::new(&guard, &spec).current().await {
             Err(ApplyError::Stopped(why)) => why,
             other => panic!("{other:?}"),
         };
@@ -159,7 +205,7 @@ mod tests {
         operator.store.remove_domain(&name()).await.unwrap();
         assert!(stopped().await.contains("was removed"));
         operator.store.put_domain(&name(), &spec).await.unwrap();
-        CurrentOrders::new(&guard, &spec).current().await.unwrap();
+        CurrentGoal::new(&guard, &spec).current().await.unwrap();
         operator.take_over(&name()).await.unwrap().unwrap();
         assert!(stopped().await.contains("another process"));
     }

@@ -1,0 +1,471 @@
+//! The plan of one domain: takes its steps one after another under the domain's lease, waits until each is visible from outside,
+//! and says what it does. The lines are printed at once, or collected if the domain is one of many.
+
+use super::instruction::instruction;
+use super::{DoneStep, Options, Outcome, in_words, many};
+use crate::commands::plan::{blocked, evidence_in_words, too_large, unmailed, why};
+use crate::terminal::{marks, say};
+use config::failure::Failure;
+use formats::Mode;
+use jiff::Timestamp;
+use net::https::policy_host;
+use operations::RolloutContext;
+use operations::goal::CurrentGoal;
+use operations::{apply_failure, store_failure};
+use receiver::domain::DomainSpec;
+use receiver::rollout::desired::DesiredState;
+use receiver::rollout::goal::GoalSource;
+use receiver::rollout::outside::Outside;
+use receiver::rollout::plan::{PlannedStep, Step};
+use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
+use std::sync::PoisonError;
+use std::time::{Duration, Instant};
+use store::leases::Lease;
+use tokio_util::sync::CancellationToken;
+
+/// Time between two attempts to verify a step.
+const POLL_INTERVAL: Duration = Duration::from_secs(2);
+
+/// Time between two lines about a step that is not visible yet, and between two renewals of the lease.
+const REPORT_INTERVAL: Duration = Duration::from_secs(60);
+
+/// Why the work on a domain ended before its outcome.
+enum Stop {
+    /// It failed.
+    Failed(Failure),
+    /// By a signal.
+    Interrupted,
+}
+
+impl From<Failure> for Stop {
+    fn from(failure: Failure) -> Self {
+        Self::Failed(failure)
+    }
+}
+
+/// How long the work on a domain may wait for a step, and where its lines go.
+pub(super) enum Pace {
+    /// It is the only domain: its lines are printed as they come, and it waits as long as the options say.
+    Alone,
+    /// It is one of many: its lines are collected, and it waits only for steps of this program, for a short time.
+    Round(Round),
+}
+
+/// One of the rounds over many domains.
+pub(super) struct Round {
+    /// The first round does what the operator asked for although nothing has changed.
+    pub(super) is_first: bool,
+    pub(super) lines: std::sync::Mutex<String>,
+}
+
+/// The work on one domain.
+pub(super) struct Work<'a> {
+    context: &'a RolloutContext,
+    spec: &'a DomainSpec,
+    options: &'a Options,
+    applier: Applier,
+    wanted: DesiredState,
+    /// Cancelled by a signal.
+    stop: CancellationToken,
+    pace: Pace,
+}
+
+impl<'a> Work<'a> {
+    pub(super) fn new(
+        context: &'a RolloutContext,
+        spec: &'a DomainSpec,
+        options: &'a Options,
+        stop: CancellationToken,
+        pace: Pace,
+    ) -> Result<Self, Failure> {
+        let (applier, wanted) = (context.applier(spec)?, context.wanted(spec));
+        Ok(Self { context, spec, options, applier, wanted, stop, pace })
+    }
+
+    /// How long to wait for a step.
+    fn patience(&self, actor: Actor) -> Duration {
+        let most = Duration::from_secs(self.options.patience);
+        match (&self.pace, actor) {
+            (Pace::Alone, _) => most,
+            (Pace::Round(_), Actor::Operator) => Duration::ZERO,
+            (Pace::Round(_), Actor::Sternpost) => most.min(many::OWN_PATIENCE),
+        }
+    }
+
+    /// False in later rounds over many domains.
+    fn is_first(&self) -> bool {
+        match &self.pace {
+            Pace::Alone => true,
+            Pace::Round(round) => round.is_first,
+        }
+    }
+
+    /// Holds the domain's lease meanwhile, so that no other process applies its plan.
+    pub(super) async fn under_lease(&self) -> Result<Outcome, Failure> {
+        if self.options.take_over
+            && self.is_first()
+            && let Some(other) = self.context.take_over(&self.spec.name).await?
+        {
+            self.print(&format!("{}: the lease was taken from {}.", self.spec.name, shown(&other)));
+        }
+        self.hold().await?;
+        let mut outcome = Outcome {
+            domain: self.spec.name.to_string(),
+            done: Vec::new(),
+            rest: "done",
+            until: None,
+            resumes: None,
+            missing: None,
+            outside: None,
+        };
+        let result = match self.made_due().await {
+            Ok(()) => self.all_steps(&mut outcome).await,
+            Err(failure) => Err(Stop::Failed(failure)),
+        };
+        let released = self.context.release(&self.spec.name).await;
+        let last = self.context.store.last_look(&self.spec.name).await;
+        outcome.outside = last.map_err(|error| store_failure(&error))?.map(|(_, seen)| seen);
+        match result {
+            Ok(()) => {}
+            Err(Stop::Failed(failure)) => return Err(failure),
+            Err(Stop::Interrupted) => {
+                outcome.rest = "interrupted";
+                self.print(&format!(
+                    "  {} interrupted. `sternpost apply {}` resumes here.",
+                    marks().info,
+                    self.spec.name
+                ));
+            }
+        }
+        released.map(|()| outcome)
+    }
+
+    /// Runs something that may be given up at any moment, until a signal arrives.
+    async fn unless_stopped<T>(&self, work: impl Future<Output = T>) -> Result<T, Stop> {
+        tokio::select! {
+            biased;
+            () = self.stop.cancelled() => Err(Stop::Interrupted),
+            done = work => Ok(done),
+        }
+    }
+
+    /// Makes due what the operator asked for although nothing has changed.
+    async fn made_due(&self) -> Result<(), Failure> {
+        let (domain, store) = (&self.spec.name, &self.context.store);
+        if !self.is_first() {
+            return Ok(());
+        }
+        if self.options.new_certificate {
+            self.order_again().await?;
+        }
+        if self.options.new_id {
+            let due = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
+            store.change_rollout(domain, due).await.map_err(|error| store_failure(&error))?;
+        }
+        Ok(())
+    }
+
+    async fn order_again(&self) -> Result<(), Failure> {
+        let domain = &self.spec.name;
+        let host = policy_host(domain).map_err(|error| Failure::usage(domain.to_string(), error, ""))?;
+        let now = self.context.world.clock.now();
+        let renewed = self.context.store.renew_certificate(&host, now).await;
+        match renewed.map_err(|error| store_failure(&error))? {
+            true => {
+                self.print(&format!("{host}: `sternpost serve` orders a new certificate within seconds."));
+                Ok(())
+            }
+            // Of all domains, those count whose certificate Sternpost has ordered.
+            false if self.options.domains.is_empty() => Ok(()),
+            false => Err(Failure::usage(
+                format!("a new certificate for {host} can't be ordered"),
+                "Sternpost has not ordered the one in use",
+                format!(
+                    "Goal it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
+                ),
+            )),
+        }
+    }
+
+    /// Acquires or renews the lease.
+    async fn hold(&self) -> Result<(), Failure> {
+        let domain = &self.spec.name;
+        if self.context.hold(domain).await? {
+            return Ok(());
+        }
+        let other = self.context.other_lease(domain).await?;
+        let other = other.map_or("another process".to_owned(), |lease| shown(&lease));
+        Err(Failure::new(
+            domain.to_string(),
+            format!("its plan is being applied by {other}"),
+            format!(
+                "Wait until that process has finished; `sternpost serve` with [guard] applies plans too.\nIf it has ended without giving the lease back, take it over:\n  sternpost apply --take-over {domain}"
+            ),
+        ))
+    }
+
+    /// Takes all steps that can be taken, and writes each into the outcome.
+    async fn all_steps(&self, outcome: &mut Outcome) -> Result<(), Stop> {
+        self.print(&format!("{}", self.spec.name));
+        self.hold().await?;
+        for what in self.applier.recover(&self.wanted).await.map_err(|error| self.failed(&error))? {
+            self.print(&format!("  {} {what}", marks().info));
+        }
+        let goals = CurrentGoal::new(self.context, self.spec);
+        loop {
+            self.hold().await?;
+            if self.context.promote_by_evidence(self.spec).await? {
+                self.print(&format!(
+                    "  {} the evidence is sufficient, and auto_promote allows enforcement",
+                    marks().fine
+                ));
+            }
+            let rollout = self.context.rollout(&self.spec.name).await?;
+            // The operator may change the settings or hold the domain while this waits.
+            let goal = match goals.current().await {
+                Err(ApplyError::Stopped(why)) => {
+                    self.stop_changed(outcome, why);
+                    return Ok(());
+                }
+                goal => goal.map_err(|error| self.failed(&error))?,
+            };
+            let next = self.unless_stopped(self.applier.next_step(&goal.wanted, goal.permit)).await?;
+            let (next, state) = next.map_err(|error| self.failed(&error))?;
+            match next {
+                PlannedStep::Do(step) => {
+                    if !matches!(goals.current().await, Ok(now) if now == goal) {
+                        continue;
+                    }
+                    let started = self.applier.start_step(&goal.wanted, step, state).await;
+                    let started = match started {
+                        Err(ApplyError::Publish(error)) if error.is_conflict => {
+                            self.print(&format!(
+                                "  {} {error}.\n    Check what the other program changed, then run `sternpost apply {}` again.",
+                                marks().warning,
+                                self.spec.name
+                            ));
+                            (outcome.rest, outcome.missing) = ("changed", Some(error.to_string()));
+                            return Ok(());
+                        }
+                        started => started.map_err(|error| self.failed(&error))?,
+                    };
+                    let StepOutcome::Started(step, actor) = started else { continue };
+                    match self.await_visible(&step, actor).await? {
+                        Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
+                        Err(missing) => {
+                            (outcome.rest, outcome.missing) = ("unseen", Some(missing));
+                            return Ok(());
+                        }
+                    }
+                }
+                PlannedStep::Wait(until, waiting)
+                    if self.options.wait && matches!(self.pace, Pace::Alone) =>
+                {
+                    self.print(&format!(
+                        "  {} waiting until {until:.0}: {}. You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
+                        marks().info,
+                        why(waiting),
+                        self.spec.name
+                    ));
+                    self.sleep_until(until).await?;
+                }
+                PlannedStep::Wait(until, waiting) => {
+                    let then = match self.options.wait {
+                        true => String::new(),
+                        false => format!("\n    Run `sternpost apply {}` again then.", self.spec.name),
+                    };
+                    self.print(&format!(
+                        "  {} nothing to do before {until:.0}: {}.{then}",
+                        marks().info,
+                        why(waiting)
+                    ));
+                    (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
+                    outcome.resumes = Some(until);
+                    return Ok(());
+                }
+                PlannedStep::Gate => {
+                    let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
+                    self.print(&format!(
+                        "  {} in testing. {}",
+                        marks().info,
+                        evidence_in_words(&self.spec.name, &gate, self.spec.auto_promote)
+                            .replace('\n', "\n    ")
+                    ));
+                    outcome.rest = "evidence";
+                    return Ok(());
+                }
+                PlannedStep::Blocked(hosts) => {
+                    self.stop_blocked(outcome, blocked(&hosts));
+                    return Ok(());
+                }
+                PlannedStep::TooLarge(size) => {
+                    self.stop_blocked(outcome, too_large(size));
+                    return Ok(());
+                }
+                PlannedStep::NoMailHosts(found) => {
+                    self.stop_blocked(outcome, unmailed(&self.spec.name, found));
+                    return Ok(());
+                }
+                PlannedStep::Done => {
+                    self.print(&format!(
+                        "  {} in the desired state: mode {}",
+                        marks().fine,
+                        self.mode(goal.wanted.mode)
+                    ));
+                    return Ok(());
+                }
+            }
+        }
+    }
+
+    /// Ends since the plan is no longer the one that was begun.
+    fn stop_changed(&self, outcome: &mut Outcome, why: String) {
+        self.print(&format!(
+            "  {} stopped: {why}.\n    Run `sternpost apply {}` again.",
+            marks().warning,
+            self.spec.name
+        ));
+        (outcome.rest, outcome.missing) = ("changed", Some(why));
+    }
+
+    /// Ends where only the operator can go on.
+    fn stop_blocked(&self, outcome: &mut Outcome, why: String) {
+        self.print(&format!("  {} {}", marks().warning, why.replace('\n', "\n    ")));
+        (outcome.rest, outcome.missing) = ("blocked", Some(why));
+    }
+
+    fn failed(&self, error: &ApplyError) -> Failure {
+        apply_failure(&self.spec.name, &self.context.config, error)
+    }
+
+    /// The mode that the plan leads to, and what keeps the domain from the configured one.
+    fn mode(&self, mode: Mode) -> String {
+        let domain = &self.spec.name;
+        match mode == self.spec.mode {
+            true => mode.to_string(),
+            false => format!("{mode}, since the domain is held; `sternpost promote {domain}` ends that"),
+        }
+    }
+
+    /// Waits until a step is visible from outside. The inner error is what was observed instead until the time was up.
+    async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Stop> {
+        self.print(&format!("  {} {step}", marks().info));
+        if actor == Actor::Operator {
+            self.print(&instruction(self.spec, &self.wanted, step));
+        }
+        let (begun, mut reported) = (Instant::now(), Instant::now());
+        let mut printed = None;
+        loop {
+            let proven = self.unless_stopped(self.applier.verify(&self.wanted, step)).await?;
+            let instead = match proven.map_err(|error| self.failed(&error))? {
+                Ok(applied) => {
+                    self.print(&format!("  {} {}", marks().fine, applied.proof));
+                    return Ok(Ok(applied.proof));
+                }
+                Err(instead) => instead,
+            };
+            if begun.elapsed() >= self.patience(actor) {
+                if matches!(self.pace, Pace::Round(_)) {
+                    self.print(&format!("    not yet: {instead}"));
+                    return Ok(Err(instead));
+                }
+                self.print_servers().await?;
+                self.print(&format!(
+                    "  {} not visible after {}: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
+                    marks().warning, in_words(self.options.patience), self.spec.name
+                ));
+                return Ok(Err(instead));
+            }
+            if printed.is_none() && matches!(self.pace, Pace::Alone) {
+                self.print(&format!(
+                    "    waiting until {}: checked every {} seconds, for up to {}.\n    You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
+                    step.proof(),
+                    POLL_INTERVAL.as_secs(),
+                    in_words(self.options.patience),
+                    self.spec.name
+                ));
+            }
+            let is_due = reported.elapsed() >= REPORT_INTERVAL;
+            if is_due {
+                reported = Instant::now();
+                self.hold().await?;
+            }
+            if is_due || printed.as_ref() != Some(&instead) {
+                let after = begun.elapsed().as_secs();
+                self.print(&match after {
+                    0..10 => format!("    not yet: {instead}"),
+                    _ => format!("    not yet, after {}: {instead}", in_words(after)),
+                });
+                printed = Some(instead);
+            }
+            self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
+        }
+    }
+
+    /// Prints what each name server and each address of the policy host shows.
+    async fn print_servers(&self) -> Result<(), Failure> {
+        let last = self.context.store.last_look::<Outside>(&self.spec.name).await;
+        if let Some((_, seen)) = last.map_err(|error| store_failure(&error))? {
+            seen.lines().iter().for_each(|line| self.print(&format!("    {line}")));
+        }
+        Ok(())
+    }
+
+    async fn sleep_until(&self, until: Timestamp) -> Result<(), Stop> {
+        let mut renewed = Instant::now();
+        while self.context.world.clock.now() < until {
+            self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
+            if renewed.elapsed() >= REPORT_INTERVAL {
+                renewed = Instant::now();
+                self.hold().await?;
+            }
+        }
+        Ok(())
+    }
+
+    fn print(&self, line: &str) {
+        match &self.pace {
+            _ if self.options.json => {}
+            Pace::Alone => say(line),
+            Pace::Round(round) => {
+                let mut lines = round.lines.lock().unwrap_or_else(PoisonError::into_inner);
+                lines.push_str(line);
+                lines.push('\n');
+            }
+        }
+    }
+
+    /// The lines of a round.
+    pub(super) fn lines(self) -> String {
+        match self.pace {
+            Pace::Alone => String::new(),
+            Pace::Round(round) => round.lines.into_inner().unwrap_or_else(PoisonError::into_inner),
+        }
+    }
+}
+
+/// The process that holds a lease, and how long at most.
+fn shown(lease: &Lease) -> String {
+    match lease.process() {
+        Some((machine, pid)) => {
+            format!("process {pid} on {machine}, whose lease ends at {:.0} unless it is renewed", lease.until)
+        }
+        None => format!("another process, whose lease ends at {:.0} unless it is renewed", lease.until),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_holder_of_a_lease_is_named() {
+        let until = Timestamp::from_second(0).unwrap();
+        let lease = |holder: &str| shown(&Lease { holder: holder.to_owned(), until });
+        assert_eq!(
+            lease("mail 7 1 boot/pid 1"),
+            "process 7 on mail, whose lease ends at 1970-01-01T00:00:00Z unless it is renewed"
+        );
+        assert!(lease("old").starts_with("another process"));
+    }
+}
