@@ -152,7 +152,7 @@ mod tests {
             all.join("\n")
         };
         let dns = "[dns]\nservers = [\"127.0.0.1:1\"]\n";
-        let pages = "[dashboard]\nlisten = \"127.0.0.1:0\"\n";
+        let pages = "[dashboard]\nlisten = [\"127.0.0.1:0\"]\n";
         let folder = "state_folder = \"none\"\n";
         let problems = found(&format!("store = \"postgres://u@127.0.0.1:1/d\"\n{folder}{dns}")).await;
         assert!(problems.contains("the store postgres://u@127.0.0.1:1/d can't be opened"), "{problems}");

@@ -248,11 +248,14 @@ impl Conformance {
         if let Some(path) = &self.json {
             output::write(path, &output::json(report)?)?;
         }
-        let files: [(&Option<PathBuf>, fn(&Report) -> String); 3] =
-            [(&self.junit, render::junit), (&self.markdown, render::markdown), (&self.html, render::html)];
-        for (path, make) in files {
+        let files = [
+            (&self.junit, render::junit(report)),
+            (&self.markdown, render::markdown(report)),
+            (&self.html, render::html(report)),
+        ];
+        for (path, text) in files {
             if let Some(path) = path {
-                output::write(path, &make(report))?;
+                output::write(path, &text)?;
             }
         }
         Ok(())
