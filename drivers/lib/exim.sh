@@ -7,7 +7,8 @@ exim_configure() {
   mkdir -p "$LAB_DIR/etc" "$LAB_DIR/spool"
   cat >"$LAB_DIR/etc/exim4.conf"
   cp "$LAB_CA" "$LAB_DIR/spool/ca.pem"
-  mount --bind "$LAB_RESOLV_CONF" "${root%/}/etc/resolv.conf"
+  # In this system's own root it is in place already.
+  [ "$root" = / ] || mount --bind "$LAB_RESOLV_CONF" "${root%/}/etc/resolv.conf"
   mount --bind "$LAB_DIR/etc" "${root%/}/etc/exim4"
   mount --bind "$LAB_DIR/spool" "${root%/}/var/spool/exim4"
   in_root 'chown Debian-exim /var/spool/exim4'

@@ -31,7 +31,8 @@ MAIN
   # No SMTP server, no chroot.
   awk '/^smtp +inet/ { next } /^[a-z]/ && NF >= 8 { $5 = "n" } { print }' "${root%/}/etc/postfix/master.cf" >"$LAB_DIR/etc/master.cf"
   grep -q '^postlog ' "$LAB_DIR/etc/master.cf" || echo 'postlog unix-dgram n - n - 1 postlogd' >>"$LAB_DIR/etc/master.cf"
-  mount --bind "$LAB_RESOLV_CONF" "${root%/}/etc/resolv.conf"
+  # In this system's own root it is in place already.
+  [ "$root" = / ] || mount --bind "$LAB_RESOLV_CONF" "${root%/}/etc/resolv.conf"
   mount --bind "$LAB_DIR/etc" "${root%/}/etc/postfix"
   mount --bind "$LAB_DIR/spool" "${root%/}/var/spool/postfix"
   mount --bind "$LAB_DIR/lib" "${root%/}/var/lib/postfix"

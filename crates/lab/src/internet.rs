@@ -400,22 +400,24 @@ impl Lab {
 
     /// Creates clients for this lab; `helo` is the SMTP client's name. They time out after 0.4 to 1.5 seconds.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
-        self.clients_with(Arc::new(Resolver::new(&self.resolver_config()?)?), helo, clock)
+        let dns = Arc::new(Resolver::new(&self.resolver_config()?)?);
+        self.clients_with(dns, helo, clock, (Duration::from_millis(1500), Duration::from_millis(1200)))
     }
 
-    /// Like [`Lab::clients`], with this resolver.
+    /// Like [`Lab::clients`], with this resolver and these limits for a policy fetch and for an SMTP reply.
     pub fn clients_with(
         &self,
         dns: Arc<dyn Dns>,
         helo: &str,
         clock: Arc<dyn Clock>,
+        (fetch_time, reply_time): (Duration, Duration),
     ) -> Result<Clients, LabError> {
         let trust = Trust::from_roots([self.pki.root()])?;
         let fetcher = FetcherConfig {
             trust: trust.clone(),
             port: self.https_port,
             allow_special_addresses: true,
-            time: Duration::from_millis(1500),
+            time: fetch_time,
             sources: Vec::new(),
         };
         let client = ClientConfig {
@@ -423,7 +425,7 @@ impl Lab {
             helo: domain(helo)?.into(),
             port: self.smtp_port,
             allow_special_addresses: true,
-            reply_time: Duration::from_millis(1200),
+            reply_time,
             sources: Vec::new(),
             login: None,
         };

@@ -1,6 +1,7 @@
 //! The goal of a domain's plan ([`receiver::rollout::goal`]): its settings, the operator's decisions and the
 //! approval, read from the store again before each step. So `sternpost hold` and `sternpost domains set` take effect at once,
-//! whatever process applies the plan.
+//! whatever process applies the plan. A `[[domain]]` of the configuration file is not read again, so a process that finds it
+//! changed there does nothing more to the domain.
 
 use crate::rollout_context::RolloutContext;
 use config::failure::Failure;
@@ -32,6 +33,10 @@ impl<'a> CurrentGoal<'a> {
         let Some((spec, decisions)) = self.context.current(name).await.map_err(failed)? else {
             return Err(ApplyError::Stopped("the domain was removed".to_owned()));
         };
+        if self.context.is_changed_in_file(name) {
+            let what = "its settings were changed in the configuration file; a restart uses them".to_owned();
+            return Err(ApplyError::Stopped(what));
+        }
         if spec != *self.spec || !self.is_same_elsewhere(&decisions) {
             return Err(ApplyError::Stopped(
                 "its settings were changed meanwhile; the next run uses them".to_owned(),
@@ -184,6 +189,41 @@ mod tests {
         let judged = guard.rollout(&name()).await.unwrap();
         assert_eq!(judged.approved, None);
         assert!(guard.approve(&name(), &judged, "auto_promote", "ready", Hold::Keep).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_domain_that_was_changed_in_the_file_is_left_alone_until_the_restart() {
+        let folder = tempfile::tempdir().unwrap();
+        let file = folder.path().join("s.toml");
+        let text = |more: &str| {
+            format!(
+                "store = \"sqlite:s.db\"\n[dns]\nservers = [\"127.0.0.1:1\"]\n[[domain]]\nname = \"a.example\"\n{more}"
+            )
+        };
+        std::fs::write(&file, text("")).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let world = Arc::new(World::new(&config).unwrap());
+        let context = RolloutContext::at(config, store, world).await.unwrap();
+        let spec = context.known_domain(&name()).await.unwrap().unwrap();
+        let stopped = async || match CurrentGoal::new(&context, &spec).current().await {
+            Err(ApplyError::Stopped(why)) => Some(why),
+            Ok(_) => None,
+            other => panic!("{other:?}"),
+        };
+        assert_eq!(stopped().await, None);
+        // A comment or another domain changes nothing for this one.
+        std::fs::write(&file, text("# same\n[[domain]]\nname = \"b.example\"\n")).unwrap();
+        assert_eq!(stopped().await, None);
+        for changed in
+            [text("mode = \"none\"\n"), text("").replace("a.example", "c.example"), text("mode = ")]
+        {
+            std::fs::write(&file, changed).unwrap();
+            assert!(stopped().await.is_some_and(|why| why.contains("configuration file")));
+        }
+        // A file that this user can't read any more says nothing.
+        std::fs::remove_file(&file).unwrap();
+        assert_eq!(stopped().await, None);
     }
 
     #[tokio::test]

@@ -16,8 +16,7 @@ use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
 use std::sync::{Arc, OnceLock};
 use std::time::Duration;
-use store::hosting::StoredCertificate;
-use store::{Store, StoreError};
+use store::Store;
 
 /// The counters of changes of DNS records by this process, for the metrics of the running server.
 pub fn dns_changes() -> &'static Counters {
@@ -53,7 +52,7 @@ impl Hosting for OwnHost {
             let text = policy.map(ToString::to_string);
             self.store.put_hosted(domain, text.as_deref()).await.map_err(|error| error.to_string())?;
             let host = policy_host(domain).map_err(|error| error.to_string())?;
-            self.schedule_certificate(&host).await.map_err(|error| error.to_string())?;
+            self.store.order_certificate(&host, self.clock.now()).await.map_err(|error| error.to_string())?;
             if policy.is_some() && self.has_early_certificate {
                 self.await_certificate(&host).await
             } else {
@@ -85,23 +84,6 @@ impl OwnHost {
             }
             tokio::time::sleep(CERTIFICATE_INTERVAL).await;
         }
-    }
-
-    /// Schedules a certificate of the policy host, if it has none that is valid. An order that was put off while the policy
-    /// was not served is due at once; one that failed keeps its time.
-    async fn schedule_certificate(&self, host: &DomainName) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let order = match self.store.certificate(host).await? {
-            None => StoredCertificate::to_order(host.clone(), now),
-            Some(stored) => {
-                let is_valid = !stored.chain.is_empty() && stored.expires_at > now;
-                if is_valid || stored.failures > 0 || stored.next_at <= now {
-                    return Ok(());
-                }
-                StoredCertificate { next_at: now, ..stored }
-            }
-        };
-        self.store.put_certificate(&order).await
     }
 }
 
@@ -241,32 +223,5 @@ fn replacement(change: &Change) -> Replacement {
         Records::Place(PolicyHostAt::Operator) => Replacement::Addresses(Vec::new()),
         Records::Place(PolicyHostAt::Alias(name)) => Replacement::Alias(name.clone()),
         Records::Place(PolicyHostAt::Addresses(all)) => Replacement::Addresses(all.clone()),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-    use jiff::SignedDuration;
-    use net::clock::{ManualClock, later};
-
-    #[tokio::test]
-    async fn an_order_that_was_put_off_is_due_when_the_policy_is_served_and_one_that_failed_keeps_its_time() {
-        let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
-        let now = jiff::Timestamp::from_second(1_800_000_000).unwrap();
-        let clock = Arc::new(ManualClock::new(now));
-        let host = OwnHost { store: store.clone(), clock, has_early_certificate: false };
-        let name = DomainName::parse("mta-sts.a.example").unwrap();
-        let week = later(now, SignedDuration::from_hours(24 * 7));
-        let put_off = StoredCertificate { next_at: week, ..StoredCertificate::to_order(name.clone(), now) };
-        let valid = StoredCertificate { chain: "c".to_owned(), expires_at: week, ..put_off.clone() };
-        let expired = StoredCertificate { expires_at: now, ..valid.clone() };
-        let failed = StoredCertificate { failures: 1, ..put_off.clone() };
-        for (stored, due) in [(put_off, now), (expired, now), (valid, week), (failed, week)] {
-            store.put_certificate(&stored).await.unwrap();
-            host.schedule_certificate(&name).await.unwrap();
-            assert_eq!(store.certificate(&name).await.unwrap().unwrap().next_at, due, "{stored:?}");
-        }
     }
 }

@@ -166,6 +166,18 @@ impl RolloutContext {
         self.config.domains.iter().any(|spec| spec.name == *name)
     }
 
+    /// True if the configuration file as it is now has other settings for the domain than this process: `[[domain]]` is read at
+    /// the start only, and another process may work by the new settings. Also true if the file can't be parsed; false if it
+    /// can't be read.
+    pub fn is_changed_in_file(&self, name: &DomainName) -> bool {
+        let Some(file) = self.config.file.as_deref().filter(|file| std::fs::File::open(file).is_ok()) else {
+            return false;
+        };
+        let Ok(now) = Config::load(Some(file)) else { return true };
+        let of = |config: &Config| config.domains.iter().find(|spec| spec.name == *name).cloned();
+        of(&now) != of(&self.config)
+    }
+
     /// Checks that the configuration has everything that a domain's settings refer to.
     pub fn fits(&self, spec: &DomainSpec) -> Result<(), Failure> {
         fits(spec, &self.config)?;

@@ -34,6 +34,7 @@ use net::random::{self, NoRandomBytes};
 use prometheus_client::metrics::counter::Counter;
 use prometheus_client::registry::Registry;
 use std::collections::{BTreeMap, HashMap};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use store::handover::{CountSource, Spooled};
@@ -60,6 +61,8 @@ pub struct Collector {
     clock: Arc<dyn Clock>,
     /// Datagrams that are not stored yet.
     pending: Mutex<Pending>,
+    /// The sessions that are on their way to the store.
+    flushes: tokio::sync::Mutex<Flushes>,
     /// Makes batches for the spool; `None` if sessions are counted here.
     batches: Option<Batches>,
     /// The counters of received sessions.
@@ -101,6 +104,18 @@ struct Pending {
     days: BTreeMap<Timestamp, HashMap<Box<[u8]>, u64>>,
     /// The bytes in use, with [`ENTRY_OVERHEAD_BYTES`] per distinct datagram.
     bytes: usize,
+    /// The bytes of the datagrams that were taken out and are not stored yet.
+    flushed_bytes: usize,
+}
+
+/// Sessions on their way to the store, one flush at a time. After an error it is not known whether the store has them: the
+/// answer may be what was lost. So they are added again under the same identifier, which counts once.
+#[derive(Default)]
+struct Flushes {
+    /// Those that failed.
+    failed: Option<(Pending, String)>,
+    /// The identifier of the last ones that the store has.
+    last: Option<String>,
 }
 
 /// The approximate overhead of a distinct datagram in memory, in bytes.
@@ -114,7 +129,7 @@ impl Pending {
             *known += times;
             return true;
         }
-        if self.bytes + bytes.len() + ENTRY_OVERHEAD_BYTES > COLLECTED_BYTES {
+        if self.flushed_bytes + self.bytes + bytes.len() + ENTRY_OVERHEAD_BYTES > COLLECTED_BYTES {
             return false;
         }
         self.bytes += bytes.len() + ENTRY_OVERHEAD_BYTES;
@@ -176,7 +191,7 @@ pub enum PostError {
 impl Collector {
     /// A collector that adds to the tallies in `store`.
     pub fn new(store: Store, clock: Arc<dyn Clock>) -> Arc<Self> {
-        Arc::new(Self { store, clock, pending: Mutex::default(), batches: None, counts: Counts::default() })
+        Arc::new(Self::of(store, clock, None))
     }
 
     /// A collector that spools sessions in `store`, for a [`Forwarder`] to hand over to another machine.
@@ -185,7 +200,18 @@ impl Collector {
     /// If the system provides no random bytes for the identifiers of batches.
     pub fn forwarding(store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, NoRandomBytes> {
         let batches = Some(Batches::new(random::word()?));
-        Ok(Arc::new(Self { store, clock, pending: Mutex::default(), batches, counts: Counts::default() }))
+        Ok(Arc::new(Self::of(store, clock, batches)))
+    }
+
+    fn of(store: Store, clock: Arc<dyn Clock>, batches: Option<Batches>) -> Self {
+        Self {
+            store,
+            clock,
+            pending: Mutex::default(),
+            flushes: tokio::sync::Mutex::default(),
+            batches,
+            counts: Counts::default(),
+        }
     }
 
     fn pending(&self) -> MutexGuard<'_, Pending> {
@@ -211,12 +237,37 @@ impl Collector {
         }
     }
 
-    /// Parses the pending datagrams and adds them to the tallies in the store. When the store fails, they stay pending.
+    /// Parses the pending datagrams and adds them to the tallies in the store. When the store fails, they are kept, and added
+    /// by the next call, before those that come meanwhile.
     pub async fn store(&self) -> Result<(), StoreError> {
-        let pending = std::mem::take(&mut *self.pending());
-        if pending.days.is_empty() {
-            return Ok(());
+        let mut flushes = self.flushes.lock().await;
+        loop {
+            let (taken, id) = match flushes.failed.take() {
+                Some(failed) => failed,
+                None => (self.take_pending(), new_id()),
+            };
+            if taken.days.is_empty() {
+                return Ok(());
+            }
+            let source =
+                CountSource::Flush { id: id.clone(), after: flushes.last.clone(), at: self.clock.now() };
+            if let Err(error) = self.flush(&taken, &source).await {
+                self.counts.store_failures.inc_by(1);
+                flushes.failed = Some((taken, id));
+                return Err(error);
+            }
+            self.pending().flushed_bytes = 0;
+            flushes.last = Some(id);
         }
+    }
+
+    fn take_pending(&self) -> Pending {
+        let mut pending = self.pending();
+        let flushed_bytes = pending.bytes;
+        std::mem::replace(&mut *pending, Pending { flushed_bytes, ..Pending::default() })
+    }
+
+    async fn flush(&self, pending: &Pending, source: &CountSource) -> Result<(), StoreError> {
         let mut tallies = BTreeMap::new();
         let mut counted = BTreeMap::new();
         let mut refused = Vec::new();
@@ -238,14 +289,9 @@ impl Collector {
             tallies.insert(*day, tally);
             counted.insert(*day, sessions);
         }
-        let outcome = match &self.batches {
-            Some(batches) => self.spool(batches, spooled).await,
-            None => self.add(tallies, &counted).await,
-        };
-        if let Err(error) = outcome {
-            self.counts.store_failures.inc_by(1);
-            self.put_back(&pending);
-            return Err(error);
+        match &self.batches {
+            Some(batches) => self.spool(batches, spooled, source).await?,
+            None => self.add(&tallies, &counted, source).await?,
         }
         for (times, why, datagram) in refused {
             self.refuse(times, &why, datagram);
@@ -254,10 +300,15 @@ impl Collector {
     }
 
     /// Spools sessions. If the spool is full, they are dropped.
-    async fn spool(&self, batches: &Batches, sessions: Vec<Posted>) -> Result<(), StoreError> {
+    async fn spool(
+        &self,
+        batches: &Batches,
+        sessions: Vec<Posted>,
+        source: &CountSource,
+    ) -> Result<(), StoreError> {
         let sum: u64 = sessions.iter().map(|posted| posted.count).sum();
         let batches = batches.make(sessions);
-        match self.store.spool(&batches, SPOOL_BYTES as u64, None).await? {
+        match self.store.spool(&batches, SPOOL_BYTES as u64, Some(source)).await? {
             Spooled::Full => {
                 self.counts.dropped.inc_by(sum);
                 tracing::error!(
@@ -275,18 +326,11 @@ impl Collector {
     /// Adds to the tallies of open days, and counts the sessions of closed days as late.
     async fn add(
         &self,
-        mut tallies: BTreeMap<Timestamp, DayTally>,
+        tallies: &BTreeMap<Timestamp, DayTally>,
         counted: &BTreeMap<Timestamp, u64>,
+        source: &CountSource,
     ) -> Result<(), StoreError> {
-        let mut late = Vec::new();
-        loop {
-            let closed = self.store.add_tallies(&tallies).await?;
-            if closed.is_empty() {
-                break;
-            }
-            tallies.retain(|day, _| !closed.contains(day));
-            late.extend(closed);
-        }
+        let late = self.store.add_tallies_once(tallies, source).await?.closed;
         for (day, sessions) in counted.iter().filter(|(_, sessions)| **sessions > 0) {
             if late.contains(day) {
                 self.counts.late.inc_by(*sessions);
@@ -296,17 +340,6 @@ impl Collector {
             }
         }
         Ok(())
-    }
-
-    fn put_back(&self, unstored: &Pending) {
-        let mut pending = self.pending();
-        for (day, datagrams) in &unstored.days {
-            for (datagram, times) in datagrams {
-                if !pending.add(*day, datagram, *times) {
-                    self.counts.dropped.inc_by(*times);
-                }
-            }
-        }
     }
 
     /// Stores pending sessions every [`FLUSH_INTERVAL`], or `SPOOL_INTERVAL` for another machine, until `stop` is cancelled. A write in progress is never
@@ -347,15 +380,24 @@ impl Collector {
         })
     }
 
-    /// Adds posted sessions to the tallies. On success all of them are durable, and their number is returned; on an
-    /// error none is added.
+    /// Adds posted sessions to the tallies. On success all of them are durable, and their number is returned; on an error none
+    /// is added, unless the answer of a PostgreSQL database was lost and can't be had again. A client that must not count
+    /// twice in that case names a source ([`Self::post_once`]).
     pub fn post<'a>(&'a self, posted: Vec<Posted>) -> BoxFuture<'a, Result<u64, PostError>> {
         Box::pin(async move {
             if let Some(batches) = &self.batches {
                 return Ok(self.post_to_spool(batches, posted, None).await?.sessions);
             }
             let sorted = self.sorted(posted).await?;
-            if let Some(day) = self.store.add_tallies(&sorted.tallies).await?.first() {
+            // Once, if an answer is lost and the second attempt finds the database again.
+            let source = CountSource::Flush { id: new_id(), after: None, at: self.clock.now() };
+            let added = match self.store.add_all_tallies_once(&sorted.tallies, &source).await {
+                Err(StoreError::Unreachable { .. }) => {
+                    self.store.add_all_tallies_once(&sorted.tallies, &source).await?
+                }
+                added => added?,
+            };
+            if let Some(day) = added.closed.first() {
                 let number = sorted.last.get(day).copied().unwrap_or(1);
                 let day = day.strftime("%Y-%m-%d");
                 let why = format!("the reports about {day} are built, so it can no longer be counted");
@@ -471,6 +513,14 @@ impl Collector {
             None => Ok((at, session)),
         }
     }
+}
+
+/// An identifier of sessions that no other sessions have.
+fn new_id() -> String {
+    static NUMBER: AtomicU64 = AtomicU64::new(0);
+    // Without random bytes no TLS works either, so nothing else does.
+    let word = random::word().unwrap_or_else(|_| std::process::id().to_string());
+    format!("{word}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The stored policies of the domains of one request.

@@ -224,7 +224,7 @@ fn sessions_come_by_http_and_from_files_all_or_none() {
     ] {
         std::fs::write(place.dir.path().join("odd"), text).unwrap();
         let (code, _, err) = place.run(&["reports", "collect", "one", "odd", "good"]);
-        assert!(code == 2 && err.contains(&format!("odd, line {line}\n")), "{line}: {err}");
+        assert!(code == 2 && err.contains(&format!("odd, line {line}")), "{line}: {err}");
         assert!(
             !err.contains("No line was counted") && err.contains("The files before it were counted"),
             "{err}"

@@ -312,18 +312,42 @@ impl Store {
 
 /// Renames a database file with its `-wal` and `-shm` files, to a name that ends in a point, `word`, `-` and the Unix time.
 fn set_aside(path: &Path, word: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
-    let first = with_suffix(path, &format!(".{word}-{}", now.as_second()));
-    let further = (2..1000).map(|number| with_suffix(&first, &format!("-{number}")));
-    let is_free = |name: &PathBuf| std::fs::symlink_metadata(name).is_err();
-    let name = std::iter::once(first.clone()).chain(further).find(is_free);
-    let name = name.ok_or_else(|| std::io::Error::other("too many files were set aside"))?;
+    let name = free_name(path, word, now)?;
     rename_database(path, &name)?;
     Ok(name)
 }
 
+/// As [`set_aside`], for a file that is replaced next: the file stays at its path until then, so that there is a database at
+/// every moment. Where the file system has no hard links, it is renamed.
+fn link_aside(path: &Path, word: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
+    let name = free_name(path, word, now)?;
+    rename_parts(path, &name)?;
+    if std::fs::hard_link(path, &name).is_err() {
+        std::fs::rename(path, &name)?;
+    }
+    Ok(name)
+}
+
+/// The name for a database that is set aside.
+fn free_name(path: &Path, word: &str, now: jiff::Timestamp) -> std::io::Result<PathBuf> {
+    let first = with_suffix(path, &format!(".{word}-{}", now.as_second()));
+    let further = (2..1000).map(|number| with_suffix(&first, &format!("-{number}")));
+    let is_free = |name: &PathBuf| std::fs::symlink_metadata(name).is_err();
+    let name = std::iter::once(first.clone()).chain(further).find(is_free);
+    name.ok_or_else(|| std::io::Error::other("too many files were set aside"))
+}
+
 /// Renames a database file with its `-wal` and `-shm` files. SQLite looks for those beside it, by its name.
 fn rename_database(from: &Path, to: &Path) -> std::io::Result<()> {
-    for part in ["-wal", "-shm", ""] {
+    rename_parts(from, to)?;
+    match from.exists() {
+        true => std::fs::rename(from, to),
+        false => Ok(()),
+    }
+}
+
+fn rename_parts(from: &Path, to: &Path) -> std::io::Result<()> {
+    for part in ["-wal", "-shm"] {
         let file = with_suffix(from, part);
         if file.exists() {
             std::fs::rename(&file, with_suffix(to, part))?;

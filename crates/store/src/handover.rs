@@ -19,6 +19,15 @@ pub enum CountSource {
         /// The time of its receipt.
         at: Timestamp,
     },
+    /// Sessions that this process collected, which it adds again if the answer of the database was lost.
+    Flush {
+        /// Identifies them, as no other source.
+        id: String,
+        /// The sessions before, which are known to be added. Their identifier is forgotten.
+        after: Option<String>,
+        /// The current time.
+        at: Timestamp,
+    },
     /// A part of a log file.
     Log {
         /// The name of the file.
@@ -84,7 +93,22 @@ impl Store {
     ) -> Result<Added, StoreError> {
         let mut tries = Tries::default();
         loop {
-            let done = self.try_add(days, source).await;
+            let done = self.try_add(days, source, false).await;
+            if !tries.again(&done) {
+                return done;
+            }
+        }
+    }
+
+    /// The same, but if any of the days is closed, nothing is added.
+    pub async fn add_all_tallies_once(
+        &self,
+        days: &BTreeMap<Timestamp, DayTally>,
+        source: &CountSource,
+    ) -> Result<Added, StoreError> {
+        let mut tries = Tries::default();
+        loop {
+            let done = self.try_add(days, source, true).await;
             if !tries.again(&done) {
                 return done;
             }
@@ -95,6 +119,7 @@ impl Store {
         &self,
         days: &BTreeMap<Timestamp, DayTally>,
         source: &CountSource,
+        is_whole: bool,
     ) -> Result<Added, StoreError> {
         let mut transaction = self.writing().await?;
         // No day is closed until the commit.
@@ -104,7 +129,10 @@ impl Store {
             return Ok(Added { is_repeated: true, closed: Vec::new() });
         }
         let closed = crate::tallies::add_open(&mut transaction, days).await?;
-        transaction.commit().await?;
+        match is_whole && !closed.is_empty() {
+            true => transaction.rollback().await?,
+            false => transaction.commit().await?,
+        }
         Ok(Added { is_repeated: false, closed })
     }
 
@@ -242,6 +270,14 @@ async fn record(writing: &mut Writing, source: &CountSource) -> Result<bool, Sto
                 .execute(writing)
                 .await?
         }
+        CountSource::Flush { id, after, at } => {
+            if let Some(after) = after {
+                let forget = sql("DELETE FROM session_batch WHERE tenant = $1 AND id = $2");
+                forget.bind(TENANT).bind(after.as_str()).execute(&mut *writing).await?;
+            }
+            let batch = CountSource::Batch { id: id.clone(), at: *at };
+            return Box::pin(record(writing, &batch)).await;
+        }
         CountSource::Log { file, from: None, to } => {
             sql("INSERT INTO log_place (tenant, file, inode, head, read_to) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (tenant, file) DO NOTHING")
@@ -322,6 +358,37 @@ mod tests {
         );
         store.delete_batches(at(86_401)).await.unwrap();
         assert!(!store.add_tallies_once(&sessions(day, 1), &batch("x-1")).await.unwrap().is_repeated);
+    }
+
+    #[tokio::test]
+    async fn sessions_that_are_added_again_count_once_and_one_identifier_is_kept() {
+        let (_scratch, store) = crate::scratch().await;
+        let (day, closed) = (at(86_400), at(2 * 86_400));
+        let flush = |id: &str, after: Option<&str>| CountSource::Flush {
+            id: id.to_owned(),
+            after: after.map(str::to_owned),
+            at: at(86_400),
+        };
+        for (source, is_repeated) in [
+            (flush("f-0", None), false),
+            (flush("f-0", None), true),
+            (flush("f-1", Some("f-0")), false),
+            (flush("f-1", Some("f-0")), true),
+        ] {
+            let added = store.add_tallies_once(&sessions(day, 1), &source).await.unwrap();
+            assert_eq!(added.is_repeated, is_repeated, "{source:?}");
+        }
+        assert_eq!(store.tally_sums(day).await.unwrap(), (2, 0));
+        let kept: Vec<(String,)> = sql("SELECT id FROM session_batch").fetch_all(&store).await.unwrap();
+        assert_eq!(kept, [("f-1".to_owned(),)]);
+        // Where nothing is added because of a closed day, the sessions may be added without that day.
+        store.close_day(closed, false).await.unwrap();
+        let both: BTreeMap<_, _> = sessions(day, 3).into_iter().chain(sessions(closed, 5)).collect();
+        let source = flush("f-2", Some("f-1"));
+        assert_eq!(store.add_all_tallies_once(&both, &source).await.unwrap().closed, [closed]);
+        assert_eq!(store.tally_sums(day).await.unwrap(), (2, 0));
+        assert!(!store.add_all_tallies_once(&sessions(day, 3), &source).await.unwrap().is_repeated);
+        assert_eq!(store.tally_sums(day).await.unwrap(), (5, 0));
     }
 
     #[tokio::test]

@@ -318,6 +318,21 @@ impl Store {
         Ok(counts)
     }
 
+    /// Makes the order of a host's certificate due at `now`, if it has none that is valid. An order that failed keeps its time.
+    /// A certificate that is issued meanwhile stays.
+    pub async fn order_certificate(&self, host: &DomainName, now: Timestamp) -> Result<(), StoreError> {
+        if self.certificate(host).await?.is_none() {
+            return self.put_certificate(&StoredCertificate::to_order(host.clone(), now)).await;
+        }
+        sql("UPDATE certificate SET next_at = $2 WHERE host = $1 AND failures = 0 AND next_at > $2 \
+             AND (chain = '' OR expires_at <= $2)")
+        .bind(host.as_str())
+        .bind(now.as_second())
+        .execute(self)
+        .await?;
+        Ok(())
+    }
+
     /// Makes the renewal of a host's certificate due at `now`; the current one stays until then. False if the store has
     /// no certificate of this host.
     pub async fn renew_certificate(&self, host: &DomainName, now: Timestamp) -> Result<bool, StoreError> {
@@ -548,5 +563,25 @@ mod tests {
         assert_eq!(store.challenge("t").await.unwrap().as_deref(), Some("answer"));
         store.put_challenge("u", "answer", at(60), at(120)).await.unwrap();
         assert_eq!(store.challenge("t").await.unwrap(), None);
+    }
+
+    #[tokio::test]
+    async fn an_order_that_was_put_off_is_made_due_and_neither_a_failed_one_nor_a_valid_certificate() {
+        let (_dir, store) = crate::scratch().await;
+        let (now, week) = (Timestamp::from_second(1000).unwrap(), Timestamp::from_second(605_800).unwrap());
+        let name = DomainName::parse("mta-sts.a.example").unwrap();
+        store.order_certificate(&name, now).await.unwrap();
+        let first = store.certificate(&name).await.unwrap().unwrap();
+        assert_eq!((first.next_at, first.chain.as_str()), (now, ""));
+        let put_off = StoredCertificate { next_at: week, ..first };
+        let valid = StoredCertificate { chain: "c".to_owned(), expires_at: week, ..put_off.clone() };
+        let expired = StoredCertificate { expires_at: now, ..valid.clone() };
+        let failed = StoredCertificate { failures: 1, ..put_off.clone() };
+        for (stored, due) in [(put_off, now), (expired, now), (valid, week), (failed, week)] {
+            store.put_certificate(&stored).await.unwrap();
+            store.order_certificate(&name, now).await.unwrap();
+            let after = store.certificate(&name).await.unwrap().unwrap();
+            assert_eq!((after.next_at, after.chain), (due, stored.chain));
+        }
     }
 }

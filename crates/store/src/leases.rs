@@ -137,7 +137,12 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        if self.try_lease(name, holder, now, until).await? {
+        let taken = match self.try_lease(name, holder, now, until).await {
+            // The answer may be what was lost. For the same holder the second time changes nothing.
+            Err(StoreError::Unreachable { .. }) => self.try_lease(name, holder, now, until).await?,
+            done => done?,
+        };
+        if taken {
             return Ok(true);
         }
         match self.lease_of(name).await? {

@@ -1,6 +1,6 @@
-//! The table of the yardstick. Two constructors make most rows: in [`honored`] the domain has a valid policy in mode
+//! The table of the yardstick. Two constructors make most rows: in `honored` the domain has a valid policy in mode
 //! `enforce` that names another MX host than the domain has, so that a sender that takes the policy does not deliver; in
-//! [`ignored`] the same policy is published in a way that must not count, so that a sender that takes it fails to deliver.
+//! `ignored` the same policy is published in a way that must not count, so that a sender that takes it fails to deliver.
 
 mod caching;
 mod dane;

@@ -16,6 +16,7 @@ use net::dns::{Dns, Resolver, ResolverConfig};
 use std::collections::BTreeMap;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
 /// Where the servers of a world listen.
 #[derive(Debug, Clone, Copy)]
@@ -40,6 +41,11 @@ impl Place {
 
 /// The domain of the envelope senders. Bounces arrive at its mail server.
 pub const SENDER: &str = "sender.test";
+
+/// How long the lab's own senders wait for an answer of DNS.
+const QUERY_TIME: Duration = Duration::from_secs(1);
+/// How long the lab's own senders wait for a policy file and for a reply of SMTP.
+const SESSION_TIME: Duration = Duration::from_secs(4);
 
 /// A running lab with observers.
 pub struct World {
@@ -98,9 +104,13 @@ impl World {
 
     /// The clients of the crate `net`, with DNS through the front.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
-        let config = ResolverConfig { servers: vec![self.front.address], ..self.lab.resolver_config()? };
+        let config = ResolverConfig {
+            servers: vec![self.front.address],
+            attempt_time: QUERY_TIME,
+            ..self.lab.resolver_config()?
+        };
         let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&config)?);
-        self.lab.clients_with(dns, helo, clock)
+        self.lab.clients_with(dns, helo, clock, (SESSION_TIME, SESSION_TIME))
     }
 
     /// Makes one change to the domain of a case. What concerns the mail server under test is not done here.

@@ -145,7 +145,12 @@ impl Orders {
             return self.put(before, Outcome::NotServed).await;
         };
         if self.store.hosted(&domain).await?.is_none() {
-            return self.put(before, Outcome::NotServed).await;
+            self.put(before, Outcome::NotServed).await?;
+            // Its policy may be served since, by a plan that saw an order that was due.
+            if self.store.hosted(&domain).await?.is_some() {
+                self.store.order_certificate(&host, self.clock.now()).await?;
+            }
+            return Ok(());
         }
         let outcome = match self.order(&domain, &before).await {
             Ok(issued) => issued,

@@ -399,7 +399,10 @@ impl Applier {
         let policy = match step {
             Step::Serve(policy) => Some(policy.clone()),
             // The new policy host must serve the current policy from the first moment.
-            Step::PointPolicyHost(_) => rollout.newest().filter(|newest| !newest.assumed).map(Into::into),
+            Step::PointPolicyHost(_) => {
+                let now: RolloutState = self.store.rollout(domain).await?.unwrap_or_default();
+                now.present(rollout).map(Into::into)
+            }
             _ => None,
         };
         if let Some(hosting) = self.hosting.as_ref().filter(|_| policy.is_some() || *step == Step::TakeDown) {

@@ -251,6 +251,15 @@ impl RolloutState {
         mode == Mode::Enforce && (self.is_held || !is_enforced && self.approved != then.approved)
     }
 
+    /// The policy that a host has to serve to which the name of the policy host is pointed by a step that was chosen in the state
+    /// `then`: the newest one. If that one would begin enforcement and must not, it was not served yet, and the one before it
+    /// counts.
+    pub fn present(&self, then: &Self) -> Option<&PublishedPolicy> {
+        let is_enforced = self.mode.is_some_and(|known| known.mode == Mode::Enforce);
+        let may_be_served = |one: &&PublishedPolicy| is_enforced || !self.forbids(one.mode, then);
+        self.promises.iter().rev().find(may_be_served).filter(|one| !one.assumed)
+    }
+
     /// The policy that was served, or was about to be served, most recently.
     pub fn newest(&self) -> Option<&PublishedPolicy> {
         self.promises.last()

@@ -162,9 +162,53 @@ async fn while_the_store_fails_sessions_are_held_up_to_a_limit_and_further_ones_
     let restarted =
         Collector::new(Store::open(&dir.path().join("s.db")).await.unwrap(), collector.clock.clone());
     *restarted.pending() = std::mem::take(&mut *collector.pending());
+    *restarted.flushes.lock().await = std::mem::take(&mut *collector.flushes.lock().await);
     restarted.store().await.unwrap();
     let (successful, _) = restarted.store.tally_sums(day("2026-11-25")).await.unwrap();
     assert_eq!(successful + dropped, received);
+}
+
+#[tokio::test]
+async fn sessions_count_once_when_the_store_has_them_and_the_answer_was_lost() {
+    let (dir, store, clock, collector) = setup().await;
+    let open = async || Store::open(&dir.path().join("s.db")).await.unwrap();
+    for is_spooled in [false, true] {
+        let collector = match is_spooled {
+            true => Collector::forwarding(open().await, clock.clone()).unwrap(),
+            false => Collector::new(open().await, clock.clone()),
+        };
+        collector.add_datagram(GOOD.as_bytes());
+        collector.store.close().await;
+        collector.store().await.unwrap_err();
+        // In truth the store has taken them.
+        let (again, id) = {
+            let mut flushes = collector.flushes.lock().await;
+            let (taken, id) = flushes.failed.take().unwrap();
+            let copy = Pending { days: taken.days.clone(), ..Pending::default() };
+            flushes.failed = Some((copy, id.clone()));
+            (taken, id)
+        };
+        let restarted = match is_spooled {
+            true => Collector::forwarding(open().await, clock.clone()).unwrap(),
+            false => Collector::new(open().await, clock.clone()),
+        };
+        let source = CountSource::Flush { id, after: None, at: clock.now() };
+        restarted.flush(&again, &source).await.unwrap();
+        *restarted.flushes.lock().await = std::mem::take(&mut *collector.flushes.lock().await);
+        restarted.add_datagram(GOOD.as_bytes());
+        restarted.store().await.unwrap();
+    }
+    let counted = store.tally_sums(day("2026-11-25")).await.unwrap();
+    assert_eq!((counted, store.spooled_sessions().await.unwrap()), ((2, 0), 2));
+    // Posted sessions are equal again and again, and count each time.
+    let posted = || {
+        formats::posted::parse(br#"{"policy-domain":"a.example","tls":"none","receiving-mx-hostname":"mx"}"#)
+            .unwrap()
+    };
+    for _ in 0..2 {
+        collector.post(posted()).await.unwrap();
+    }
+    assert_eq!(store.tally_sums(day("2026-11-25")).await.unwrap(), (2, 2));
 }
 
 #[tokio::test]

@@ -11,6 +11,7 @@ use super::plan::failure_json;
 use crate::interrupt::interruption;
 use crate::terminal::show;
 use config::failure::{Exit, Failure};
+use formats::DomainName;
 use jiff::Timestamp;
 use one::{Pace, Work};
 use operations::RolloutContext;
@@ -50,7 +51,8 @@ pub struct Options {
 struct Outcome {
     domain: String,
     done: Vec<DoneStep>,
-    /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `changed`, `blocked` or `interrupted`.
+    /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `changed`, `blocked` or `interrupted`; of several domains `failed`,
+    /// if steps were taken before.
     rest: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The end of the waiting period, for `wait`.
@@ -64,6 +66,21 @@ struct Outcome {
     /// What each name server and each address of the policy host showed at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     outside: Option<Outside>,
+}
+
+impl Outcome {
+    /// The outcome before anything was done.
+    fn new(domain: &DomainName) -> Self {
+        Self {
+            domain: domain.to_string(),
+            done: Vec::new(),
+            rest: "done",
+            until: None,
+            resumes: None,
+            missing: None,
+            outside: None,
+        }
+    }
 }
 
 #[derive(serde::Serialize)]

@@ -2,7 +2,7 @@
 //! them, with a guide. The files come from [`receiver::export`].
 
 use super::plan::SIDE_BY_SIDE;
-use crate::replaced_file::replace;
+use crate::replaced_file::{create_folders, replace};
 use crate::terminal::{marks, say};
 use clap::ValueEnum;
 use config::failure::{Exit, Failure};
@@ -95,7 +95,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let fail = |error: std::io::Error| {
         Failure::usage(format!("can't write to the folder {shown}"), error, "Name another one.")
     };
-    std::fs::create_dir_all(&options.dir).map_err(fail)?;
+    create_folders(&options.dir).map_err(fail)?;
     let folder = options.dir.canonicalize().map_err(fail)?;
     for file in files(options.platform.into(), &pages, &folder) {
         write(&folder, &file)?;
@@ -135,7 +135,7 @@ fn write(folder: &Path, file: &File) -> Result<(), Failure> {
     let fail =
         |error: std::io::Error| Failure::usage(format!("{} can't be written", path.display()), error, "");
     if let Some(parent) = path.parent() {
-        std::fs::create_dir_all(parent).map_err(fail)?;
+        create_folders(parent).map_err(fail)?;
     }
     replace(&path, &file.content).map_err(fail)?;
     say(&format!("  {}", path.display()));

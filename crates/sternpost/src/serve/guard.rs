@@ -194,7 +194,6 @@ impl GuardRole {
     /// Ends the tasks that run, and frees their places: after a restart, nobody waits for them.
     fn forget_tasks(&mut self) {
         (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
-        self.counts.running.set(0);
     }
 
     /// Starts the check of each domain once, evenly spread over the interval.

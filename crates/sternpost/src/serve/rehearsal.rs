@@ -152,7 +152,7 @@ mod tests {
             all.join("\n")
         };
         let dns = "[dns]\nservers = [\"127.0.0.1:1\"]\n";
-        let pages = "[dashboard]\nlisten = \"127.0.0.1:0\"\n";
+        let pages = "[dashboard]\nlisten = [\"127.0.0.1:0\"]\n";
         let folder = "state_folder = \"none\"\n";
         let problems = found(&format!("store = \"postgres://u@127.0.0.1:1/d\"\n{folder}{dns}")).await;
         assert!(problems.contains("the store postgres://u@127.0.0.1:1/d can't be opened"), "{problems}");
@@ -188,5 +188,28 @@ mod tests {
         let left: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["admin.token"]);
+    }
+
+    #[tokio::test]
+    async fn a_database_that_can_not_be_used_and_a_missing_folder_for_the_first_link_are_found() {
+        let dir = tempfile::tempdir().unwrap();
+        let first = |first: &str| {
+            Config::parse(
+                &format!("{first}[dns]\nservers = [\"127.0.0.1:1\"]\n"),
+                Some(dir.path().join("s.toml")),
+            )
+            .unwrap()
+        };
+        for (text, expected) in [
+            ("store = \"postgres://u@127.0.0.1:1/d\"\n", "postgres://u@127.0.0.1:1/d can't be opened"),
+            ("store = \"postgres://u@127.0.0.1:1/d\"\nstore_password_file = \"none\"\n", "none"),
+            ("state_folder = \"none\"\n[dashboard]\nlisten = [\"127.0.0.1:0\"]\n", "first sign-in"),
+        ] {
+            let found = obstacles(&first(text)).await;
+            let found: Vec<_> = found.iter().map(ToString::to_string).collect();
+            assert!(found.iter().any(|one| one.contains(expected)), "{expected}: {found:?}");
+        }
+        let fine = obstacles(&first("state_folder = \".\"\n[dashboard]\nlisten = [\"127.0.0.1:0\"]\n")).await;
+        assert!(fine.is_empty(), "{fine:?}");
     }
 }

@@ -145,13 +145,15 @@ async fn replace(
         return Err(StoreError::InUse { path: to.display().to_string() });
     }
     let aside = match exists {
-        true => Some(super::set_aside(to, "replaced", now).map_err(|error| failed(to, error))?),
+        true => Some(super::link_aside(to, "replaced", now).map_err(|error| failed(to, error))?),
         false => None,
     };
     if let Err(error) = std::fs::rename(written, to) {
         if let Some(aside) = &aside {
             // Without the store that was there, the server would begin with an empty one.
             super::rename_database(aside, to).map_err(|error| failed(to, error))?;
+            // Of two names of one file, renaming removes none.
+            let _ = std::fs::remove_file(aside);
         }
         return Err(failed(to, error));
     }
@@ -387,6 +389,14 @@ mod tests {
         Store::back_up(&path, &copy).await.unwrap();
         add(&store, "a").await;
         store.close().await;
+        // What fails before the replacement leaves the store where it was, and nothing beside it.
+        let before = std::fs::read(&path).unwrap();
+        let error = replace(&dir.path().join("none"), &path, seven(), sync_folder).await.unwrap_err();
+        assert!(matches!(error, StoreError::Copy { .. }), "{error}");
+        assert_eq!(
+            (std::fs::read(&path).unwrap(), std::fs::read_dir(dir.path()).unwrap().count()),
+            (before, 2)
+        );
         let fails = |_: &Path| Err(io::Error::other("no space"));
         let error = replace(&copy, &path, seven(), fails).await.unwrap_err();
         let text = error.to_string();

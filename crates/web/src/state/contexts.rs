@@ -6,7 +6,7 @@ use crate::snapshot::Snapshots;
 use config::failure::Failure;
 use operations::RolloutContext;
 use std::ops::{Deref, DerefMut};
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::{Duration, Instant};
 use tokio::sync::{Mutex, MutexGuard};
@@ -25,8 +25,9 @@ struct Shared {
     current: RwLock<Arc<RolloutContext>>,
     /// When the context was last refreshed from the store, and how long that took. The lock is held during a refresh.
     refreshed: Mutex<(Instant, Duration)>,
-    /// True after a decision that the current context may not have.
-    is_outdated: AtomicBool,
+    /// How many decisions were made, and how many of them the current context has. A refresh that is cancelled changes neither.
+    decided: AtomicU64,
+    included: AtomicU64,
     /// Held by the one who makes a decision.
     deciding: Mutex<()>,
 }
@@ -36,7 +37,8 @@ impl Contexts {
         Self(Arc::new(Shared {
             current: RwLock::new(Arc::new(context)),
             refreshed: Mutex::new((Instant::now(), Duration::ZERO)),
-            is_outdated: AtomicBool::new(false),
+            decided: AtomicU64::new(0),
+            included: AtomicU64::new(0),
             deciding: Mutex::new(()),
         }))
     }
@@ -50,9 +52,9 @@ impl Contexts {
     /// times what a refresh takes. A refresh that takes long is made in the background, unless a decision was made.
     pub async fn current(&self) -> Result<Arc<RolloutContext>, Failure> {
         let shared = &self.0;
-        if shared.is_outdated.load(Ordering::Acquire) {
+        if shared.is_outdated() {
             let mut refreshed = shared.refreshed.lock().await;
-            if shared.is_outdated.load(Ordering::Acquire) {
+            if shared.is_outdated() {
                 shared.refresh(&mut refreshed).await?;
             }
             return Ok(shared.last());
@@ -94,20 +96,17 @@ impl Shared {
 
     async fn refresh(&self, refreshed: &mut (Instant, Duration)) -> Result<(), Failure> {
         let begun = Instant::now();
-        // A decision during the refresh makes it outdated again.
-        let was_outdated = self.is_outdated.swap(false, Ordering::AcqRel);
-        let fresh = self.last().refreshed().await;
-        match fresh {
-            Ok(fresh) => {
-                *refreshed = (Instant::now(), begun.elapsed());
-                *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
-                Ok(())
-            }
-            Err(failure) => {
-                self.is_outdated.fetch_or(was_outdated, Ordering::AcqRel);
-                Err(failure)
-            }
-        }
+        let decided = self.decided.load(Ordering::Acquire);
+        let fresh = self.last().refreshed().await?;
+        *refreshed = (Instant::now(), begun.elapsed());
+        *self.current.write().unwrap_or_else(PoisonError::into_inner) = Arc::new(fresh);
+        self.included.store(decided, Ordering::Release);
+        Ok(())
+    }
+
+    /// True after a decision that the current context may not have.
+    fn is_outdated(&self) -> bool {
+        self.decided.load(Ordering::Acquire) != self.included.load(Ordering::Acquire)
     }
 }
 
@@ -135,7 +134,7 @@ impl DerefMut for Changing<'_> {
 
 impl Drop for Changing<'_> {
     fn drop(&mut self) {
-        self.shared.is_outdated.store(true, Ordering::Release);
+        self.shared.decided.fetch_add(1, Ordering::AcqRel);
         // What is being built may not have the decision, and what is built from here on reads the context again.
         self.snapshots.forget();
     }

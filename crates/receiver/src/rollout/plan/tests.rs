@@ -501,6 +501,24 @@ fn two_programs_that_announce_by_turns_do_not_fill_the_state() {
 }
 
 #[test]
+fn a_new_policy_host_serves_no_enforcement_that_is_held_since_it_was_chosen() {
+    let (mut rollout, _) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
+    assert!(rollout.approve(&rollout.clone(), now()));
+    // The program was killed before the enforced policy was served.
+    rollout.intend(&Policy::new(Mode::Enforce, 600, vec![pattern("mx1.a.example")]).unwrap());
+    let mode = |now: &RolloutState, then| now.present(then).map(|one: &PublishedPolicy| one.mode);
+    assert_eq!(mode(&rollout, &rollout), Some(Mode::Enforce));
+    let mut held = rollout.clone();
+    held.hold();
+    assert_eq!(mode(&held, &rollout), Some(Mode::Testing));
+    assert_eq!(mode(&held, &held), Some(Mode::Testing));
+    // What is enforced goes on until the policy in testing takes its place.
+    let (mut enforced, _) = existing(Mode::Enforce, 600, &["mx1.a.example"], &["mx1.a.example"]);
+    enforced.hold();
+    assert_eq!(mode(&enforced, &enforced), Some(Mode::Enforce));
+}
+
+#[test]
 fn an_approval_is_not_for_a_policy_that_was_not_judged() {
     let (mut rollout, _) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
     let judged = rollout.clone();

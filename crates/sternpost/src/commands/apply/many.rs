@@ -3,7 +3,7 @@
 //! them take no longer than one, and none waits for a round of another. A domain that fails is reported, and the others go on.
 
 use super::one::{Pace, Round, Work};
-use super::{Options, Outcome, in_words};
+use super::{DoneStep, Options, Outcome, in_words};
 use crate::terminal::{marks, say};
 use config::failure::Failure;
 use futures_util::StreamExt;
@@ -30,6 +30,8 @@ const MAX_NAMED: usize = 5;
 struct Item<'a> {
     spec: &'a DomainSpec,
     outcome: Option<Result<Outcome, Failure>>,
+    /// The steps of all rounds.
+    done: Vec<DoneStep>,
     /// True from when a round is due until it has ended.
     is_busy: bool,
 }
@@ -45,7 +47,11 @@ impl Item<'_> {
     }
 }
 
-impl Item<'_> {
+impl<'a> Item<'a> {
+    fn new(spec: &'a DomainSpec) -> Self {
+        Self { spec, outcome: None, done: Vec::new(), is_busy: true }
+    }
+
     /// Takes the outcome of a round, and prints what is new about it. True if the domain got further.
     fn take(&mut self, outcome: Result<Outcome, Failure>, lines: &str, options: &Options) -> bool {
         let is_new = match (&self.outcome, &outcome) {
@@ -58,7 +64,10 @@ impl Item<'_> {
         if let Err(failure) = &outcome {
             eprintln!("{failure}");
         }
-        self.outcome = Some(joined(self.outcome.take(), outcome));
+        self.outcome = Some(outcome.map(|mut outcome| {
+            self.done.append(&mut outcome.done);
+            outcome
+        }));
         self.is_busy = false;
         is_new
     }
@@ -95,8 +104,14 @@ pub(super) async fn all(
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for item in items {
         match item.outcome {
-            Some(Ok(outcome)) => outcomes.push(outcome),
-            Some(Err(failure)) => failures.push(failure),
+            Some(Ok(outcome)) => outcomes.push(Outcome { done: item.done, ..outcome }),
+            Some(Err(failure)) => {
+                if !item.done.is_empty() {
+                    let outcome = Outcome::new(&item.spec.name);
+                    outcomes.push(Outcome { done: item.done, rest: "failed", ..outcome });
+                }
+                failures.push(failure);
+            }
             None => {}
         }
     }
@@ -116,7 +131,7 @@ async fn rounds<'a>(
     now: &dyn Fn() -> Timestamp,
     round: &impl AsyncFn(&'a DomainSpec, bool) -> (Result<Outcome, Failure>, String),
 ) -> Vec<Item<'a>> {
-    let mut items: Vec<Item> = specs.iter().map(|spec| Item { spec, outcome: None, is_busy: true }).collect();
+    let mut items: Vec<Item> = specs.iter().map(Item::new).collect();
     let mut queue: VecDeque<(usize, bool)> = (0..items.len()).map(|at| (at, true)).collect();
     let mut running = FuturesUnordered::new();
     let patience = Duration::from_secs(options.patience);
@@ -171,20 +186,6 @@ fn waiting(items: &[Item<'_>], options: &Options, is_patient: bool) -> Vec<(usiz
     items.iter().enumerate().filter_map(due).collect()
 }
 
-/// The outcome of two rounds: the steps of both, and the end of the second.
-fn joined(
-    before: Option<Result<Outcome, Failure>>,
-    now: Result<Outcome, Failure>,
-) -> Result<Outcome, Failure> {
-    match (before, now) {
-        (Some(Ok(before)), Ok(now)) => {
-            let done = before.done.into_iter().chain(now.done).collect();
-            Ok(Outcome { done, ..now })
-        }
-        (_, now) => now,
-    }
-}
-
 fn waiting_in_words(items: &[Item<'_>], waiting: &[(usize, Due)], left: Duration) -> String {
     let names: Vec<&str> = waiting
         .iter()
@@ -227,7 +228,7 @@ fn summary(outcomes: &[Outcome], failed: usize) -> String {
         0 => marks().fine,
         _ => marks().warning,
     };
-    let all = outcomes.len() + failed;
+    let all = outcomes.len() - count("failed") + failed;
     format!("{mark} {all} domains: {}", said.join(", "))
 }
 
@@ -237,15 +238,7 @@ mod tests {
     use formats::DomainName;
 
     fn outcome(domain: &str, rest: &'static str) -> Outcome {
-        Outcome {
-            domain: domain.to_owned(),
-            done: Vec::new(),
-            rest,
-            until: None,
-            resumes: None,
-            missing: None,
-            outside: None,
-        }
+        Outcome { rest, ..Outcome::new(&DomainName::parse(domain).unwrap()) }
     }
 
     fn options() -> Options {
@@ -307,6 +300,22 @@ mod tests {
     }
 
     #[test]
+    fn the_steps_of_all_rounds_are_kept_when_the_last_one_fails() {
+        let spec = DomainSpec::new(DomainName::parse("c0.example").unwrap());
+        let mut item = Item::new(&spec);
+        for number in ["one", "two"] {
+            let step = DoneStep { step: number.to_owned(), proof: String::new() };
+            let now = Outcome { done: vec![step], ..outcome("c0.example", "unseen") };
+            assert!(item.take(Ok(now), "", &options()));
+        }
+        item.take(Err(Failure::new("c0.example", "the store fails", "")), "", &options());
+        let steps: Vec<&str> = item.done.iter().map(|done| done.step.as_str()).collect();
+        assert_eq!((steps, item.outcome.is_some_and(|outcome| outcome.is_err())), (vec!["one", "two"], true));
+        let failed = [outcome("c0.example", "failed"), outcome("c1.example", "done")];
+        assert!(summary(&failed, 1).ends_with("2 domains: 1 in the desired state, 1 failed"));
+    }
+
+    #[test]
     fn the_last_line_counts_every_domain_once() {
         let all =
             [outcome("a.example", "done"), outcome("b.example", "unseen"), outcome("c.example", "unseen")];
@@ -330,6 +339,7 @@ mod tests {
             .map(|spec| Item {
                 spec,
                 outcome: Some(Ok(outcome(spec.name.as_str(), "unseen"))),
+                done: Vec::new(),
                 is_busy: false,
             })
             .collect();
@@ -339,7 +349,7 @@ mod tests {
         let options = |wait| Options { wait, ..options() };
         let due = |rest, resumes, wait, is_patient| {
             let outcome = Outcome { resumes, ..outcome("c0.example", rest) };
-            Item { spec: &names[0], outcome: Some(Ok(outcome)), is_busy: false }
+            Item { outcome: Some(Ok(outcome)), is_busy: false, ..Item::new(&names[0]) }
                 .due(&options(wait), is_patient)
         };
         let later = Timestamp::from_second(9).unwrap();

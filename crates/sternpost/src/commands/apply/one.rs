@@ -109,15 +109,7 @@ impl<'a> Work<'a> {
             self.print(&format!("{}: the lease was taken from {}.", self.spec.name, shown(&other)));
         }
         self.hold().await?;
-        let mut outcome = Outcome {
-            domain: self.spec.name.to_string(),
-            done: Vec::new(),
-            rest: "done",
-            until: None,
-            resumes: None,
-            missing: None,
-            outside: None,
-        };
+        let mut outcome = Outcome::new(&self.spec.name);
         let result = match self.made_due().await {
             Ok(()) => self.all_steps(&mut outcome).await,
             Err(failure) => Err(Stop::Failed(failure)),
@@ -181,7 +173,7 @@ impl<'a> Work<'a> {
                 format!("a new certificate for {host} can't be ordered"),
                 "Sternpost has not ordered the one in use",
                 format!(
-                    "Goal it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
+                    "Order it with the ACME client of your web server, such as\n  certbot certonly --force-renewal --new-key -d {host}"
                 ),
             )),
         }

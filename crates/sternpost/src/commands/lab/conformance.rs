@@ -77,9 +77,9 @@ pub struct Conformance {
     /// Leave the mail server and the lab running at the end, until Ctrl-C
     #[arg(long, requires = "driver")]
     keep: bool,
-    /// The command is in its namespace already.
+    /// The folder of the run; the command is in its namespace already.
     #[arg(long, hide = true)]
-    inside: bool,
+    inside: Option<PathBuf>,
 }
 
 /// The level from which on a violation makes the command fail.
@@ -127,9 +127,13 @@ impl Conformance {
         let older = self.compare.as_deref().map(output::read).transpose()?;
         let report = match (&self.control, &self.driver) {
             (Some(name), _) => self.measure_control(name, &cases).await?,
-            (None, Some(_)) if !self.inside => return self.enter(),
-            (None, Some(folder)) => {
-                let report = self.measure_server(folder.clone(), &cases, older.as_ref()).await?;
+            (None, Some(driver)) => {
+                let Some(folder) = &self.inside else {
+                    driver::install(driver)?;
+                    return namespace::run_inside().await;
+                };
+                let inside = namespace::Inside::start(folder.clone(), &cases).await?;
+                let report = self.measure_server(driver.clone(), inside, &cases, older.as_ref()).await?;
                 return Ok(self.exit(&report));
             }
             (None, None) => {
@@ -174,21 +178,13 @@ impl Conformance {
         Ok(Report::new(format!("control {name}"), env!("CARGO_PKG_VERSION"), results))
     }
 
-    /// Runs the driver's `install`, then this command in a namespace.
-    fn enter(&self) -> Result<Exit, Failure> {
-        if let Some(folder) = &self.driver {
-            driver::install(folder)?;
-        }
-        namespace::run_inside()
-    }
-
     async fn measure_server(
         &self,
         folder: PathBuf,
+        inside: namespace::Inside,
         cases: &[Case],
         older: Option<&Report>,
     ) -> Result<Report, Failure> {
-        let inside = namespace::Inside::start(cases).await?;
         let injection = self.injection(&folder)?;
         let driver = Arc::new(Driver::start(folder, injection, &inside).await?);
         let server = driver.server.clone();
@@ -252,11 +248,14 @@ impl Conformance {
         if let Some(path) = &self.json {
             output::write(path, &output::json(report)?)?;
         }
-        let files: [(&Option<PathBuf>, fn(&Report) -> String); 3] =
-            [(&self.junit, render::junit), (&self.markdown, render::markdown), (&self.html, render::html)];
-        for (path, make) in files {
+        let files = [
+            (&self.junit, render::junit(report)),
+            (&self.markdown, render::markdown(report)),
+            (&self.html, render::html(report)),
+        ];
+        for (path, text) in files {
             if let Some(path) = path {
-                output::write(path, &make(report))?;
+                output::write(path, &text)?;
             }
         }
         Ok(())

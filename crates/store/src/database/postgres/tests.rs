@@ -290,3 +290,94 @@ async fn the_server_has_time_limits_for_each_statement() {
     assert_eq!(limits(Some(&mut writing)).await, expected);
     store.close().await;
 }
+
+/// Passes bytes to the server, and loses the answer to a `COMMIT` with the connection.
+struct LossyNetwork {
+    path: String,
+    loses_commit: Arc<std::sync::atomic::AtomicBool>,
+}
+
+impl crate::Network for LossyNetwork {
+    fn connect<'a>(&'a self, _: &'a str, _: u16) -> crate::Connecting<'a, tokio::net::TcpStream> {
+        use tokio::io::{AsyncReadExt, AsyncWriteExt};
+        Box::pin(async move {
+            let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+            let stream = tokio::net::TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+            let (mut driver, _) = listener.accept().await.unwrap();
+            let mut server = tokio::net::UnixStream::connect(&self.path).await.unwrap();
+            let loses_commit = self.loses_commit.clone();
+            tokio::spawn(async move {
+                let (mut asked, mut answer) = (vec![0; 65_536], vec![0; 65_536]);
+                loop {
+                    tokio::select! {
+                        read = driver.read(&mut asked) => {
+                            let length = read.unwrap_or_default();
+                            if length == 0 || server.write_all(&asked[..length]).await.is_err() {
+                                return;
+                            }
+                        }
+                        read = server.read(&mut answer) => {
+                            let length = read.unwrap_or_default();
+                            // The end of the command ("CommandComplete" in PostgreSQL's documentation of the protocol).
+                            let is_commit = answer[..length].windows(7).any(|word| word == b"COMMIT\0");
+                            if length == 0
+                                || is_commit && loses_commit.swap(false, Ordering::SeqCst)
+                                || driver.write_all(&answer[..length]).await.is_err()
+                            {
+                                return;
+                            }
+                        }
+                    }
+                }
+            });
+            Ok(stream)
+        })
+    }
+
+    fn begin_tls<'a>(
+        &'a self,
+        _: tokio::net::TcpStream,
+        _: &'a str,
+        _: Option<&'a std::path::Path>,
+    ) -> crate::Connecting<'a, Box<dyn crate::Stream>> {
+        Box::pin(async { Err("this network has no TLS".to_owned()) })
+    }
+}
+
+#[tokio::test]
+async fn where_the_answer_to_a_commit_is_lost_sessions_count_once_and_a_lease_is_known() {
+    use crate::database::location::PostgresHost;
+    use crate::handover::CountSource;
+    let Some(Location::Postgres(mut location)) = new_schema().await else { return };
+    let PostgresHost::Socket { folder, port } = &location.hosts[0] else { return };
+    let loses_commit = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let path = format!("{}/.s.PGSQL.{port}", folder.display());
+    let network = LossyNetwork { path, loses_commit: loses_commit.clone() };
+    location.hosts = vec![PostgresHost::Tcp { name: "127.0.0.1".to_owned(), port: 1 }];
+    let access = Access { network: Arc::new(network), ..access() };
+    let store = Store::connect(&Location::Postgres(location), &access).await.unwrap();
+    let day = jiff::Timestamp::UNIX_EPOCH;
+    let name = formats::DomainName::parse("a.example").unwrap();
+    let entry = formats::report::PolicyReport {
+        policy_type: formats::result_type::PolicyType::NoPolicyFound,
+        policy_string: vec![],
+        policy_domain: Some(name.clone()),
+        mx_host: vec![],
+        successful: 3,
+        failed: 0,
+        details: vec![],
+    };
+    let tally = crate::tallies::TallyIncrement { entries: vec![entry], record: None };
+    let days = [(day, [(name, tally)].into())].into();
+    let source = CountSource::Flush { id: "f-1".to_owned(), after: None, at: day };
+    loses_commit.store(true, Ordering::SeqCst);
+    let error = store.add_tallies_once(&days, &source).await.unwrap_err();
+    assert!(matches!(error, StoreError::Unreachable { .. }), "{error}");
+    assert!(store.add_tallies_once(&days, &source).await.unwrap().is_repeated);
+    assert_eq!(store.tally_sums(day).await.unwrap(), (3, 0));
+    loses_commit.store(true, Ordering::SeqCst);
+    assert!(store.lease("x", "one", day, jiff::Timestamp::MAX).await.unwrap());
+    assert!(!loses_commit.load(Ordering::SeqCst));
+    assert!(!store.lease("x", "two", day, jiff::Timestamp::MAX).await.unwrap());
+    store.close().await;
+}

@@ -41,6 +41,8 @@ pub struct Driver {
     folder: PathBuf,
     injection: Injection,
     environment: Vec<(&'static str, PathBuf)>,
+    /// The lab's root, since the SMTP client wants one. It verifies nothing here.
+    trust: Trust,
 }
 
 /// Runs the script `install`, if there is one, outside of the namespace.
@@ -75,7 +77,9 @@ impl Driver {
             ("LAB_ROOT_DS", file("root.ds")),
             ("STERNPOST", std::env::current_exe().unwrap_or_default()),
         ];
-        let mut this = Self { server: String::new(), folder, injection, environment };
+        let trust = Trust::from_roots([inside.world.lab.pki.root()])
+            .map_err(|error| Failure::new("the lab's root certificate can't be used", error, ""))?;
+        let mut this = Self { server: String::new(), folder, injection, environment, trust };
         let said = this.script("start").await.map_err(|why| failed(&this.folder.join("start"), &why))?;
         let name = said
             .lines()
@@ -128,7 +132,7 @@ impl Driver {
     async fn send(&self, message: &Message) -> Result<Progress, String> {
         let (from, to) = (&message.from, &message.to);
         match &self.injection {
-            Injection::Smtp(address) => by_smtp(*address, message).await,
+            Injection::Smtp(address) => by_smtp(*address, self.trust.clone(), message).await,
             Injection::Sendmail(program) => {
                 let mut command = Command::new(program);
                 command.args(["-i", "-f", from, to]);
@@ -148,9 +152,8 @@ impl Driver {
     }
 }
 
-async fn by_smtp(address: SocketAddr, message: &Message) -> Result<Progress, String> {
+async fn by_smtp(address: SocketAddr, trust: Trust, message: &Message) -> Result<Progress, String> {
     let host = DomainName::parse("mail.sender.test").map_err(|error| error.to_string())?;
-    let trust = Trust::from_roots([]).map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(trust, host.clone());
     (config.port, config.allow_special_addresses) = (address.port(), true);
     let client = Client::new(config, Arc::new(SystemClock)).map_err(|error| error.to_string())?;

@@ -1,12 +1,17 @@
 //! The namespaces in which a mail server is measured: a network where only the lab is, mounts that nobody else sees, and
 //! processes that end with the command. Inside, the lab uses public addresses and the ports 53, 443 and 25, and Unbound
 //! validates between the lab's name server and the observer at 127.0.0.1:53.
+//!
+//! The command that the user starts makes the folder of the run and removes it when all processes in the namespaces have
+//! ended. A driver's mounts below that folder exist in the namespace only, so that the removal can't reach what they show.
 
+use crate::interrupt::interruption;
 use config::failure::{Exit, Failure};
 use lab::Ports;
 use lab::conformance::case::Case;
 use lab::conformance::world::{Place, World};
 use net::clock::SystemClock;
+use nix::unistd::geteuid;
 use std::net::{Ipv4Addr, SocketAddr};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -23,21 +28,61 @@ const RESOLVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCA
 /// How long Unbound may take to start.
 const START_TIME: Duration = Duration::from_secs(15);
 
-/// Runs this command again in namespaces of its own, and returns its exit code.
-pub fn run_inside() -> Result<Exit, Failure> {
+/// The file in the folder of the run that says that the namespaces were made.
+const BEGUN: &str = "begun";
+/// How long the command inside may take to end after a signal.
+const END_TIME: Duration = Duration::from_secs(10);
+
+/// Runs this command again in namespaces of its own, with a folder that is removed at the end, and returns its exit code.
+///
+/// # Errors
+///
+/// If the namespaces can't be made.
+pub async fn run_inside() -> Result<Exit, Failure> {
     let fail = |error: &dyn std::fmt::Display| {
         Failure::new(
             "the namespace can't be made",
             error,
-            "The command needs root, and the programs unshare, ip and mount of util-linux and iproute2.",
+            "The command needs root, and the programs setpriv, unshare, ip and mount of util-linux and iproute2.",
         )
     };
+    if !geteuid().is_root() {
+        return Err(fail(&"this user may not make one"));
+    }
+    let folder = tempfile::Builder::new().prefix("sternpost-conformance-").tempdir();
+    let folder = folder.map_err(|error| failed("a temporary folder", &error))?;
+    // The mail server has a user of its own.
+    let readable = std::fs::Permissions::from_mode(0o755);
+    std::fs::set_permissions(folder.path(), readable).map_err(|error| failed("the folder's mode", &error))?;
     let own = std::env::current_exe().map_err(|error| fail(&error))?;
-    let mut command = Command::new("unshare");
+    let interrupted = interruption()?;
+    // `unshare` ends with this process however it ends, and everything inside with `unshare`.
+    let mut command = tokio::process::Command::new("setpriv");
+    command.args(["--pdeathsig", "KILL", "unshare"]);
     command.args(["--net", "--mount", "--pid", "--fork", "--kill-child", "--mount-proc", "sh", "-c"]);
     // The shell takes care of orphans that daemons leave behind.
-    command.arg("\"$0\" \"$@\"; exit $?").arg(own).args(std::env::args_os().skip(1)).arg("--inside");
-    let status = command.status().map_err(|error| fail(&error))?;
+    command
+        .arg("\"$0\" \"$@\"; exit $?")
+        .arg(own)
+        .args(std::env::args_os().skip(1))
+        .arg("--inside")
+        .arg(folder.path());
+    let mut child = command.spawn().map_err(|error| fail(&error))?;
+    let ended = tokio::select! {
+        status = child.wait() => Some(status),
+        () = interrupted.cancelled() => tokio::time::timeout(END_TIME, child.wait()).await.ok(),
+    };
+    let Some(status) = ended else {
+        let _ = child.kill().await;
+        return Ok(Exit::Interrupted);
+    };
+    let status = status.map_err(|error| fail(&error))?;
+    if interrupted.is_cancelled() {
+        return Ok(Exit::Interrupted);
+    }
+    if !folder.path().join(BEGUN).exists() {
+        return Err(fail(&status));
+    }
     Ok(match status.code() {
         Some(0) => Exit::Fine,
         Some(1) => Exit::Findings,
@@ -54,17 +99,12 @@ pub struct Inside {
     /// The folder for the driver and the mail server.
     pub folder: PathBuf,
     _unbound: tokio::process::Child,
-    _temporary: tempfile::TempDir,
 }
 
 impl Inside {
-    /// Configures the network and starts the lab and Unbound.
-    pub async fn start(cases: &[Case]) -> Result<Self, Failure> {
-        let temporary = tempfile::Builder::new().prefix("sternpost-conformance-").tempdir();
-        let temporary = temporary.map_err(|error| failed("a temporary folder", &error))?;
-        let folder = temporary.path().to_owned();
-        let readable = std::fs::Permissions::from_mode(0o755);
-        std::fs::set_permissions(&folder, readable).map_err(|error| failed("the folder's mode", &error))?;
+    /// Configures the network and starts the lab and Unbound, with their files in `folder`.
+    pub async fn start(folder: PathBuf, cases: &[Case]) -> Result<Self, Failure> {
+        write(&folder.join(BEGUN), "")?;
         let [high, low] = NETWORK;
         shell("ip link set lo up")?;
         shell(&format!("ip address add {high}.{low}.0.1/16 dev lo"))?;
@@ -76,13 +116,13 @@ impl Inside {
         let world = World::start(place, Arc::new(SystemClock), cases).await.map_err(super::not_started)?;
         write_trust(&world, &folder)?;
         let unbound = start_unbound(&world, &folder).await?;
-        Ok(Self { world: Arc::new(world), folder, _unbound: unbound, _temporary: temporary })
+        Ok(Self { world: Arc::new(world), folder, _unbound: unbound })
     }
 
     /// How to look around after the run.
     pub fn directions(&self) -> String {
         format!(
-            "\nThe mail server and the lab run until Ctrl-C. The driver's folder is {}. To enter the namespace:\n  nsenter --all --target $(pgrep -n -f -- --inside) bash\n",
+            "\nThe mail server and the lab run until Ctrl-C. The driver's folder is {}. To enter the namespace:\n  nsenter --all --target $(pgrep -n -f -- '--keep.*--inside') bash\n",
             self.folder.display()
         )
     }
