@@ -241,24 +241,27 @@ impl Collector {
     /// by the next call, before those that come meanwhile.
     pub async fn store(&self) -> Result<(), StoreError> {
         let mut flushes = self.flushes.lock().await;
-        loop {
-            let (taken, id) = match flushes.failed.take() {
-                Some(failed) => failed,
-                None => (self.take_pending(), new_id()),
-            };
-            if taken.days.is_empty() {
-                return Ok(());
-            }
-            let source =
-                CountSource::Flush { id: id.clone(), after: flushes.last.clone(), at: self.clock.now() };
-            if let Err(error) = self.flush(&taken, &source).await {
-                self.counts.store_failures.inc_by(1);
-                flushes.failed = Some((taken, id));
-                return Err(error);
-            }
-            self.pending().flushed_bytes = 0;
-            flushes.last = Some(id);
+        if let Some((failed, id)) = flushes.failed.take() {
+            self.flush_as(&mut flushes, failed, id).await?;
         }
+        // Once: under a constant stream of datagrams, there are always further ones.
+        let taken = self.take_pending();
+        self.flush_as(&mut flushes, taken, new_id()).await
+    }
+
+    async fn flush_as(&self, flushes: &mut Flushes, taken: Pending, id: String) -> Result<(), StoreError> {
+        if taken.days.is_empty() {
+            return Ok(());
+        }
+        let source = CountSource::Flush { id: id.clone(), after: flushes.last.clone(), at: self.clock.now() };
+        if let Err(error) = self.flush(&taken, &source).await {
+            self.counts.store_failures.inc_by(1);
+            flushes.failed = Some((taken, id));
+            return Err(error);
+        }
+        self.pending().flushed_bytes = 0;
+        flushes.last = Some(id);
+        Ok(())
     }
 
     fn take_pending(&self) -> Pending {
