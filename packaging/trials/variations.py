@@ -178,7 +178,9 @@ chroot "$2/root" sh -ec '
   export DEBIAN_FRONTEND=noninteractive LC_ALL=C.UTF-8
   apt-get install --yes /root/new.deb
   stat -c "%n %U:%G %a" /etc/sternpost /var/lib/sternpost
-  sternpost config check
+  # Here is no resolver, which is all that may be wrong.
+  STERNPOST_DNS_DNSSEC=off sternpost config check || test $? = 1
+  STERNPOST_DNS_DNSSEC=off sternpost config check | grep -F "is valid"
   apt-get purge --yes sternpost
   echo "left: $(find /etc /usr /var -xdev -name "*sternpost*")"'
 """
