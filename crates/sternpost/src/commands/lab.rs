@@ -31,7 +31,7 @@ pub enum Command {
     /// DNS queries, HTTPS requests and SMTP sessions, and judges them. It needs root and Unbound, except with --list, --explain
     /// and --control.
     #[command(
-        after_help = "Examples:\n  sternpost lab conformance --list\n  sternpost lab conformance --control correct\n  sternpost lab conformance --driver drivers/postfix-dane --html postfix.html"
+        after_help = "Examples:\n  sternpost lab conformance --list\n  sternpost lab conformance --control correct\n  sternpost lab conformance --explain enforce\n\ndocs/measure.md has the drivers of mail servers."
     )]
     Conformance(Box<conformance::Conformance>),
 }

@@ -15,6 +15,7 @@ use super::tasks::Tasks;
 use config::Config;
 use config::failure::Failure;
 use net::metrics::Registry;
+use nix::unistd::geteuid;
 use operations::world::World;
 use operations::{RolloutContext, access, open_failure};
 use std::sync::Arc;
@@ -48,8 +49,12 @@ pub async fn obstacles(config: &Config) -> Vec<Failure> {
 }
 
 /// Why the PostgreSQL database can't be used, or the first sign-in can't be offered. An SQLite file is not opened, since that
-/// would create or migrate it.
+/// would create or migrate it; nor by root a database behind a Unix socket, which would take root for another user than that
+/// of the service.
 async fn database(config: &Config) -> Option<Failure> {
+    if config.store.is_behind_a_socket() && geteuid().is_root() {
+        return None;
+    }
     let has_people = match config.store.file() {
         Some(file) => file.exists(),
         None => {

@@ -116,6 +116,12 @@ impl Location {
         PostgresLocation::parse(rest.ok_or(LocationError::Scheme)?, folder).map(Self::Postgres)
     }
 
+    /// True for a PostgreSQL server behind a Unix socket, which as a rule knows users by the system's user names.
+    pub fn is_behind_a_socket(&self) -> bool {
+        let is_socket = |host: &PostgresHost| matches!(host, PostgresHost::Socket { .. });
+        matches!(self, Self::Postgres(location) if location.hosts.iter().any(is_socket))
+    }
+
     /// The path of the SQLite file; `None` for a PostgreSQL database.
     pub fn file(&self) -> Option<&Path> {
         match self {
