@@ -22,7 +22,7 @@ pub enum Severity {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, Hash, serde::Serialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum Part {
-    /// The domain name itself.
+    /// The domain name itself: its syntax, whether it exists, and its place below a public suffix.
     Domain,
     /// The domain's MX records and the addresses of its MX hosts.
     Mx,

@@ -84,7 +84,7 @@ pub(crate) fn is_too_long_from_2027(certificate: &CertificateFacts) -> Option<i6
     is_too_long.then(|| life.as_hours().saturating_add(12) / 24)
 }
 
-/// What follows from a certificate that lives so long.
+/// The consequence of a certificate with a longer validity period than public CAs will issue.
 pub(crate) const SHORTER_LIVES: &str = "From 2027-03-15 public CAs issue certificates for 100 days at most, and from \
      2029-03-15 for 47 (SC-081v3). Have this certificate renewed by a machine before then: by hand it would be due several \
      times a year.";

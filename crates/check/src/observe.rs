@@ -115,8 +115,8 @@ impl Checker {
         }
     }
 
-    /// Whether the zone of an unsigned answer has keys, and its parent no DS record. A name that is no zone of its own has
-    /// no keys.
+    /// Whether the zone of an unsigned answer has keys, and its parent no DS record. A name that is not a zone has no
+    /// keys.
     async fn without_ds(&self, domain: &DomainName, mx: &Result<Answer, DnsError>) -> Option<WithoutDs> {
         let security = match mx {
             Ok(answer) => answer.security,

@@ -13,7 +13,7 @@ pub trait Progress: Sync {
     fn seen(&self, part: &str, answer: &dyn Fn() -> String);
 }
 
-/// Discards all progress.
+/// Discards all partial results.
 impl Progress for () {
     fn seen(&self, _: &str, _: &dyn Fn() -> String) {}
 }

@@ -13,7 +13,7 @@ pub enum Sender {
     Testing,
     /// Uses DANE, and MTA-STS for hosts without usable TLSA records.
     Dane,
-    /// Uses opportunistic TLS only.
+    /// Uses opportunistic TLS only, without DANE and MTA-STS.
     Plain,
 }
 
@@ -38,7 +38,7 @@ pub enum Outcome {
 pub struct HostView {
     /// The MX host's name.
     pub host: DomainName,
-    /// What happens to the message there.
+    /// The outcome of a delivery attempt to this host.
     pub outcome: Outcome,
 }
 

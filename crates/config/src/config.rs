@@ -29,17 +29,17 @@ pub struct Config {
     pub file: Option<PathBuf>,
     /// `dns.servers`; empty means the system's resolvers.
     pub dns_servers: Vec<SocketAddr>,
-    /// `dns.dnssec`.
+    /// `dns.dnssec`: how answers get their DNSSEC state.
     pub dnssec: Dnssec,
-    /// `dns.trust_anchor`.
+    /// `dns.trust_anchor`: the file with the DNSKEY records of a private DNS root; `None` means the root zone's.
     pub trust_anchor: Option<PathBuf>,
-    /// `trust.ca_file`.
+    /// `trust.ca_file`: the PEM file that replaces the system's root certificates; `None` keeps those.
     pub ca_file: Option<PathBuf>,
-    /// `trust.allow_private_addresses`.
+    /// `trust.allow_private_addresses`: whether policy hosts and MX hosts may have special-purpose addresses.
     pub allow_private_addresses: bool,
-    /// `lab.https_port`.
+    /// `lab.https_port`: the HTTPS port of policy hosts; 443 outside of a lab.
     pub https_port: u16,
-    /// `lab.smtp_port`.
+    /// `lab.smtp_port`: the SMTP port of MX hosts; 25 outside of a lab.
     pub smtp_port: u16,
     /// `store`: the SQLite file or the PostgreSQL database.
     pub store: Location,
@@ -76,7 +76,7 @@ pub struct Config {
     pub updates: Vec<UpdateServer>,
     /// `[[provider]]`: the accounts at DNS providers.
     pub providers: Vec<ProviderSpec>,
-    /// `lab.dns_port`.
+    /// `lab.dns_port`: the port of authoritative name servers; 53 outside of a lab.
     pub dns_port: u16,
     /// `metrics.listen`; `None` disables metrics.
     pub metrics: Option<Address>,

@@ -5,7 +5,7 @@
 use std::path::Path;
 use toml::Value;
 
-/// What a path in the folder begins with.
+/// The prefix of a path in the credentials folder.
 const PREFIX: &str = "$CREDENTIALS_DIRECTORY/";
 
 /// The folder of the packaged unit, where systemd does not say which it is: for commands outside of the unit.

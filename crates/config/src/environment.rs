@@ -13,7 +13,7 @@ use std::path::{Path, PathBuf};
 use toml::Value;
 use toml::de::DeTable;
 
-/// What the names of the variables begin with.
+/// The prefix of the variables' names.
 const PREFIX: &str = "STERNPOST_";
 
 /// Names the configuration file where `--config` does not.
@@ -89,7 +89,7 @@ impl Environment {
 }
 
 impl Default for Environment {
-    /// No variables.
+    /// An environment without variables.
     fn default() -> Self {
         Self::of([] as [(&str, &str); 0])
     }

@@ -38,7 +38,7 @@ impl Exit {
     }
 }
 
-/// Why an operation failed.
+/// A failed operation, as the operator reads it: what failed, why, and what to do.
 #[derive(Debug)]
 pub struct Failure {
     what: String,

@@ -35,11 +35,11 @@ pub struct GuardConfig {
 /// The settings of alert mail.
 #[derive(Debug, Clone)]
 pub struct AlertMail {
-    /// The recipients.
+    /// The recipients (`guard.mail`).
     pub to: Vec<MailAddress>,
     /// The envelope and From address.
     pub from: MailAddress,
-    /// The delivery method.
+    /// The delivery method (`guard.mail_deliver`).
     pub deliver: Deliver,
 }
 

@@ -48,7 +48,7 @@ pub struct InboxConfig {
 /// `inbox.webhook`: POSTs about received reports.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ReportWebhook {
-    /// The URL.
+    /// The `http:` or `https:` URL that the POSTs go to.
     pub url: String,
     /// The file with the secret that signs the posts; `None` leaves them unsigned.
     pub secret: Option<PathBuf>,

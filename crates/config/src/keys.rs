@@ -75,7 +75,7 @@ const fn joined(mut groups: &[&[Key]]) -> [Key; KEY_COUNT] {
     all
 }
 
-/// The reference page, `docs/configuration.md`.
+/// Renders the reference page, `docs/configuration.md`, in Markdown.
 pub fn reference() -> String {
     let mut out = String::from(
         "# Configuration\n\n\

@@ -8,9 +8,9 @@ use sender::serve::listen::Address;
 /// An address that a role listens on.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Listening {
-    /// The configuration key.
+    /// The configuration key that names the address, such as `host.listen`.
     pub key: &'static str,
-    /// The address.
+    /// The listen address: TCP, a Unix socket, or sockets of systemd.
     pub address: Address,
 }
 

@@ -25,13 +25,13 @@ const STATE_FOLDER: &str = "/var/lib/sternpost";
 /// What becomes of a default file that this user may not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Unreadable {
-    /// It is an error: with the defaults, the command would use another store.
+    /// Reading fails, since with the defaults the command would use another store.
     Fails,
-    /// The defaults apply, and a note says so.
+    /// The defaults apply, and a note reports it.
     Skipped,
 }
 
-/// A default file, and what the operator should know about its choice.
+/// A default file, and a note for the operator about its choice.
 #[derive(Debug, Default, PartialEq, Eq)]
 struct Located {
     file: Option<PathBuf>,

@@ -32,7 +32,7 @@ pub(crate) struct MailboxSpec {
     move_to: Option<String>,
 }
 
-/// `tls` of a mailbox.
+/// The values of the mailbox member `tls`.
 #[derive(Debug, Clone, Copy, Default, Deserialize)]
 #[serde(rename_all = "lowercase")]
 enum TlsSpec {
@@ -41,7 +41,7 @@ enum TlsSpec {
     StartTls,
 }
 
-/// `[inbox.imap.oauth]`.
+/// The table `[inbox.imap.oauth]`: where access tokens come from.
 #[derive(Debug, Clone, Deserialize)]
 #[serde(deny_unknown_fields)]
 struct OauthSpec {

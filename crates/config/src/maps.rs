@@ -16,9 +16,9 @@ use std::path::Path;
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
-/// The members of a table.
+/// The members that a table of `[answers.maps]` may have.
 const MEMBERS: [&str; 4] = ["tlsrpt", "testing_level", "default_level", "override"];
-/// Bytes of the longest name.
+/// The maximum length of a map's name, in bytes.
 const MAX_NAME_BYTES: usize = 64;
 
 /// Validates the tables of the file and returns them unchanged.

@@ -9,7 +9,7 @@ use std::ops::Range;
 use toml::de::{DeValue, ValueDeserializer};
 use toml::{Spanned, Value};
 
-/// An unknown name differs from a known one by so many characters at most if it is a misspelling of it.
+/// The maximum edit distance, in characters, at which a name counts as a misspelling of a known one.
 fn most_changes(name: &str) -> usize {
     match name.chars().count() {
         0..4 => 1,
@@ -122,7 +122,7 @@ fn unknown_member(message: &str) -> Option<(String, Vec<String>)> {
     Some((name, names.collect()))
 }
 
-/// The words in backticks.
+/// The words between backticks.
 fn quoted(text: &str) -> impl Iterator<Item = String> {
     text.split('`').skip(1).step_by(2).map(str::to_owned)
 }
@@ -171,7 +171,7 @@ fn member_at(text: &str, at: usize) -> String {
     if name.is_empty() { "it".to_owned() } else { name.to_owned() }
 }
 
-/// "a, b or c".
+/// Joins words as in "a, b or c"; "another value" if there are none.
 fn listed(words: &[String]) -> String {
     match words {
         [] => "another value".to_owned(),

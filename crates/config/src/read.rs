@@ -86,7 +86,7 @@ impl Read {
         }
     }
 
-    /// The members of `[defaults]`.
+    /// The members of `[defaults]`; empty without that section.
     pub fn defaults(&self) -> toml::Table {
         self.value("defaults").and_then(Value::as_table).cloned().unwrap_or_default()
     }
@@ -195,7 +195,7 @@ fn is_misspelled(path: &str) -> bool {
     }
 }
 
-/// The error for a key of the top level that stands below a section.
+/// The error for a key of the top level that is placed below a section.
 fn misplaced(text: &str, span: Range<usize>, name: &str, section: &str) -> Fault {
     let what = format!("{name} stands below [{section}], and belongs to no section");
     fault(

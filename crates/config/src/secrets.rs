@@ -12,9 +12,9 @@ use toml::Value;
 pub struct Secret {
     /// The configuration key or table member that names the file.
     pub key: String,
-    /// The file.
+    /// The path of the file.
     pub file: PathBuf,
-    /// The file's permission bits.
+    /// The file's permission bits, 0 to 0o777.
     pub mode: u32,
 }
 

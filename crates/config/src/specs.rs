@@ -26,7 +26,7 @@ pub struct UpdateServer {
     pub key_name: DomainName,
     /// The file with the key's secret in base64.
     pub key_file: PathBuf,
-    /// The TSIG algorithm.
+    /// The TSIG algorithm; HMAC-SHA256 if it is not set.
     #[serde(default)]
     pub algorithm: KeyAlgorithm,
 }
@@ -37,7 +37,7 @@ pub struct UpdateServer {
 pub struct ProviderSpec {
     /// The name that domains use in `dns = "SERVICE:NAME"`.
     pub name: String,
-    /// The provider.
+    /// The DNS provider whose API changes the records.
     #[serde(serialize_with = "service_as_text", deserialize_with = "service_from_text")]
     pub service: Service,
     /// The file with the API token or credentials.
@@ -90,7 +90,7 @@ impl From<KeyAlgorithm> for Algorithm {
 #[derive(Debug, Clone, Serialize, Deserialize)]
 #[serde(deny_unknown_fields)]
 pub struct AuthoritySpec {
-    /// The ACME directory URL.
+    /// The ACME directory URL (RFC 8555 §7.1.1), which must begin with `https://`.
     pub directory: String,
     /// The account's contact, as a `mailto:` URL; `None` sends no contact.
     #[serde(default)]
@@ -165,7 +165,7 @@ pub struct KeySpec {
     /// The signing domain; `None` means the domain of `reporter.from`.
     #[serde(default)]
     pub domain: Option<DomainName>,
-    /// The DKIM selector.
+    /// The DKIM selector (RFC 6376 §3.1).
     pub selector: DomainName,
     /// PEM file with the private key, RSA or Ed25519.
     pub key_file: PathBuf,
@@ -187,7 +187,7 @@ pub enum Deliver {
 /// The SMTP AUTH login at a relay.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LoginSpec {
-    /// The user name.
+    /// The user name for SMTP AUTH.
     pub user: String,
     /// The file with the password.
     pub password_file: PathBuf,

@@ -7,7 +7,7 @@ use sender::report::{TargetMatch, TargetRule};
 use serde::Deserialize;
 use serde::de::Error;
 
-/// A validated rule.
+/// A rule of `[[reporter.targets]]`, which is validated when it is deserialized.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TargetSpec(pub TargetRule);
 

@@ -3,7 +3,7 @@
 /// A minute of the week in UTC.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct WeekTime {
-    /// Seconds since Monday, 00:00.
+    /// Seconds since Monday, 00:00 UTC; below 604,800.
     second: i64,
 }
 

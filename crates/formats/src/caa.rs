@@ -13,7 +13,7 @@ pub struct IssueValue {
     pub parameters: Vec<(String, String)>,
 }
 
-/// Parameters of one record that are read; a record with more allows nobody.
+/// Parameters of one record that are read; a record with more permits no CA.
 const MAX_PARAMETERS: usize = 32;
 
 /// Why a CAA record set keeps a CA from issuing a certificate.

@@ -15,7 +15,7 @@ use std::net::IpAddr;
 /// A delivery attempt, with its result under each policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Session {
-    /// The recipient domain.
+    /// The recipient domain (member `d`).
     pub policy_domain: DomainName,
     /// The `_smtp._tls` record that the mail server found; empty if it sent none.
     pub tlsrpt_record: String,
@@ -47,7 +47,7 @@ pub struct SessionFailure {
     pub result_type: ResultType,
     /// The address of the sending mail server.
     pub sending_mta_ip: Option<IpAddr>,
-    /// The MX host's name.
+    /// The MX host's name; `None` if the mail server did not send it.
     pub receiving_mx_hostname: Option<String>,
     /// The name in the MX host's greeting.
     pub receiving_mx_helo: Option<String>,
@@ -72,7 +72,7 @@ pub enum DatagramError {
         line: usize,
         /// The column of the error, counted from 1.
         column: usize,
-        /// The parser's error message.
+        /// The error message of the JSON parser.
         message: String,
     },
     /// The protocol version is not supported.
@@ -114,7 +114,7 @@ struct WireFailure {
 }
 
 impl Session {
-    /// Parses one datagram.
+    /// Parses one datagram of at most [`DATAGRAM_BYTES`] bytes.
     pub fn parse(bytes: &[u8]) -> Result<Self, DatagramError> {
         if bytes.len() > DATAGRAM_BYTES {
             return Err(DatagramError::TooLong(bytes.len()));

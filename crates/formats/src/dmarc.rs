@@ -63,11 +63,11 @@ pub enum Disposition {
     None,
     /// The messages passed DMARC.
     Pass,
-    /// Treated as suspicious.
+    /// The messages were treated as suspicious.
     Quarantine,
-    /// Rejected.
+    /// The messages were rejected.
     Reject,
-    /// The report says nothing, or something else.
+    /// The report states no disposition, or an unknown one.
     Unknown,
 }
 
@@ -105,7 +105,7 @@ pub enum Alignment {
     Fail,
     /// Valid and aligned.
     Pass,
-    /// The report does not say.
+    /// The report does not state the result.
     Unknown,
 }
 

@@ -27,7 +27,7 @@ pub struct EximLog {
     zone: TimeZone,
     /// The transports whose deliveries are sessions.
     transports: Transports,
-    /// What earlier lines said about messages.
+    /// What earlier lines of the log reported about messages.
     messages: Messages,
 }
 
@@ -68,7 +68,7 @@ impl EximLog {
         Self { zone, transports: Transports::default(), messages: Messages::default() }
     }
 
-    /// The same reader for the deliveries of these transports.
+    /// Reads the deliveries of these transports only.
     pub fn with_transports(self, transports: Transports) -> Self {
         Self { transports, ..self }
     }

@@ -91,7 +91,7 @@ fn sized(bytes: usize, content: &[u8]) -> Vec<u8> {
 /// A server's response to a ClientHello.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Answer {
-    /// The response is incomplete.
+    /// The response is incomplete; more bytes are needed.
     Unfinished,
     /// A ServerHello, which selects a version and cipher suite.
     Agrees {

@@ -56,41 +56,41 @@ pub enum Response {
         /// False for `\Noselect` and `\NonExistent`.
         is_selectable: bool,
     },
-    /// Anything else.
+    /// A response of any other kind.
     Other,
 }
 
 /// The result of a command (RFC 9051 §7.1).
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Status {
-    /// Success.
+    /// `OK`: the command succeeded.
     Ok,
-    /// Failure.
+    /// `NO`: the command failed.
     No,
-    /// The command is unknown or malformed. Also stands for a status that is not known.
+    /// `BAD`: the command is unknown or malformed. Unknown statuses count as this one.
     Bad,
-    /// The server closes the connection.
+    /// `BYE`: the server closes the connection.
     Bye,
-    /// The connection is authenticated already.
+    /// `PREAUTH`: the connection is authenticated already.
     PreAuth,
 }
 
 /// A status with its response code and text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct State {
-    /// The status.
+    /// The status word of the response.
     pub status: Status,
     /// The text within the brackets, such as `UIDVALIDITY 3`; empty without a response code. At most
     /// [`IMAP_CODE_BYTES`].
     pub code: String,
-    /// The text for people; at most [`IMAP_TEXT_BYTES`].
+    /// The human-readable text; at most [`IMAP_TEXT_BYTES`].
     pub text: String,
 }
 
 /// Data of one message, from a FETCH response.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Fetched {
-    /// `UID`.
+    /// `UID`; `None` if the response has none.
     pub uid: Option<u32>,
     /// `RFC822.SIZE`, in bytes.
     pub size: Option<u64>,
@@ -223,7 +223,7 @@ fn mailbox(items: &[Value<'_>]) -> Option<Response> {
 }
 
 impl State {
-    /// Parses `OK [CODE] text`.
+    /// Parses a status response without its tag, such as `OK [CODE] text`.
     fn parse(line: &str) -> Self {
         let (word, rest) = line.split_once(' ').unwrap_or((line, ""));
         let status = match word.to_ascii_uppercase().as_str() {

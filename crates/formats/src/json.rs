@@ -40,7 +40,7 @@ impl Json {
     }
 }
 
-/// Deserializes a value.
+/// Deserializes a JSON value within limits on its depth and its number of values.
 struct Seed<'n> {
     /// The remaining nesting depth.
     depth: usize,

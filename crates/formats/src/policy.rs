@@ -41,7 +41,7 @@ impl fmt::Display for Mode {
     }
 }
 
-/// A valid policy.
+/// A valid MTA-STS policy (RFC 8461 §3.2).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Policy {
     /// What a sender does when validation fails.

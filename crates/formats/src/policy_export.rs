@@ -11,14 +11,14 @@ use crate::sts_record::PolicyId;
 use jiff::{SignedDuration, Timestamp};
 use serde::{Deserialize, Serialize};
 
-/// A cached policy.
+/// A cached policy, as one line of an export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportedPolicy {
     /// The policy domain.
     pub domain: DomainName,
     /// The `id` of the record for which the policy was fetched.
     pub id: PolicyId,
-    /// The parsed policy.
+    /// The policy, parsed from [`Self::text`].
     pub policy: Policy,
     /// The policy file as it was fetched.
     pub text: String,

@@ -22,7 +22,7 @@ pub struct Posted {
     pub at: Option<Timestamp>,
     /// The number of equal sessions, from 1 to [`MAX_COUNT`].
     pub count: u64,
-    /// The session.
+    /// The session, with its policies or as it was observed without them.
     pub session: PostedSession,
 }
 
@@ -38,14 +38,14 @@ pub enum PostedSession {
     Observed(Observed),
 }
 
-/// How TLS went in a session, without the policy.
+/// The outcome of TLS in a session, without the policy.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Observed {
     /// The recipient domain.
     pub domain: DomainName,
-    /// How TLS went.
+    /// The outcome of TLS.
     pub tls: ObservedTls,
-    /// The MX host's name.
+    /// The MX host's name; `None` if it is not stated.
     pub mx: Option<String>,
     /// The address of the MX host.
     pub ip: Option<IpAddr>,
@@ -53,7 +53,7 @@ pub struct Observed {
     pub reason: Option<String>,
 }
 
-/// How TLS went in a session.
+/// The outcome of TLS in a session.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum ObservedTls {
     /// The message was sent without TLS.
@@ -98,7 +98,7 @@ struct Wire {
     failure_reason_code: Option<String>,
 }
 
-/// The values of `tls`.
+/// The values of the member `tls`.
 #[derive(Deserialize)]
 #[serde(rename_all = "kebab-case")]
 enum WireTls {

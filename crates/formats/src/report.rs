@@ -39,16 +39,16 @@ pub struct Report {
     pub contact_info: Option<String>,
     /// The `report-id`, unique within the reporting organization.
     pub report_id: String,
-    /// The results by policy.
+    /// The results, one entry for each policy.
     pub policies: Vec<PolicyReport>,
 }
 
 /// A time range, both ends included.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub struct DateRange {
-    /// The first second.
+    /// The first second of the range.
     pub start: Timestamp,
-    /// The last second.
+    /// The last second of the range.
     pub end: Timestamp,
 }
 
@@ -67,7 +67,7 @@ pub struct PolicyReport {
     pub successful: u64,
     /// The number of failed sessions, as the summary states it.
     pub failed: u64,
-    /// The failures by kind.
+    /// The failed sessions, summed by result type, hosts and reason.
     pub details: Vec<FailureDetail>,
 }
 
@@ -78,7 +78,7 @@ pub struct FailureDetail {
     pub result_type: ResultType,
     /// The address of the sending mail server.
     pub sending_mta_ip: Option<IpAddr>,
-    /// The MX host's name.
+    /// The MX host's name; `None` if the report does not state it.
     pub receiving_mx_hostname: Option<String>,
     /// The name in the MX host's greeting.
     pub receiving_mx_helo: Option<String>,

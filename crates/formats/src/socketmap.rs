@@ -6,7 +6,7 @@ use crate::limits::{REASON_BYTES, SOCKETMAP_REQUEST_BYTES};
 /// A request, borrowed from the connection's buffer.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Request<'a> {
-    /// The map's name.
+    /// The name of the map that is queried.
     pub map: &'a str,
     /// The key to look up, which may be empty or contain spaces.
     pub key: &'a str,

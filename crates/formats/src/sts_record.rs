@@ -70,7 +70,7 @@ impl<'de> serde::Deserialize<'de> for PolicyId {
     }
 }
 
-/// A valid `_mta-sts` record.
+/// A valid `_mta-sts` record (RFC 8461 §3.1).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StsRecord {
     /// The `id` of the current policy.

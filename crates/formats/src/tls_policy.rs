@@ -121,14 +121,14 @@ pub enum Answer {
 /// The TLS security levels of Postfix that policies require.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Level {
-    /// Opportunistic TLS.
+    /// Opportunistic TLS; certificates are not verified.
     May,
     /// Mandatory TLS without certificate verification.
     Encrypt,
     /// Opportunistic DANE: DANE for hosts with usable TLSA records, else opportunistic TLS or, if all records are
     /// unusable, mandatory TLS.
     Dane,
-    /// Mandatory DANE.
+    /// Mandatory DANE: hosts without usable TLSA records get no mail.
     DaneOnly,
     /// Mandatory TLS with a verified certificate that matches one of these patterns. If empty, Postfix matches its
     /// default names, which are the next hop's domain.
@@ -151,7 +151,7 @@ pub enum TlsrptPolicy {
     Sts {
         /// The lines of the policy file (RPT-06).
         policy_string: Vec<String>,
-        /// The `mx` patterns.
+        /// The `mx` patterns of the policy.
         mx: Vec<MxPattern>,
         /// Why the last refresh of the policy failed; `None` if it did not fail.
         failure: Option<ResultType>,

@@ -16,7 +16,7 @@ pub struct TlsaRecord {
     pub selector: u8,
     /// The matching type: 0 for the data itself, 1 for SHA-256, 2 for SHA-512.
     pub matching: u8,
-    /// The certificate association data.
+    /// The certificate association data (RFC 6698 §2.1.4).
     pub data: Vec<u8>,
 }
 

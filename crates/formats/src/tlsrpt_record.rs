@@ -12,7 +12,7 @@ use url::{Host, ParseError, Position, Url};
 
 const VERSION: &str = "v=TLSRPTv1";
 
-/// A valid `_smtp._tls` record.
+/// A valid `_smtp._tls` record (RFC 8460 §3).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct TlsrptRecord {
     /// The report targets in order, at most [`RUA_TARGETS`].
@@ -23,7 +23,7 @@ pub struct TlsrptRecord {
     pub notes: Vec<TlsrptNote>,
 }
 
-/// A report target.
+/// A report target: one URI of the field `rua`.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
 pub enum Rua {
     /// Send reports by mail to this address.

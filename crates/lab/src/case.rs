@@ -80,7 +80,7 @@ pub struct Setup {
 pub enum SecondServer {
     /// Nothing listens at its address.
     Lame,
-    /// It serves this `_mta-sts` record instead.
+    /// The server returns this `_mta-sts` record instead.
     Says(String),
 }
 

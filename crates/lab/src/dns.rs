@@ -46,7 +46,7 @@ pub enum Rr {
     Aaaa(Ipv6Addr),
     /// A CAA `issue` property with the CA's domain; `None` allows no CA.
     Caa(Option<String>),
-    /// A name server.
+    /// The host name of a name server.
     Ns(String),
     /// The target of an alias.
     Cname(String),
@@ -345,7 +345,7 @@ pub enum TamperedKind {
     Tlsa,
     /// DS records.
     Ds,
-    /// SOA queries.
+    /// SOA records.
     Soa,
 }
 

@@ -46,7 +46,7 @@ impl Ports {
 /// Why a lab could not be started or changed.
 #[derive(Debug, thiserror::Error)]
 pub enum LabError {
-    /// The name server failed.
+    /// The name server could not be started or changed.
     #[error(transparent)]
     Dns(#[from] DnsSetupError),
     /// A certificate could not be issued.
@@ -71,13 +71,13 @@ pub enum LabError {
 
 /// A running lab. Dropping it stops all servers.
 pub struct Lab {
-    /// The name server.
+    /// The name server of all zones of the lab.
     pub names: NameServer,
-    /// The policy hosts.
+    /// The HTTPS server of all policy hosts.
     pub sites: PolicyHosts,
     /// The mail that the mail servers received, and the attacker's switches.
     pub post: Arc<Post>,
-    /// The certification authority.
+    /// The CA of the lab, whose root certificate the clients trust.
     pub pki: Pki,
     /// The HTTPS port of all policy hosts.
     pub https_port: u16,
@@ -95,9 +95,9 @@ pub struct Lab {
 pub struct Clients {
     /// A validating resolver without a cache.
     pub dns: Arc<dyn Dns>,
-    /// The policy fetcher.
+    /// Fetches policy files from the lab's policy hosts.
     pub policies: Arc<Fetcher>,
-    /// The SMTP client.
+    /// Opens SMTP sessions with the lab's MX hosts.
     pub mail: Arc<dyn MailHosts>,
     /// The same SMTP client, for the additional probes of a check.
     pub probes: Arc<dyn MailProbes>,

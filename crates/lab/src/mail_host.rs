@@ -22,7 +22,7 @@ use tokio::net::TcpListener;
 /// A message that a mail server received.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Received {
-    /// The receiving host.
+    /// The MX host that received the message.
     pub host: DomainName,
     /// The message and its envelope.
     pub incoming: Incoming,

@@ -59,10 +59,10 @@ pub enum HttpBehavior {
     Challenge,
 }
 
-/// One policy host.
+/// The certificate and the behavior of one policy host.
 #[derive(Clone)]
 pub struct Site {
-    /// The host's behavior.
+    /// The HTTPS behavior of the host.
     pub answers: HttpBehavior,
     /// The certificate and key of the host.
     pub identity: Identity,

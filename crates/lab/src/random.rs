@@ -11,7 +11,7 @@ impl Random {
         Self(seed)
     }
 
-    /// The next value.
+    /// The next value, from the whole range of `u64`.
     pub fn value(&mut self) -> u64 {
         self.0 = self.0.wrapping_add(0x9e37_79b9_7f4a_7c15);
         let mut mixed = self.0;

@@ -29,7 +29,7 @@ pub trait PolicySource: Send + Sync {
 /// The MTA-STS policy that a delivery is under.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PolicyInForce {
-    /// This policy.
+    /// A valid policy is in force.
     Policy {
         /// The parsed policy.
         policy: Policy,
@@ -51,13 +51,13 @@ pub enum PolicyInForce {
 pub struct ReferenceSender {
     /// Resolves MX hosts, addresses and TLSA records.
     pub dns: Arc<dyn Dns>,
-    /// Opens SMTP sessions.
+    /// Opens SMTP sessions with MX hosts.
     pub mail: Arc<dyn MailHosts>,
     /// Finds MTA-STS policies.
     pub policies: Arc<dyn PolicySource>,
 }
 
-/// One delivery attempt.
+/// The result of one delivery attempt.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Delivery {
     /// The outcome for the message.

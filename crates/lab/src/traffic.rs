@@ -29,7 +29,7 @@ use std::time::Duration;
 /// The maximum number of events that are kept; later ones are only counted, by [`Traffic::lost`].
 const MAX_EVENTS: usize = 200_000;
 
-/// What went by, in order. Clones share the events.
+/// The DNS queries and HTTPS connections that a proxy received, in order. Clones share the events.
 #[derive(Clone)]
 pub struct Traffic {
     clock: Arc<dyn Clock>,
@@ -42,7 +42,7 @@ struct Events {
     lost: u64,
 }
 
-/// One event.
+/// A DNS query or an HTTPS connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Event {
     /// The monotonic time of the observer's clock.
@@ -56,9 +56,9 @@ pub struct Event {
 /// What a client did.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Observed {
-    /// It asked a DNS question.
+    /// The client sent a DNS query.
     Dns(Question),
-    /// It opened a connection to a policy host.
+    /// The client opened a connection to a policy host.
     Https(Connection),
     /// It did something on a connection to a policy host, as that host saw it.
     Fetch(Fetch),
@@ -142,11 +142,11 @@ pub enum MailStep {
 pub struct Question {
     /// The name in lower case, with the final dot.
     pub name: String,
-    /// The record type.
+    /// The record type that was queried.
     pub kind: RecordType,
     /// True over TCP, false over UDP.
     pub is_tcp: bool,
-    /// The RD bit.
+    /// The RD bit (RFC 1035 §4.1.1).
     pub recursion_desired: bool,
     /// The DO bit of EDNS (RFC 3225); false without EDNS.
     pub dnssec_ok: bool,
@@ -154,7 +154,7 @@ pub struct Question {
     pub authentic_data: bool,
     /// The CD bit (RFC 4035 §3.2.2).
     pub checking_disabled: bool,
-    /// What the client got.
+    /// Whether the client got a genuine response.
     pub outcome: Outcome,
 }
 
@@ -163,33 +163,33 @@ pub struct Question {
 pub struct Connection {
     /// The name in the client's SNI; `None` if it sent none, or no ClientHello.
     pub host: Option<String>,
-    /// What the client got.
+    /// Whether the client got genuine data.
     pub outcome: Outcome,
 }
 
-/// What a client got.
+/// Whether a client got the data of the server.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Outcome {
-    /// What the server sent.
+    /// The data as the server sent it.
     Genuine,
-    /// What the attacker made of it.
+    /// Data that the attacker changed or forged.
     Changed,
-    /// Nothing: the attacker or the server gave no answer.
+    /// No data: the attacker or the server gave no answer.
     Nothing,
 }
 
 impl Traffic {
-    /// An observer without events.
+    /// Creates an observer without events; `clock` dates them.
     pub fn new(clock: Arc<dyn Clock>) -> Self {
         Self { clock, events: Arc::default() }
     }
 
-    /// Records a DNS query.
+    /// Records a DNS query by a client.
     pub fn question(&self, client: IpAddr, question: Question) {
         self.record(client, Observed::Dns(question));
     }
 
-    /// Records a connection.
+    /// Records a connection by a client.
     pub fn connection(&self, client: IpAddr, connection: Connection) {
         self.record(client, Observed::Https(connection));
     }
@@ -239,7 +239,7 @@ impl Traffic {
         self.lock().all.iter().filter_map(https).collect()
     }
 
-    /// How often a name in lower case, with the final dot, was queried for a record type.
+    /// The number of queries for a record type of a name in lower case, with the final dot.
     pub fn count(&self, name: &str, kind: RecordType) -> usize {
         let is_it = |event: &&Event| matches!(&event.what, Observed::Dns(asked) if asked.name == name && asked.kind == kind);
         self.lock().all.iter().filter(is_it).count()
@@ -250,7 +250,7 @@ impl Traffic {
         self.lock().lost
     }
 
-    /// Forgets all events.
+    /// Forgets all events, and resets the number of lost ones.
     pub fn clear(&self) {
         *self.lock() = Events::default();
     }

@@ -59,7 +59,7 @@ pub enum Problem {
     Malformed,
     /// No TLSA record matches the chain (RFC 7672 §3).
     TlsaMismatch,
-    /// Another reason, as text.
+    /// Any other reason, in words.
     Other(String),
 }
 

@@ -20,7 +20,7 @@ pub enum Dane {
         rule: TlsaRule,
         /// The records as published, for the report.
         records: Vec<TlsaRecord>,
-        /// The TLSA base domain.
+        /// The TLSA base domain: the host, or the target of its CNAME records.
         base: DomainName,
     },
     /// The TLSA lookup failed, so the host must be skipped (DANE-03).
@@ -47,7 +47,7 @@ pub enum NoDane {
 /// The result of [`look_up`], and how long it may be cached.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DaneLookup {
-    /// Whether DANE applies.
+    /// Whether DANE applies to the host.
     pub dane: Dane,
     /// Why DANE does not apply; `None` unless [`Self::dane`] is [`Dane::Absent`].
     pub why_absent: Option<NoDane>,

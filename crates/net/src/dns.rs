@@ -46,7 +46,7 @@ pub trait Dns: Send + Sync {
     }
 }
 
-/// A record type.
+/// A DNS record type, of those that Sternpost queries.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 pub enum Kind {
     /// IPv4 address.
@@ -84,20 +84,20 @@ pub enum Data {
     Aaaa(Ipv6Addr),
     /// The target of a CNAME record.
     Cname(DomainName),
-    /// Certification authority authorization.
+    /// Certification authority authorization (RFC 8659).
     Caa(Caa),
     /// Mail exchanger.
     Mx(Mx),
-    /// Name server.
+    /// The host name of a name server.
     Ns(DomainName),
     /// Start of authority; only the fields that are used here.
     Soa {
-        /// The zone's serial number.
+        /// The SERIAL field.
         serial: u32,
         /// The MINIMUM field in seconds, an upper bound for caching negative answers (RFC 2308 §4).
         minimum: u32,
     },
-    /// TLS certificate association.
+    /// TLS certificate association (RFC 6698).
     Tlsa(TlsaRecord),
     /// A TXT record's character strings, joined without separators (STS-02).
     Txt(Vec<u8>),
@@ -114,7 +114,7 @@ pub struct Caa {
     pub value: String,
 }
 
-/// One MX record.
+/// The data of one MX record (RFC 1035 §3.3.9).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Mx {
     /// The preference; hosts with lower values are tried first.
@@ -199,7 +199,7 @@ pub enum DnsError {
 pub struct Absence {
     /// The DNSSEC state of the negative answer; [`Security::Secure`] when the absence is proven.
     pub security: Security,
-    /// How long the negative answer may be cached; `None` when the answer did not say.
+    /// How long the negative answer may be cached; `None` if the answer states no TTL.
     pub ttl: Option<Duration>,
 }
 
@@ -236,7 +236,7 @@ impl Answer {
         })
     }
 
-    /// The TLSA records.
+    /// The data of the TLSA records in the answer.
     pub fn tlsa(&self) -> Vec<TlsaRecord> {
         let records = self.records.iter().filter_map(|data| match data {
             Data::Tlsa(record) => Some(record.clone()),

@@ -25,7 +25,7 @@ use formats::{DomainName, ResultType};
 use std::borrow::Cow;
 use std::net::IpAddr;
 
-/// Fetches policy files.
+/// Fetches the policy files of domains.
 pub trait PolicyHosts: Send + Sync {
     /// Fetches `https://mta-sts.DOMAIN/.well-known/mta-sts.txt`.
     fn fetch<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Fetched, FetchError>>;
@@ -43,10 +43,10 @@ pub trait PolicyHosts: Send + Sync {
     }
 }
 
-/// What a fetch from one address of a policy host showed.
+/// The result of a fetch from one address of a policy host.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct AddressFetch {
-    /// The address.
+    /// The address that the file was fetched from.
     pub address: IpAddr,
     /// The policy file, or why a sender that uses this address gets none.
     pub fetched: Result<Fetched, FetchError>,
@@ -131,7 +131,7 @@ impl FetchError {
         matches!(self, Self::Tls(text) if text.contains("AccessDenied"))
     }
 
-    /// True if DNS says that the policy host's name, or its address, does not exist.
+    /// True if the policy host's name, or its address, does not exist in DNS.
     pub fn is_unresolved(&self) -> bool {
         matches!(self, Self::Dns(error) if error.is_absence())
     }

@@ -31,7 +31,7 @@ pub struct Loaded {
     pub key: Arc<CertifiedKey>,
     /// The DNS names that the certificate is valid for.
     pub names: Vec<String>,
-    /// When the certificate expires.
+    /// When the certificate expires (`notAfter`).
     pub ends: Timestamp,
 }
 
@@ -65,7 +65,7 @@ impl KeyFiles {
         &self.certificate
     }
 
-    /// The certificate in use.
+    /// The certificate in use: the one that was loaded last.
     pub fn current(&self) -> Arc<Loaded> {
         self.current.read().unwrap_or_else(PoisonError::into_inner).clone()
     }

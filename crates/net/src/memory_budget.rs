@@ -173,7 +173,7 @@ impl Reservation {
         self.bytes.checked_add(bytes).is_some_and(|bytes| self.cover(bytes))
     }
 
-    /// The reserved bytes.
+    /// The number of bytes that are reserved.
     pub fn bytes(&self) -> usize {
         self.bytes
     }

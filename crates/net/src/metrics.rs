@@ -51,9 +51,9 @@ pub enum Values {
 /// A label of a metric.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Label {
-    /// The name.
+    /// The name of the label.
     pub name: &'static str,
-    /// The possible values.
+    /// The values that the label can have.
     pub values: Values,
 }
 
@@ -64,11 +64,11 @@ pub struct Metric {
     pub part: &'static str,
     /// The name of the metric family: without the suffix `_total` of counters.
     pub family: &'static str,
-    /// The type.
+    /// The type of the metric.
     pub metric_type: MetricType,
     /// The help text, as one sentence without its period.
     pub help: &'static str,
-    /// The labels.
+    /// The labels, in the order in which values are given; empty for a single series.
     pub labels: &'static [Label],
 }
 
@@ -113,9 +113,9 @@ pub struct Series<M> {
     family: Family<Labels, M>,
 }
 
-/// Counters by labels.
+/// Counters, one for each combination of label values.
 pub type Counters = Series<Counter>;
-/// Gauges by labels.
+/// Gauges, one for each combination of label values.
 pub type Gauges = Series<Gauge>;
 
 impl<M: Default + Clone> Series<M> {
@@ -136,7 +136,7 @@ impl<M: Default + Clone> Series<M> {
         self.family.get_or_create_owned(&labels)
     }
 
-    /// Removes all series.
+    /// Removes all series, for example before the current ones are set.
     pub fn clear(&self) {
         self.family.clear();
     }

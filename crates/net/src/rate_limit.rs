@@ -58,7 +58,7 @@ struct Shares {
     networks: ConcurrencyLimit,
 }
 
-/// The part of the total that one network may have: one of so many.
+/// The number of parts of the total, of which one network may have one: an eighth.
 const NETWORKS_IN_TOTAL: usize = 8;
 
 /// A connection or request that counts until it is dropped.
@@ -71,9 +71,9 @@ pub struct Admission {
 /// Which limit is reached.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum LimitReached {
-    /// That of all clients.
+    /// The limit for all clients together.
     Total,
-    /// That of this client, or of its network.
+    /// The limit for this client, or for its network.
     Client,
 }
 

@@ -154,7 +154,7 @@ pub enum Fault {
     /// Plaintext arrived after the reply to STARTTLS and before the TLS handshake (CVE-2011-0411).
     #[error("plaintext was injected between STARTTLS and the TLS handshake")]
     Injected,
-    /// The TLS handshake failed.
+    /// The TLS handshake failed, for this reason.
     #[error("the TLS handshake failed: {0}")]
     Handshake(String),
     /// The certificate does not meet the [`TlsDemand`].

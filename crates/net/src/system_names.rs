@@ -85,7 +85,7 @@ fn in_hosts(text: &str, name: &DomainName) -> Vec<IpAddr> {
 #[derive(Debug, Clone)]
 pub(crate) struct SearchList {
     pub(crate) domains: Vec<DomainName>,
-    /// A name with so many dots is looked up as it is before the domains are appended.
+    /// The number of dots from which on a name is looked up as it is, before the domains are appended (resolv.conf(5)).
     pub(crate) ndots: usize,
 }
 

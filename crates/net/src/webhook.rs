@@ -5,7 +5,7 @@
 use aws_lc_rs::hmac;
 use data_encoding::BASE64;
 
-/// What the text of a secret begins with.
+/// The prefix of a secret's text.
 const PREFIX: &str = "whsec_";
 /// The length of a secret in bytes, as the convention demands.
 const SECRET_BYTES: std::ops::RangeInclusive<usize> = 24..=64;

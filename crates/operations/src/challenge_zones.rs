@@ -23,7 +23,7 @@ pub struct DomainZones {
 }
 
 impl DomainZones {
-    /// Uses these settings.
+    /// Changes the zones of the domains in the configuration and in the store.
     pub fn new(config: Config, store: Store, clock: Arc<dyn Clock>) -> Self {
         Self { config, store, clock }
     }

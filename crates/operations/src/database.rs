@@ -15,7 +15,7 @@ use std::sync::Arc;
 use store::{Access, Connecting, Location, Network, Store, StoreError, Stream};
 use tokio::net::TcpStream;
 
-/// What the configuration says about access to a database.
+/// The access to a PostgreSQL database, as the configuration states it.
 pub fn access(config: &Config) -> Access {
     Access {
         network: Arc::new(DatabaseNetwork { roots: config.ca_file.clone() }),

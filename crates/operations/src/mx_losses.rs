@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The longest duration of probing the MX hosts of a domain.
 const PROBE_TIME: Duration = Duration::from_secs(300);
 
-/// What was found out about the MX hosts.
+/// The MX hosts that would lose mail, and those that could not be reached.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct MxLosses {
     /// The hosts that senders would not deliver to, each with the reason.

@@ -17,7 +17,7 @@ pub struct OpenedReport {
     pub contact: Option<String>,
     /// The results for each policy.
     pub policies: Vec<PolicyReport>,
-    /// Deviations from RFC 8460.
+    /// The deviations from RFC 8460 that the parser accepted.
     pub oddities: Vec<Oddity>,
     /// The report's JSON text as received.
     #[serde(skip)]

@@ -39,7 +39,7 @@ pub struct OwnHost {
 
 /// How long a policy waits for the certificate of its host.
 const CERTIFICATE_WAIT: Duration = Duration::from_secs(60);
-/// Time between two looks for that certificate.
+/// The interval between two checks for that certificate.
 const CERTIFICATE_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Hosting for OwnHost {
@@ -204,7 +204,7 @@ fn previous(found: update::Previous) -> Previous {
     Previous { lines: found.lines, records }
 }
 
-/// The same as [`previous`] received. Only the lines are compared.
+/// The records of `expected`, for comparison by their lines.
 fn found(expected: &Previous) -> update::Previous {
     update::Previous { lines: expected.lines.clone(), restores: None }
 }

@@ -483,9 +483,9 @@ impl RolloutContext {
 /// Whether an approval ends a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
-    /// It does: the operator gives it.
+    /// The approval ends the hold, since the operator gives it.
     End,
-    /// It does not: it follows from evidence.
+    /// The hold stays, since the approval follows from evidence.
     Keep,
 }
 
@@ -525,7 +525,7 @@ pub enum Removal {
 /// How far back reports and probes count as evidence.
 const EVIDENCE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 400);
 
-/// A new name for leases, which says which process holds them.
+/// A new name for leases, which identifies the process that holds them.
 pub fn holder() -> String {
     LeaseHolder::new().to_string()
 }

@@ -15,7 +15,7 @@ pub struct SeenCertificate {
     pub issuer: String,
     /// Its validity period.
     pub validity: Validity,
-    /// When it was seen.
+    /// When the host last presented it.
     pub at: Timestamp,
 }
 

@@ -40,7 +40,7 @@ pub struct WeeklySummary {
 /// The week of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DomainWeek {
-    /// The domain.
+    /// The name of the domain.
     pub domain: String,
     /// The mode of its policy; `None` if it was not observed yet.
     pub mode: Option<Mode>,
@@ -54,7 +54,7 @@ pub struct DomainWeek {
     pub alerts: Vec<String>,
     /// The failures by cause, one sentence each, the most frequent first, at most [`MAX_CAUSES`].
     pub failures: Vec<String>,
-    /// The next step.
+    /// The next step for the domain.
     pub next: NextStep,
 }
 
@@ -73,9 +73,9 @@ pub enum NextStep {
 /// A summary as a mail, as it waits in the store for its delivery.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct SummaryMail {
-    /// The subject.
+    /// The subject of the message.
     pub subject: String,
-    /// The plain text.
+    /// The body of the message, in plain text.
     pub body: String,
 }
 
@@ -89,7 +89,7 @@ const LINE_CHARACTERS: usize = 300;
 const WEEK: SignedDuration = SignedDuration::from_hours(24 * 7);
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 
-/// What the store has about all domains.
+/// The store's data about all domains, by domain name.
 struct Known {
     days: BTreeMap<String, Vec<DaySum>>,
     rollouts: BTreeMap<String, Result<RolloutState, StoreError>>,

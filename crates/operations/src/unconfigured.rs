@@ -15,7 +15,7 @@ use std::collections::HashSet;
 /// A domain that is no longer configured, although senders may hold a policy of it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Unconfigured {
-    /// The domain.
+    /// The name of the domain.
     pub name: DomainName,
     /// The strictest mode of the policies that senders may hold: `enforce` or `testing`.
     pub mode: Mode,
@@ -39,7 +39,7 @@ impl Unconfigured {
         DomainSpec { mode: self.mode, host: HostedBy::Elsewhere, ..DomainSpec::new(self.name.clone()) }
     }
 
-    /// What is wrong, for people.
+    /// The finding, in words.
     pub fn what(&self) -> String {
         let until =
             self.until.map_or("which is still published".to_owned(), |until| format!("until {until:.0}"));
@@ -47,12 +47,12 @@ impl Unconfigured {
         format!("{name} is not configured any more, and senders may hold its policy of mode {mode}, {until}")
     }
 
-    /// What follows from it, for people.
+    /// The consequence for mail, in words.
     pub fn consequence(&self) -> &'static str {
         "nothing maintains the policy: if the MX hosts change, senders refuse mail for the new ones"
     }
 
-    /// What to do, for people.
+    /// The remedy, in words.
     pub fn remedy(&self) -> String {
         let name = &self.name;
         format!(

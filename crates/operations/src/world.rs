@@ -23,13 +23,13 @@ pub struct World {
     pub dns: Arc<dyn Dns>,
     /// The same resolver, for probing whether DNSSEC validation works.
     pub resolver: Arc<Resolver>,
-    /// The resolver for checks, which tells bogus answers from other failures.
+    /// The resolver for checks, which distinguishes bogus answers from other failures.
     bogus_detector: Arc<BogusDetector>,
     /// The resolver without validation, if it is not paired with [`World::resolver`] and reloaded with that.
     unpaired: Option<Arc<Resolver>>,
     /// True if the resolvers are those of `/etc/resolv.conf`.
     uses_system_servers: bool,
-    /// The resolver without DNSSEC validation, for probing whether it tells the truth at all.
+    /// The resolver without DNSSEC validation, for probing whether the root zone can be resolved at all.
     plain: Arc<Resolver>,
     /// The resolver without DNSSEC validation, for addresses of policy hosts.
     pub addresses: Arc<dyn Dns>,
@@ -39,15 +39,15 @@ pub struct World {
     pub mail: Arc<Client>,
     /// TLS settings for connections to the operator's own servers.
     pub tls: Arc<rustls::ClientConfig>,
-    /// The trusted root certificates.
+    /// The root certificates that servers are verified against.
     pub trust: Trust,
     /// Local addresses that connections are made from; empty leaves the choice to the system.
     sources: Vec<IpAddr>,
     /// Addresses that checks use in place of those in DNS.
     overrides: Vec<(DomainName, IpAddr)>,
-    /// The name in EHLO.
+    /// The host name or address that SMTP sessions send in EHLO.
     pub helo: Helo,
-    /// The system clock.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// The certificates of MX hosts that the guard has seen.
     pub seen: SeenCertificates,
@@ -62,7 +62,7 @@ pub struct Reach {
     pub addresses: Vec<(DomainName, IpAddr)>,
     /// Timeout of one network operation; `None` uses the defaults.
     pub time: Option<Duration>,
-    /// Upper limit of TTLs.
+    /// The maximum TTL of a cached answer; longer TTLs are reduced to it.
     pub max_ttl: Duration,
 }
 
@@ -168,8 +168,8 @@ impl World {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
-    /// Fails if the resolver says that the root zone does not exist, as some networks do until one has signed in: it would say
-    /// that of every domain.
+    /// Fails if the resolver answers that the root zone does not exist, as some networks do before a sign-in by
+    /// browser: it would answer so for every domain.
     pub async fn check_resolver(&self, config: &Config) -> Result<(), Failure> {
         match self.plain.probe().await {
             Err(error) if error.is_absence() => Err(Failure::new(
@@ -181,8 +181,8 @@ impl World {
         }
     }
 
-    /// Fails if the resolver's answers can't be validated, as behind a resolver that strips DNSSEC records. Called when a
-    /// look-up has failed as bogus, to tell a broken resolver from a broken domain.
+    /// Fails if the resolver's answers can't be validated, as behind a resolver that strips DNSSEC records. Called when
+    /// a look-up has failed as bogus, to distinguish a broken resolver from a broken domain.
     pub async fn check_dnssec(&self) -> Result<(), Failure> {
         match self.resolver.probe().await {
             Err(DnsError::Bogus) => Err(no_dnssec("so no domain can be looked up")),

@@ -58,10 +58,10 @@ pub struct DomainSpec {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(deny_unknown_fields, default)]
 pub struct MaxAge {
-    /// For the modes `testing` and `none`.
+    /// The `max_age` of policies in the modes `testing` and `none`, in seconds.
     #[serde(deserialize_with = "max_age")]
     pub testing: u32,
-    /// For the mode `enforce`.
+    /// The `max_age` of policies in the mode `enforce`, in seconds.
     #[serde(deserialize_with = "max_age")]
     pub enforce: u32,
     /// Assumed for an earlier policy that can no longer be fetched.

@@ -30,7 +30,7 @@ pub struct Page {
     pub policy: Policy,
 }
 
-/// A file to write.
+/// A file of the export.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct File {
     /// The path, relative to the export folder.

@@ -77,7 +77,7 @@ pub struct Inbox {
     /// The network of the client that the input comes from; empty if there is no client. What no signature vouches for from
     /// no client shares one part of the quotas: the sender that it names may be forged.
     pub source: String,
-    /// How much is kept of what no signature vouches for.
+    /// The limits for quarantined input and stored reports.
     pub retention: Retention,
     /// Whether DMARC reports are imported too. Otherwise they are other mail.
     pub dmarc: bool,
@@ -88,15 +88,15 @@ pub struct Inbox {
 /// The result of importing a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct InboxOutcome {
-    /// The reports in it.
+    /// The TLS reports in the message or file, duplicates included.
     pub reports: Vec<ImportedReport>,
-    /// The result for each DMARC report in it.
+    /// The result for each DMARC report in the message or file.
     pub dmarc: Vec<KeepOutcome>,
     /// Why something in it could not be read; the input is in quarantine then. `None` if everything was read.
     pub quarantined: Option<String>,
 }
 
-/// A report that was stored.
+/// A TLS report that was stored, or recognized as a duplicate.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ImportedReport {
     /// The domain that submitted the report.
@@ -232,7 +232,8 @@ impl Inbox {
         self.keep_posted(reading, raw, None).await
     }
 
-    /// The same for input that was posted to the address of a domain. Large input is stored on a thread of its own.
+    /// As [`Self::keep_reading`], for input that was posted to the address of a domain. Large input is stored on a
+    /// thread of its own.
     async fn keep_posted(
         &self,
         reading: Reading,

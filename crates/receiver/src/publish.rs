@@ -37,9 +37,9 @@ pub trait DnsPublisher: Send + Sync {
 /// The records to publish at a name.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Change {
-    /// The owner name.
+    /// The owner name of the records, such as `_mta-sts.example.org`.
     pub name: DomainName,
-    /// The new records.
+    /// The records to publish; they replace those of the same kind.
     pub records: Records,
 }
 
@@ -71,13 +71,13 @@ impl Previous {
 pub enum Records {
     /// One TXT record with a single string of at most 255 ASCII bytes (PUB-07).
     Txt(String),
-    /// No TXT record.
+    /// None: our TXT record at the name is removed.
     NoTxt,
     /// One text among the TXT records of the name; the others are kept.
     TxtValue {
         /// The text, of at most 255 ASCII bytes.
         value: String,
-        /// Whether the text is to be there, or not.
+        /// True to publish the text, false to remove it.
         is_published: bool,
     },
     /// CNAME, or A and AAAA records, that point to a policy host. An empty list of addresses stands for no record.
@@ -95,7 +95,7 @@ const ALIAS_TTL: u32 = 3600;
 pub struct PublishError {
     /// The record's owner name.
     pub name: DomainName,
-    /// The reason.
+    /// The reason, as operators see it.
     pub why: String,
     /// True if another program has changed the records since they were read. Then nothing was changed.
     pub is_conflict: bool,

@@ -55,7 +55,7 @@ const MAX_CLOCK_LEAD: SignedDuration = SignedDuration::from_mins(5);
 /// After this number of refused sessions, further ones are only counted and no longer logged.
 const MAX_LOGGED_REFUSALS: u64 = 20;
 
-/// Tallies TLS sessions.
+/// Counts TLS sessions by day and recipient domain, or spools them for another machine.
 pub struct Collector {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -138,7 +138,7 @@ impl Pending {
     }
 }
 
-/// What became of posted sessions.
+/// The outcome of adding posted sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Taken {
     /// The sessions that were counted now.
@@ -167,7 +167,7 @@ pub enum PostError {
     Session {
         /// The position of the session in the request, from 1.
         number: usize,
-        /// The reason.
+        /// What is wrong with the session.
         why: String,
     },
     /// The time of a session is in the future, so one of two clocks is wrong; the whole request is refused for now.

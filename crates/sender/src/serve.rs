@@ -24,7 +24,7 @@ const FIRST_REQUEST_GRACE: Duration = Duration::from_secs(1);
 pub struct Shutdown {
     /// Cancelled when the shutdown begins.
     pub token: CancellationToken,
-    /// The open connections.
+    /// The tasks of open connections, which the shutdown waits for.
     pub tasks: TaskTracker,
 }
 

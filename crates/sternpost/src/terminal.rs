@@ -16,13 +16,13 @@ pub fn show(text: &str) {
 
 /// The marks in front of a result: symbols in a UTF-8 locale, else words.
 pub struct Marks {
-    /// Success.
+    /// The mark in front of a success.
     pub fine: &'static str,
-    /// A warning.
+    /// The mark in front of a warning.
     pub warning: &'static str,
-    /// An error.
+    /// The mark in front of an error.
     pub error: &'static str,
-    /// Information.
+    /// The mark in front of information.
     pub info: &'static str,
 }
 

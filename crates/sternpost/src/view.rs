@@ -210,7 +210,7 @@ impl Explained {
     }
 }
 
-/// What the answer does not show.
+/// Findings that the answer does not show.
 fn notes(domain: &DomainName, looked: &LookupTrace, found: &EffectivePolicy) -> Vec<Note> {
     match (looked.source, found) {
         (Source::Dane, EffectivePolicy::Unavailable(why)) => vec![Note {

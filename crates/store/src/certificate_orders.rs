@@ -7,7 +7,7 @@ use crate::{Store, StoreError, TENANT, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 
-/// What the CA said about the renewal of a certificate.
+/// The CA's information about the renewal of a certificate (RFC 9773).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RenewalInfo {
     /// The directory URL of the CA that issued the certificate.
@@ -27,7 +27,7 @@ pub struct RenewalQuestion {
     pub chain: String,
     /// The time of the next order, renewal or retry.
     pub next_at: Timestamp,
-    /// What is known; `None` for a certificate of an earlier release.
+    /// The CA's last answer; `None` for a certificate of an earlier release.
     pub known: Option<RenewalInfo>,
 }
 
@@ -40,7 +40,7 @@ pub struct ChallengeRecord {
     pub name: DomainName,
     /// The text of the record.
     pub value: String,
-    /// When it was stored.
+    /// When the record was stored, which is before it is published.
     pub created_at: Timestamp,
 }
 
@@ -91,7 +91,7 @@ impl Store {
         .await
     }
 
-    /// Stores what a CA said about the renewal of a host's certificate.
+    /// Stores a CA's information about the renewal of a host's certificate.
     pub async fn put_renewal_info(&self, host: &DomainName, info: &RenewalInfo) -> Result<(), StoreError> {
         let (start, end) = info.window.map_or((0, 0), |(start, end)| (start.as_second(), end.as_second()));
         sql("INSERT INTO certificate_renewal (tenant, host, directory, window_start, window_end, ask_at) \

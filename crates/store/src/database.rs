@@ -39,10 +39,10 @@ pub(crate) enum Database {
     Postgres(postgres::PostgresPool),
 }
 
-/// What opening a store needs besides its location. Only a PostgreSQL database needs it.
+/// What a connection to a database requires besides its location. Only a PostgreSQL database needs it.
 #[derive(Clone)]
 pub struct Access {
-    /// Connects to servers.
+    /// Connects to the servers of the database.
     pub network: Arc<dyn Network>,
     /// The file with the password. It is read for each new connection.
     pub password: Option<PathBuf>,
@@ -159,7 +159,7 @@ pub enum StoreError {
     Unreachable {
         /// The URL of the database.
         database: String,
-        /// Why, in one line.
+        /// The reason, in one line.
         why: String,
     },
     /// A query failed.

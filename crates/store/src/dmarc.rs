@@ -40,14 +40,14 @@ pub struct NewDmarcReport {
     pub arrival: Arrival,
     /// When the report arrived.
     pub received_at: Timestamp,
-    /// The counts.
+    /// The report, with its message counts.
     pub report: DmarcReport,
 }
 
 /// Selects the counts that [`Store::dmarc_sums`] returns.
 #[derive(Debug, Clone)]
 pub struct DmarcSearch {
-    /// Only about this domain.
+    /// Only counts about this domain; `None` for all domains.
     pub domain: Option<String>,
     /// Only days from this time on.
     pub since: Timestamp,
@@ -74,14 +74,14 @@ pub struct DmarcSum {
     pub verified: bool,
     /// The number of messages.
     pub messages: u64,
-    /// The number of reports.
+    /// The number of reports that these messages are from.
     pub reports: u64,
 }
 
 /// The sums of one domain.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct DmarcDomain {
-    /// The domain.
+    /// The domain whose DMARC record applied.
     pub domain: String,
     /// Whether the senders of the reports are verified, or the operator vouched for them.
     pub verified: bool,

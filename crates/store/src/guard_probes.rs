@@ -19,7 +19,7 @@ pub struct GuardProbeDay {
     pub policy: Option<PolicyDigest>,
     /// The number of probes that the host passed.
     pub good: u64,
-    /// The number of probes that it failed.
+    /// The number of probes that the host failed.
     pub bad: u64,
     /// The reason of the day's last failure; empty if no probe failed.
     pub problem: String,

@@ -9,7 +9,7 @@ use crate::{Store, StoreError, TENANT, count, stored};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
-/// What counts come from, so that they are added once.
+/// The source of counts, by which they are added only once.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum CountSource {
     /// A batch of another machine, received at `at`.
@@ -34,7 +34,7 @@ pub enum CountSource {
         file: String,
         /// The place where the part begins; `None` for a file that was not read before.
         from: Option<LogPlace>,
-        /// The place where it ends.
+        /// The place where the part ends.
         to: LogPlace,
     },
 }
@@ -53,7 +53,7 @@ pub struct LogPlace {
     pub read_to: u64,
 }
 
-/// What became of counts with a source.
+/// The outcome of adding counts with a source.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct Added {
     /// True if counts of this source were added before; then none was added now.
@@ -65,18 +65,18 @@ pub struct Added {
 /// A batch of sessions that waits for the machine that counts it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct SpooledBatch {
-    /// The identifier.
+    /// The batch's identifier, by which the other machine counts it once.
     pub id: String,
-    /// The sessions as JSON.
+    /// The sessions as JSON, in the form that `POST /v1/sessions` accepts.
     pub body: Vec<u8>,
-    /// Their number.
+    /// The number of sessions in the batch.
     pub sessions: u64,
 }
 
-/// What became of batches for the spool.
+/// The outcome of spooling batches.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Spooled {
-    /// They are in the spool.
+    /// The batches are in the spool.
     Done,
     /// Sessions of this source were spooled before.
     Repeated,

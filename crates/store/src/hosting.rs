@@ -23,7 +23,7 @@ pub struct StoredCertificate {
     pub chain: String,
     /// The private key, in PEM or sealed with the operator's key; empty until a certificate is issued.
     pub key: String,
-    /// When the certificate expires.
+    /// When the certificate expires; without meaning while `chain` is empty.
     pub expires_at: Timestamp,
     /// The time of the next order, renewal or retry.
     pub next_at: Timestamp,

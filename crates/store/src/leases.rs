@@ -35,9 +35,9 @@ impl Lease {
 /// The holder of leases: a part of a process, named so that others can see whether that process still runs.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LeaseHolder {
-    /// The host name.
+    /// The host name of the machine, as one word.
     machine: String,
-    /// The process ID.
+    /// The process ID in its PID namespace.
     pid: i32,
     /// When the process started, in clock ticks since the machine was booted. A later process of the same ID differs.
     started: u64,

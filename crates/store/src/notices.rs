@@ -24,7 +24,7 @@ pub struct NewNotice<'a, N> {
 pub struct Notice<N> {
     /// The row id; older notifications have smaller ids.
     pub id: i64,
-    /// The content.
+    /// The content of the notification.
     pub told: N,
     /// When the alert changed.
     pub born: Timestamp,

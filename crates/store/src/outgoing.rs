@@ -66,7 +66,7 @@ impl DeliveryState {
 /// An outgoing report without its text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Outgoing {
-    /// The row id.
+    /// The row id, which commands show as the report's number.
     pub id: i64,
     /// The first second of the UTC day that the report covers.
     pub day: Timestamp,
@@ -119,9 +119,9 @@ impl Reply {
 pub struct TargetState {
     /// The `mailto:` or `https:` URI.
     pub target: String,
-    /// The last reply.
+    /// Whether the last attempt was accepted, failed or was refused.
     pub reply: Reply,
-    /// The number of attempts.
+    /// The number of delivery attempts to this target.
     pub tries: u32,
     /// The time of the last attempt.
     pub at: Timestamp,

@@ -22,11 +22,11 @@ pub struct Person {
 pub struct Invitation {
     /// The tenant that the user belongs to.
     pub tenant: Tenant,
-    /// The user name.
+    /// The name of the user that the link creates, or gives a new password.
     pub name: String,
     /// The name of the role that the link grants.
     pub role: String,
-    /// When the link ends.
+    /// When the link expires.
     pub expires_at: Timestamp,
 }
 

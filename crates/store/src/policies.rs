@@ -9,7 +9,7 @@ use jiff::Timestamp;
 use std::collections::BTreeMap;
 use std::time::Duration;
 
-/// A cached policy.
+/// A cached MTA-STS policy of another domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredPolicy {
     /// The policy domain.
@@ -35,7 +35,7 @@ pub struct StoredPolicy {
 /// A policy to store.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PolicyWrite {
-    /// The policy.
+    /// The policy to store.
     pub policy: StoredPolicy,
     /// The time of the fetch of the policy that was stored before. It is replaced also if it seems to be newer, as after a
     /// step of the clock back. `None` if there was none.
@@ -104,7 +104,7 @@ impl StoredPolicy {
 const BATCH_ROWS: usize = 64;
 /// How long a look-up waits for a database that does not answer, before it goes on as if the store had failed.
 const LOOKUP_TIME: Duration = Duration::from_secs(2);
-/// The same for each statement that writes the policy of a look-up.
+/// How long each statement that writes the policy of a look-up may wait for such a database.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";

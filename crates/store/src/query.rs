@@ -265,7 +265,7 @@ impl<'v> Query<'v> {
         }
     }
 
-    /// Returns all rows.
+    /// Runs the statement, and returns all rows.
     pub async fn fetch_all<T: FromRow>(self, on: impl Into<On<'_>>) -> Result<Vec<T>, StoreError> {
         let rows = self.rows(on.into()).await?;
         let mut read = Vec::with_capacity(rows.len());
@@ -352,7 +352,7 @@ enum Cells<'r> {
 }
 
 impl Row<'_> {
-    /// Reads the next column.
+    /// Reads the next column of the row.
     pub fn get<T: Column>(&mut self) -> Result<T, StoreError> {
         T::next(self)
     }

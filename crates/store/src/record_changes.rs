@@ -12,26 +12,26 @@ use serde::de::DeserializeOwned;
 /// How far a change has come.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum ChangeState {
-    /// It may have been made, completely or in part.
+    /// The change may have been made, completely or in part.
     Begun,
-    /// It was made.
+    /// The change was made.
     Done,
-    /// It was not made, or the old records were put back.
+    /// The change was not made, or the old records were restored.
     Unmade,
-    /// The operator has undone it.
+    /// The operator has undone the change.
     Undone,
 }
 
-/// A stored change.
+/// A change of DNS records, as it is stored.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredChange<C> {
     /// The row id; newer changes have larger ids.
     pub id: i64,
-    /// When it began.
+    /// When the change began.
     pub at: Timestamp,
-    /// What was there, and what replaces it.
+    /// The old records and those that replace them.
     pub change: C,
-    /// How far it has come.
+    /// How far the change has come.
     pub state: ChangeState,
 }
 

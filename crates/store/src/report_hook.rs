@@ -13,7 +13,7 @@ pub struct ReportHook {
     pub position: i64,
     /// The row id of the last report in the notice that is being delivered; equals `position` if there is none.
     pub target: i64,
-    /// The first delivery attempt of that notice.
+    /// The time of the first delivery attempt of that notice.
     pub begun: Timestamp,
     /// The number of failed attempts of that notice.
     pub tries: u32,

@@ -177,8 +177,9 @@ pub struct NewReport {
     pub arrival: Arrival,
     /// When the report arrived.
     pub received_at: Timestamp,
-    /// Who used the space: the signer's registered domain, or else the network of the client. Empty if there is neither,
-    /// since anything else that a report says may be forged. All reports of a source have one share of a quota.
+    /// The source that the report is counted for: the signer's registered domain, or else the network of the client.
+    /// Empty if there is neither, since anything else that a report says may be forged. All reports of a source have
+    /// one share of a quota.
     pub source: String,
     /// The parsed report.
     pub report: Report,

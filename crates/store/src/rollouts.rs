@@ -12,7 +12,7 @@ use std::collections::BTreeMap;
 /// An entry of a domain's journal.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct JournalEntry {
-    /// When it happened.
+    /// The time of the event.
     pub at: Timestamp,
     /// The actor, e.g. `operator` or `planner`.
     pub who: String,

@@ -54,7 +54,7 @@ impl Network for TestNetwork {
     }
 }
 
-/// Migrates; there is no password.
+/// The access of tests: migrates, and uses no password.
 pub(crate) fn access() -> Access {
     Access { network: Arc::new(TestNetwork), password: None, may_migrate: true }
 }

@@ -26,7 +26,7 @@ pub struct NewSession<'s> {
     pub expires_at: Timestamp,
     /// The address that the user signed in from; empty if it is not known.
     pub address: &'s str,
-    /// What the browser says about itself (`User-Agent`); may be empty.
+    /// The text of the `User-Agent` header at the sign-in; may be empty.
     pub browser: &'s str,
 }
 
@@ -41,7 +41,7 @@ pub struct Session {
     pub expires_at: Timestamp,
     /// The address that the user signed in from; empty if it is not known.
     pub address: String,
-    /// What the browser said about itself; may be empty.
+    /// The text of the `User-Agent` header at the sign-in; may be empty.
     pub browser: String,
 }
 
@@ -152,7 +152,7 @@ impl Store {
         rows.into_iter().map(session).collect()
     }
 
-    /// Ends a session.
+    /// Ends the session whose token has this digest.
     pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
         sql("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(self).await?;
         Ok(())

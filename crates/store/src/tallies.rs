@@ -30,7 +30,7 @@ pub struct TallyIncrement {
 pub struct DomainTally {
     /// The recipient domain, which also receives the report.
     pub domain: DomainName,
-    /// Counts by policy.
+    /// Counts, one entry for each policy.
     pub entries: Vec<PolicyReport>,
 }
 

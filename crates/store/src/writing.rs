@@ -93,7 +93,7 @@ impl Store {
         self.begin(false, None).await
     }
 
-    /// The same; SQLite does not check references between tables in it.
+    /// As [`Self::writing`]; SQLite does not check references between tables in it.
     pub(crate) async fn writing_without_foreign_keys(&self) -> Result<Writing, StoreError> {
         self.begin(true, None).await
     }
@@ -181,7 +181,7 @@ impl Writing {
         Ok(value)
     }
 
-    /// Sets a counter.
+    /// Sets the value of a counter.
     pub(crate) async fn set(&mut self, counter: Counter, to: i64) -> Result<(), StoreError> {
         let query = sql("UPDATE version SET value = $2 WHERE name = $1");
         query.bind(counter.name()).bind(to).execute(&mut *self).await?;

@@ -1,6 +1,6 @@
 //! The page where signed-in users, readers too, manage how they sign in: change the password, set up or remove a second
-//! factor, and list and end their sessions. What lets somebody in needs the present password, so that a session that was
-//! left open is not enough.
+//! factor, and list and end their sessions. Changes of credentials require the current password, so that a session that
+//! was left open is not enough.
 
 use crate::auth::{Auth, verify_csrf};
 use crate::client_addr::ClientAddr;
@@ -35,7 +35,7 @@ struct SessionRow {
     address: String,
     /// The browser and its system, as far as they are known.
     browser: String,
-    /// What the browser says about itself.
+    /// The text of the `User-Agent` header.
     agent: String,
     is_current: bool,
 }
@@ -380,7 +380,7 @@ pub async fn renew_recovery_codes(
     show(&dashboard, &visitor, &session, "The earlier recovery codes are void.".to_owned(), codes).await
 }
 
-/// Checks a code of the active second factor. The response says why it is not judged.
+/// Checks a code of the active second factor. The response states why a code was not checked.
 async fn code_refused(
     auth: &Auth,
     visitor: &Visitor,

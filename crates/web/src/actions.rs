@@ -78,7 +78,7 @@ pub struct ApproveForm {
 /// The limit of the time for probing all MX hosts of a domain while a browser waits.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
-/// What may be lost if the policy is enforced now.
+/// The mail that enforcement could cost now.
 #[derive(Debug, PartialEq, Eq)]
 enum Risk {
     /// The hosts that senders would not deliver to, with the reasons, and those that can't be reached from here.
@@ -88,7 +88,7 @@ enum Risk {
 }
 
 impl Risk {
-    /// What a form must contain to accept the risk: a space between the names of the hosts.
+    /// The value that a form sends to accept the risk: the names of the hosts, separated by spaces, or `unknown`.
     fn token(&self) -> String {
         match self {
             Self::Hosts(found) => {
@@ -337,7 +337,7 @@ pub async fn invite(
     settings_page(&dashboard, &visitor, &session, notice, Some(link)).await
 }
 
-/// A user to remove.
+/// The form that removes a user.
 #[derive(Deserialize)]
 pub struct RemoveForm {
     word: String,

@@ -70,7 +70,7 @@ pub struct Verified<'p> {
     pub second_factor: Option<String>,
 }
 
-/// How a user showed who they are.
+/// How a user was authenticated.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Method {
     Password,
@@ -90,7 +90,7 @@ impl Display for Method {
     }
 }
 
-/// The session cookie's name.
+/// The name of the session cookie, after [`cookie_prefix`].
 const COOKIE_NAME: &str = "sternpost";
 /// The lifetime of a session.
 const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
@@ -172,7 +172,7 @@ impl Auth {
         })
     }
 
-    /// What signs cookies and forms.
+    /// The key that signs cookies and forms. It is read from the store once.
     pub async fn signer(&self) -> Result<&Signer, Failure> {
         self.signer.get_or_try_init(|| Signer::of(&self.store)).await
     }
@@ -337,7 +337,7 @@ impl Auth {
     }
 }
 
-/// What the browser says about itself, without control characters.
+/// The text of the `User-Agent` header, shortened and without control characters.
 fn browser_name(headers: &HeaderMap) -> String {
     let text = headers.get(USER_AGENT).and_then(|value| value.to_str().ok()).unwrap_or_default();
     text.chars().filter(|c| !c.is_control()).take(MAX_BROWSER_CHARS).collect()

@@ -38,7 +38,7 @@ fn address(element: &str) -> Option<IpAddr> {
     element.parse().ok().or_else(with_port).or_else(in_brackets)
 }
 
-/// True once a minute.
+/// True at most once a minute, which bounds the lines of the log.
 fn is_time_to_warn() -> bool {
     static WARNINGS: OnceLock<RateLimiter> = OnceLock::new();
     let warnings = WARNINGS.get_or_init(|| RateLimiter::new(1, Duration::from_secs(60)));

@@ -6,7 +6,7 @@ use std::fmt;
 use std::net::IpAddr;
 use std::sync::OnceLock;
 
-/// The counters.
+/// The counters of the dashboard, of reports by POST, and of interfaces for programs.
 pub struct WebCounts {
     /// Attempts to sign in to the dashboard, by outcome.
     pub(crate) sign_ins: Counters,

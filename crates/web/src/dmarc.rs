@@ -16,7 +16,7 @@ use serde::Deserialize;
 use std::sync::Arc;
 use store::dmarc::{DmarcDomain, DmarcSearch, DmarcSum};
 
-/// The query parameters.
+/// The query parameters of `/dmarc`.
 #[derive(Debug, Default, Deserialize)]
 pub struct DmarcQuery {
     /// Only sums about this domain.
@@ -26,13 +26,13 @@ pub struct DmarcQuery {
     format: Format,
 }
 
-/// Days that are shown.
+/// The period that is shown: 30 days.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Domains on the page.
+/// The maximum number of domains on the page.
 const MAX_DOMAINS: u32 = 200;
-/// Sums on the page.
+/// The maximum number of sums on the page.
 const PAGE_ROWS: u32 = 200;
-/// Sums per CSV or JSON export.
+/// The maximum number of sums in a CSV or JSON export.
 const MAX_EXPORT_ROWS: u32 = 100_000;
 
 #[derive(Template)]

@@ -19,7 +19,7 @@ use std::collections::BTreeMap;
 use std::sync::{Arc, Mutex, PoisonError};
 use tokio::sync::Semaphore;
 
-/// Checks at once.
+/// The maximum number of concurrent checks.
 const CHECKS_AT_ONCE: usize = 2;
 /// Results that are kept; the oldest is dropped for a further one.
 const MAX_RESULTS: usize = 100;

@@ -31,13 +31,13 @@ impl ConfigView {
 pub struct ConfigSection {
     /// The name; empty for keys without a section.
     pub name: &'static str,
-    /// What the configuration file sets.
+    /// The keys that are set.
     pub set: Vec<Setting>,
-    /// What has its default.
+    /// The keys that have their defaults.
     pub defaults: Vec<Setting>,
 }
 
-/// One key.
+/// A configuration key with its value.
 #[derive(Debug, PartialEq, Eq)]
 pub struct Setting {
     pub key: &'static str,

@@ -20,7 +20,7 @@ pub const MAX_NAME_CHARS: usize = 40;
 /// A new invitation, with its link.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct NewInvitation {
-    /// What is stored.
+    /// The invitation as it is stored.
     pub invitation: Invitation,
     /// The role that the link grants.
     pub role: Role,
@@ -46,7 +46,7 @@ impl NewInvitation {
         }
     }
 
-    /// When the link ends, and what became of an earlier one.
+    /// When the link expires, and that an earlier link has ended, in two sentences.
     pub fn validity(&self) -> String {
         format!(
             "It is valid until {}, and can be used once. Any earlier link for {} has ended.",

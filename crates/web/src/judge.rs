@@ -48,7 +48,7 @@ impl Urgency {
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Mark(pub &'static str, pub &'static str);
 
-/// What stands behind a next step. Domains with the same cause are grouped on the overview.
+/// The cause of a next step. Domains with the same cause are grouped on the overview.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord)]
 pub enum StepCause {
     /// Nothing is published yet.
@@ -63,7 +63,7 @@ pub enum StepCause {
     Failures,
     /// The guard raised an alert.
     Alert,
-    /// What the store has about the domain can't be read.
+    /// The store's data about the domain can't be read.
     Damaged,
 }
 
@@ -142,8 +142,8 @@ pub fn binds(rollout: &RolloutState, now: Timestamp) -> bool {
     rollout.promises.iter().any(|policy| policy.mode == Mode::Enforce && policy.is_out(now))
 }
 
-/// How urgent an alert is: whether mail is at risk now, or something will be if nobody acts. Mail is only at risk if an
-/// enforced policy `binds` senders; in testing it arrives.
+/// How urgent an alert is: whether mail is at risk now, or something will be unless the operator acts. Mail is only at
+/// risk if an enforced policy `binds` senders; in testing it arrives.
 pub fn urgency(kind: AlertKind, binds: bool) -> Urgency {
     match kind {
         _ if !binds => Urgency::Waiting,

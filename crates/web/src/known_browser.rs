@@ -11,16 +11,16 @@ use crate::signer::Signer;
 use jiff::{SignedDuration, Timestamp};
 use store::Tenant;
 
-/// The cookie's name.
+/// The name of the cookie, after the prefix that `auth` adds.
 pub const COOKIE_NAME: &str = "sternpost-browser";
 /// How long the cookie is valid. Each sign-in begins anew.
 pub const LIFETIME: SignedDuration = SignedDuration::from_hours(365 * 24);
-/// What the signature is for.
+/// The purpose that the signature is bound to.
 const PURPOSE: &str = "browser";
 /// The maximum length of the random part of a cookie.
 const MAX_RANDOM_BYTES: usize = 64;
 
-/// An account, with what lets its user in at present.
+/// An account, with its current password hash and second factor.
 #[derive(Debug, Clone, Copy)]
 pub struct Credentials<'c> {
     pub tenant: Tenant,

@@ -1,6 +1,6 @@
-//! Notices of the last action, which a redirect hands to the next page in its query (`layout::redirect_with_notice`). They
-//! look like words of the dashboard, so a link of somebody else must not contain one: the redirect signs its notice for the
-//! session, and a notice without that signature is taken out of the query before a page reads it.
+//! Notices of the last action, which a redirect hands to the next page in its query (`layout::redirect_with_notice`).
+//! They look like words of the dashboard, so a link from a third party must not contain one: the redirect signs its
+//! notice for the session, and a notice without that signature is removed from the query before a page reads it.
 
 use crate::signer::Signer;
 use crate::visitor::CurrentSession;
@@ -9,7 +9,7 @@ use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Uri};
 use axum::response::Response;
 
-/// What the signature is for.
+/// The purpose that the signature is bound to.
 const PURPOSE: &str = "notice";
 /// The parameter with the notice (`layout::NoticeParam`).
 const NOTICE: &str = "said";

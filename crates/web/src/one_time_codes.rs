@@ -73,7 +73,7 @@ pub fn grouped(text: &str, between: &str) -> String {
     characters.chunks(4).map(|group| group.iter().collect::<String>()).collect::<Vec<_>>().join(between)
 }
 
-/// True for a text of the form of a recovery code, as people type it.
+/// True for a text of the form of a recovery code, as users type it.
 pub fn is_recovery_code(typed: &str) -> bool {
     let bytes = BASE32_NOPAD.decode(normalized(typed).as_bytes());
     bytes.is_ok_and(|bytes| bytes.len() == RECOVERY_BYTES)

@@ -157,7 +157,7 @@ struct SendingPage {
     is_on: bool,
     /// The number of cached policies.
     cached: u64,
-    /// The same by mode, in words.
+    /// The numbers of cached policies by mode, in words.
     modes: String,
     rows: Vec<CachedPolicy>,
     /// The last domain of this page, if there are more.
@@ -165,7 +165,7 @@ struct SendingPage {
     failed: Vec<FailedDestination>,
     /// Successful and failed sessions of today.
     today: (u64, u64),
-    /// All sessions of today.
+    /// Successful and failed sessions of today, in sum.
     sessions: u64,
     /// The share of today's sessions that failed; `None` without sessions.
     share: Option<String>,
@@ -278,7 +278,7 @@ struct SettingsPage {
 }
 
 impl SettingsPage {
-    /// True for the row of the user who looks at the page. Nobody can remove themselves.
+    /// True for the row of the signed-in user, who can't remove themselves.
     fn is_self(&self, person: &UserRow) -> bool {
         self.frame.visitor.as_ref().is_some_and(|visitor| visitor.name == person.name)
     }

@@ -36,13 +36,13 @@ pub struct OverviewQuery {
     /// A part of the domain's name.
     #[serde(default)]
     q: String,
-    /// One of [`STATES`].
+    /// One of [`STATES`]; empty for all domains.
     #[serde(default)]
     state: String,
     /// A tag; empty for all domains.
     #[serde(default)]
     tag: String,
-    /// The identifier of a group.
+    /// The identifier of a group; empty for all domains.
     #[serde(default)]
     cause: String,
     /// One of [`SORTS`]; empty for the most urgent first.
@@ -92,7 +92,7 @@ impl OverviewQuery {
         Self { q: q.to_owned(), ..Self::default() }
     }
 
-    /// True if a domain is among those of a state.
+    /// True if a domain is in a state.
     fn is_in(state: &str, entry: &Entry) -> bool {
         match state {
             "risk" => entry.need == Urgency::Failing,
@@ -105,7 +105,7 @@ impl OverviewQuery {
         }
     }
 
-    /// How many domains are among those of a state.
+    /// The number of domains in a state.
     fn count_in(state: &str, totals: &Totals) -> usize {
         match state {
             "risk" => totals.risk,
@@ -248,7 +248,7 @@ struct Row {
     since: Option<Timestamp>,
     sessions: u64,
     failed: u64,
-    /// `None` without sessions.
+    /// The share of failed sessions; `None` without sessions.
     share: Option<String>,
     /// True if the share is above what the gate allows.
     is_above: bool,

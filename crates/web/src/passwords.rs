@@ -27,7 +27,7 @@ const MAX_PENDING_PER_CLIENT: usize = 2;
 /// Hashes that are computed or wait for one account among the known users.
 const MAX_PENDING_PER_ACCOUNT: usize = 2;
 
-/// Who causes a hash.
+/// The client or account that a hash is computed for, by which the queue is bounded.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Requester {
     /// Anyone who reaches the sign-in page, from this address.

@@ -69,7 +69,7 @@ struct PostLimits {
 }
 
 impl PostLimits {
-    /// The limits, with so many reports a minute for each client.
+    /// The limits, with at most `per_minute` reports a minute from each client.
     fn new(per_minute: u32) -> Self {
         Self {
             rates: RateLimiter::new(per_minute, MINUTE),
@@ -160,7 +160,7 @@ async fn receive_from(posts: &Posts, request: Request, domain: Option<DomainName
     response(reply)
 }
 
-/// The response, which says when to try again if that helps.
+/// The response, which states when to try again if that helps.
 fn response(reply: Reply) -> Response {
     WebCounts::shared().posts.inc(&[reply.0.as_str()]);
     let is_temporary = matches!(reply.0, StatusCode::TOO_MANY_REQUESTS | StatusCode::SERVICE_UNAVAILABLE);

@@ -58,14 +58,14 @@ struct ListPage {
     quarantined: u64,
     /// Whether DMARC reports are imported.
     dmarc: bool,
-    /// Whether reports are received.
+    /// Whether the role `[inbox]` is on.
     has_inbox: bool,
 }
 
 /// A report in the list.
 struct ReportRow {
     report: ListedReport,
-    /// All of its sessions.
+    /// Successful and failed sessions of the report, in sum.
     sessions: u64,
     /// The domains that it is about, and whether each is a known one.
     domains: Vec<(String, bool)>,
@@ -235,7 +235,7 @@ struct QuarantinePage {
     now: Timestamp,
     rows: Vec<Quarantined>,
     usage: QuarantineUsage,
-    /// The quota in MiB.
+    /// The quota of the quarantine in MiB.
     limit: u64,
 }
 
@@ -272,7 +272,7 @@ pub async fn quarantine(
     html(&QuarantinePage { frame, now: context.world.clock.now(), rows, usage, limit })
 }
 
-/// One entry of the quarantine, as a download. It may be somebody's mail, so that only operators may read it.
+/// One entry of the quarantine, as a download. It may be private mail, so only operators may read it.
 pub async fn quarantined(
     State(dashboard): State<Arc<Dashboard>>,
     Extension(visitor): Extension<Visitor>,

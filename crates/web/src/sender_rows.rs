@@ -7,13 +7,13 @@ use store::reports::{SenderSum, Trend};
 
 /// The maximum number of senders with a chart; those with most sessions get one.
 const MAX_CHARTED_SENDERS: usize = 20;
-/// Senders in a table.
+/// The maximum number of senders in a table.
 const MAX_ROWS: usize = 200;
 
 /// A sender as it is shown.
 pub struct SenderRow {
     pub sender: SenderSum,
-    /// All of its sessions.
+    /// Successful and failed sessions of the sender, in sum.
     pub sessions: u64,
     /// The share that failed; `None` without sessions.
     pub share: Option<String>,

@@ -260,7 +260,7 @@ pub async fn sign_in(
 /// The signed proof of the right password: the end of its validity, the user name in base64, and the signature.
 struct Proof;
 
-/// What the signature is for.
+/// The purpose that the signature is bound to.
 const PROOF_PURPOSE: &str = "password";
 /// How long a proof is valid.
 const PROOF_LIFETIME: SignedDuration = SignedDuration::from_mins(5);

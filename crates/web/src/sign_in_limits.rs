@@ -1,7 +1,7 @@
 //! Limits for guessing passwords and codes. `sign_in` begins each attempt here before it computes a hash, so that
 //! attempts at the same moment count too, and an attempt counts as failed until it has succeeded.
 //!
-//! Nobody can keep somebody else out by failing: attempts count by account *and* client address, and a browser that has
+//! Failed attempts do not lock out another user: attempts count by account *and* client address, and a browser that has
 //! signed in to the account before has a count of its own, which its signed cookie names (`known_browser`). All browsers of
 //! an account have a sum, beyond which their cookies count for nothing.
 //!
@@ -97,7 +97,7 @@ pub struct Source {
     pub browser: Option<BrowserId>,
 }
 
-/// What is counted.
+/// The accounts, addresses, networks and browsers that attempts are counted for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Hash)]
 enum Key {
     AccountAtAddress(Account, IpAddr),
@@ -145,10 +145,10 @@ impl Key {
     }
 }
 
-/// What a user types after the password.
+/// The kind of code that a user enters after the password.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum CodeKind {
-    /// Six digits of an app.
+    /// The six digits that an authenticator app shows (RFC 6238).
     App,
     /// A recovery code.
     Recovery,

@@ -8,7 +8,7 @@ use data_encoding::BASE64URL_NOPAD;
 use operations::store_failure;
 use store::Store;
 
-/// The key, for HMAC-SHA-256.
+/// Signs cookies and forms with HMAC-SHA-256.
 pub struct Signer(hmac::Key);
 
 impl Signer {

@@ -43,7 +43,7 @@ const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 60);
 pub const ENDS_SOON: SignedDuration = SignedDuration::from_hours(24 * 14);
 /// All domains at one moment.
 pub struct Snapshot {
-    /// When it was made.
+    /// When the snapshot was made.
     pub at: Timestamp,
     made: Instant,
     took: Duration,
@@ -69,7 +69,7 @@ pub struct Snapshot {
     pub days: Arc<AllDays>,
 }
 
-/// One domain.
+/// The state of one domain.
 #[derive(Debug, Clone)]
 pub struct Entry {
     pub name: String,

@@ -13,7 +13,7 @@ use serde_json::Value;
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum Format {
-    /// The page.
+    /// The HTML page.
     #[default]
     Html,
     /// One table for spreadsheets, as an attachment.
@@ -25,7 +25,7 @@ pub enum Format {
 /// A column of a CSV table.
 #[derive(Debug, Clone, Copy)]
 pub struct Column {
-    /// The name of the value in JSON.
+    /// The name of the value in the JSON form.
     key: &'static str,
     /// The heading, in plain words.
     title: &'static str,

@@ -4,7 +4,7 @@ use super::KEYS;
 use crate::environment::variable;
 use std::fmt::Write;
 
-/// What precedes the keys.
+/// The part of the manual page before the keys, in roff.
 const HEAD: &str = r#".TH STERNPOST.TOML 5
 .SH NAME
 sternpost.toml \- configuration of sternpost
@@ -35,7 +35,7 @@ A listen address may be \fBsystemd:NAME\fR: the sockets of a socket unit with \f
 \fBsystemd\fR alone takes all sockets that no other key names, if they have one name.
 "#;
 
-/// What follows the keys.
+/// The part of the manual page after the keys, in roff.
 const TAIL: &str = r#".SH SEE ALSO
 .BR sternpost (1)
 "#;
@@ -83,7 +83,7 @@ fn expected(markdown: &str) -> String {
     out + if is_list { "\n.RE" } else { "" }
 }
 
-/// Text with `code` in bold.
+/// Converts Markdown to roff; `code` becomes bold.
 fn text(markdown: &str) -> String {
     let parts = markdown.split('`').enumerate();
     let shown = |(at, part): (usize, &str)| match at % 2 {

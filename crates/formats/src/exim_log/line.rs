@@ -20,11 +20,11 @@ pub(super) struct Recipient<'l> {
     pub(super) domain: DomainName,
     /// The name of the transport; `None` if the message did not get so far.
     pub(super) transport: Option<&'l str>,
-    /// What follows.
+    /// The rest of the line, from the MX host on.
     pub(super) rest: &'l str,
 }
 
-/// What a line says about a session.
+/// The session that a line reports.
 pub(super) struct Found {
     pub(super) tls: ObservedTls,
     pub(super) mx: Option<String>,
@@ -191,7 +191,7 @@ pub(super) fn failed(rest: &str) -> Option<Found> {
     Some(Found { tls, mx: Some(mx), ip: Some(ip), reason: reason(why) })
 }
 
-/// The result type for what GnuTLS or OpenSSL said about a handshake.
+/// The result type for a handshake error of GnuTLS or OpenSSL.
 fn handshake_result(why: &str) -> ResultType {
     let why = why.to_ascii_lowercase();
     let says = |words: &[&str]| words.iter().any(|word| why.contains(word));

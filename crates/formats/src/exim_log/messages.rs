@@ -98,7 +98,7 @@ impl Messages {
         [self.known.len(), self.order.len()]
     }
 
-    /// Forgets a message.
+    /// Forgets a message whose deliveries are complete.
     pub(super) fn forget(&mut self, message: &str) {
         self.known.remove(message);
     }

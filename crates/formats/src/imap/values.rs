@@ -3,7 +3,7 @@
 use crate::limits::{IMAP_DEPTH, IMAP_VALUES};
 use std::borrow::Cow;
 
-/// A value.
+/// A value in the IMAP grammar (RFC 9051 §9).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Value<'a> {
     /// A word, number or flag, also `NIL`.

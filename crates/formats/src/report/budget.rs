@@ -7,7 +7,7 @@ use super::UnpackError;
 use crate::limits::{JSON_NODES, REPORT_BYTES, REPORT_RATIO};
 use std::io::{ErrorKind, Read};
 
-/// Where the memory comes from.
+/// A memory budget that extracted text is charged to.
 pub trait UnpackMemory {
     /// Reserves memory.
     ///
@@ -48,7 +48,7 @@ pub struct Held<'r> {
 }
 
 impl<'r> Held<'r> {
-    /// Holds no memory yet.
+    /// Creates a reservation of no memory.
     pub fn new(memory: &'r dyn UnpackMemory) -> Self {
         Self { memory, bytes: 0 }
     }
@@ -87,12 +87,12 @@ pub struct HeldText<'r> {
 }
 
 impl<'r> HeldText<'r> {
-    /// No text yet.
+    /// Creates an empty text.
     pub fn new(memory: &'r dyn UnpackMemory) -> Self {
         Self { bytes: Vec::new(), held: Held::new(memory) }
     }
 
-    /// The text.
+    /// Returns the text that has been appended.
     pub fn bytes(&self) -> &[u8] {
         &self.bytes
     }
@@ -140,7 +140,7 @@ impl<'r> UnpackBudget<'r> {
         &mut self.nodes
     }
 
-    /// Where the memory comes from.
+    /// The memory that extracted text is charged to.
     pub fn memory(&self) -> &'r dyn UnpackMemory {
         self.memory
     }

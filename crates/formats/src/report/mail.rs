@@ -9,7 +9,7 @@ use std::fmt;
 pub struct ReportFileName {
     /// The domain of the report's sender.
     pub sender: DomainName,
-    /// The policy domain.
+    /// The policy domain, which the report is about.
     pub policy_domain: DomainName,
     /// The first second of the report, as Unix time.
     pub begin: i64,

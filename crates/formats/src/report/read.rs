@@ -67,7 +67,7 @@ pub enum ReadError {
         line: usize,
         /// The column of the error, counted from 1.
         column: usize,
-        /// The parser's error message.
+        /// The error message of the JSON parser.
         message: String,
     },
     /// An essential member is missing or invalid.
@@ -150,7 +150,7 @@ struct Reader<'n> {
 
 type Members = Vec<(String, Json)>;
 
-/// A number of sessions.
+/// The value of a member that is a number of sessions.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Count {
     Known(u64),

@@ -49,14 +49,14 @@ const GZIP_MEMBERS: usize = 2000;
 
 /// Decompressed text, or the received text if it was not compressed.
 pub enum UnpackedText<'b, 'r> {
-    /// Text as received.
+    /// The text as received, which was not compressed.
     Received(&'b [u8]),
-    /// Decompressed text.
+    /// The decompressed text.
     Decompressed(HeldText<'r>),
 }
 
 impl UnpackedText<'_, '_> {
-    /// The text.
+    /// Returns the text, whether it was compressed or not.
     pub fn bytes(&self) -> &[u8] {
         match self {
             Self::Received(bytes) => bytes,

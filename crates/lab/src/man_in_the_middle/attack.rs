@@ -36,13 +36,13 @@ pub enum When {
 /// An attack on DNS responses.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DnsAttack {
-    /// The names that it is aimed at.
+    /// The names whose queries are attacked.
     pub on: Target,
-    /// The record type that it is aimed at; `None` for all.
+    /// The record type whose queries are attacked; `None` for all.
     pub kind: Option<RecordType>,
-    /// How often it takes place.
+    /// How often the attack takes place.
     pub when: When,
-    /// What happens.
+    /// What the attacker does with the response.
     pub how: DnsChange,
 }
 
@@ -55,7 +55,7 @@ pub enum DnsChange {
     Delay(Duration),
     /// The response code is replaced; all records stay.
     Code(ResponseCode),
-    /// A negative response.
+    /// A negative response replaces the genuine one.
     Negative {
         /// `NXDomain`, or `NoError` for "no such record".
         code: ResponseCode,
@@ -68,7 +68,7 @@ pub enum DnsChange {
     Forge {
         /// The records; their owner is the name of the question.
         records: Vec<Rr>,
-        /// Their TTL, in seconds.
+        /// The TTL of the records, in seconds.
         ttl: u32,
         /// Whether the genuine signatures stay beside the forged records.
         keeps_signatures: bool,
@@ -107,7 +107,7 @@ pub enum DnsChange {
 pub enum Authority {
     /// What the genuine response has there.
     Genuine,
-    /// Nothing.
+    /// No records.
     Empty,
     /// An unsigned SOA record of this zone.
     Soa(String),
@@ -133,22 +133,22 @@ pub enum Proof {
 /// An attack on connections to policy hosts. The target is the host of the SNI, with a final dot.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct HttpsAttack {
-    /// The hosts that it is aimed at.
+    /// The policy hosts whose connections are attacked.
     pub on: Target,
-    /// How often it takes place.
+    /// How often the attack takes place.
     pub when: When,
-    /// What happens.
+    /// What the attacker does with the connection.
     pub how: HttpsChange,
 }
 
 /// What the attacker does with a connection.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum HttpsChange {
-    /// It is reset after the ClientHello.
+    /// The connection is reset after the ClientHello.
     Reset,
-    /// It is closed after the ClientHello.
+    /// The connection is closed after the ClientHello.
     Close,
-    /// It is closed after this number of bytes from the policy host.
+    /// The connection is closed after this number of bytes from the policy host.
     Cut(usize),
     /// The ClientHello reaches the policy host later.
     Delay(Duration),
@@ -162,9 +162,9 @@ pub enum HttpsChange {
 
 /// What both kinds of attack have in common.
 pub trait Rule {
-    /// The names that it is aimed at.
+    /// The names or hosts that are attacked.
     fn target(&self) -> &Target;
-    /// How often it takes place.
+    /// How often the attack takes place.
     fn when(&self) -> When;
     /// True if the attack is aimed at this record type; connections have none.
     fn is_for(&self, kind: Option<RecordType>) -> bool;

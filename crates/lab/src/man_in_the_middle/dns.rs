@@ -30,7 +30,7 @@ pub struct DnsProxy {
     _tasks: [AbortOnDrop; 2],
 }
 
-/// DNS messages.
+/// DNS messages in wire format.
 type Responses = Vec<Vec<u8>>;
 
 struct Shared {
@@ -84,7 +84,7 @@ impl DnsProxy {
         lock(&self.shared.genuine).clear();
     }
 
-    /// What went by.
+    /// The queries that the proxy received, and what the clients got.
     pub fn traffic(&self) -> &Traffic {
         &self.shared.traffic
     }

@@ -9,18 +9,18 @@ use formats::tlsa::TlsaRecord;
 use std::net::Ipv4Addr;
 use std::time::Duration;
 
-/// What the attacker knows. All names are in lower case, with the final dot.
+/// The names and zones that the attacker knows, in lower case with the final dot.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Surroundings {
     /// Names that the client asks about.
     pub names: Vec<String>,
     /// Zones, signed and unsigned, whose SOA and NS records the attacker may put into responses.
     pub zones: Vec<String>,
-    /// The attacker's mail server.
+    /// The host name of the attacker's mail server.
     pub mail_server: String,
 }
 
-/// Draws attacks.
+/// Chooses attacks at random; a seed repeats its choices.
 #[derive(Debug, Clone)]
 pub struct Planner {
     random: Random,

@@ -41,17 +41,17 @@ const REMEMBERED: Duration = Duration::from_secs(60);
 /// How long to wait for the delegation of a zone, from each of at most two servers of its parent zone.
 const DELEGATION_TIME: Duration = Duration::from_secs(2);
 
-/// What all name servers of a zone say about a name, and what each of them did.
+/// The answers of all name servers of a zone about a name, together and one by one.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Survey {
-    /// What the servers that answer with authority agree on.
+    /// The answer that the servers with authority agree on.
     pub answer: Result<Answer, DnsError>,
     /// Each server, sorted by name and address. For an alias, those of each zone on the way. Empty if the implementation does
     /// not query name servers by themselves.
     pub servers: Vec<QueriedServer>,
 }
 
-/// A name server, and what it did.
+/// A name server of a zone, with its answer or fault.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct QueriedServer {
     /// The name of the server in the zone's NS records.
@@ -60,7 +60,7 @@ pub struct QueriedServer {
     pub address: Option<IpAddr>,
     /// The name that it was asked about: the one that was looked up, or the target of an alias.
     pub asked: DomainName,
-    /// What it shows, in words, or why it shows nothing.
+    /// The answer in words, or why the server gave none that counts.
     pub shows: Result<String, ServerFault>,
 }
 
@@ -70,7 +70,7 @@ struct Place {
     address: Result<SocketAddr, (Option<IpAddr>, ServerFault)>,
 }
 
-/// What one server said.
+/// The answer or fault of one name server.
 struct Said {
     name: DomainName,
     address: Option<IpAddr>,
@@ -361,7 +361,7 @@ impl Word {
         }
     }
 
-    /// The records, shortened.
+    /// The answer in words: its records, sorted and shortened.
     fn in_words(&self) -> String {
         let all: Vec<String> = match self {
             Self::Alias { target, .. } => vec![format!("CNAME {target}")],
@@ -439,7 +439,7 @@ impl Said {
     }
 }
 
-/// Name and address of a server, for people.
+/// Name and address of a server, in words.
 pub fn server_in_words(name: &DomainName, address: Option<IpAddr>) -> String {
     address.map_or(name.to_string(), |address| format!("{name} ({address})"))
 }

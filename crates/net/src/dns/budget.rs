@@ -42,7 +42,7 @@ impl Budget {
         self.walked().get(ancestor).cloned()
     }
 
-    /// Records the outcome for an ancestor.
+    /// Records the unsigned zone that an ancestor is in; `None` if there is no proof of one.
     pub(super) fn learn(&self, ancestor: DomainName, zone: Option<UnsignedZone>) {
         self.walked().insert(ancestor, zone);
     }

@@ -367,7 +367,7 @@ impl Provider {
     }
 }
 
-/// Our records before the change.
+/// The records that `new` replaces, as they were before the change.
 fn previous(name: &DomainName, new: &Replacement, ttl: u32, changes: &[Change]) -> Previous {
     let all = changes.iter().flat_map(|change| &change.before);
     let ours: Vec<&Record> = all.filter(|record| is_ours(&record.data, new)).collect();

@@ -32,7 +32,7 @@ pub struct ResolverConfig {
     pub servers: Vec<SocketAddr>,
     /// Local addresses to send queries from, at most one per address family; if empty, the system chooses.
     pub sources: Vec<IpAddr>,
-    /// How answers get their DNSSEC state.
+    /// How answers get their DNSSEC state; see [`Dnssec`].
     pub dnssec: Dnssec,
     /// The trust anchor: DNSKEY records of the root, as a zone file, `keymgr`, BIND or Unbound writes them. `None` means the
     /// built-in IANA anchor.

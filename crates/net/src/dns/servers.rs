@@ -35,7 +35,7 @@ pub(super) struct Servers {
     /// The addresses of the servers.
     pub(super) addresses: Vec<NameServerConfig>,
     inner: Arc<Inner>,
-    /// The same without a cache, for answers whose signatures were lost: see [`is_stripped`].
+    /// As `inner`, without a cache, for answers whose signatures were lost: see [`is_stripped`].
     uncached: Arc<Inner>,
     dnssec: Dnssec,
     /// `Some` only under [`Dnssec::Validate`].
@@ -62,7 +62,7 @@ impl CurrentServers {
 /// Lookups of names in zones that are proven to be unsigned.
 struct Unsigned {
     zones: UnsignedZones,
-    /// The servers without validation.
+    /// The resolver without validation, for names in those zones.
     plain: Arc<CurrentServers>,
 }
 

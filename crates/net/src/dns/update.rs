@@ -49,9 +49,9 @@ pub enum Replacement {
     },
     /// One text of the TXT records; all other texts are kept.
     TxtValue {
-        /// The text.
+        /// The text that is published or removed.
         value: String,
-        /// Whether the text is to be there, or not.
+        /// True to publish the text, false to remove it.
         is_published: bool,
     },
     /// A CNAME, which replaces the A, AAAA and CNAME records.
@@ -108,7 +108,8 @@ pub enum UpdateError {
     /// update that breaks this (RFC 2136 §3.4.2.2). Nothing was changed. The records, in zone-file format.
     #[error("it can't be published beside the records that are at this name, so nothing was changed: {}. A CNAME record is the only one at its name", .0.join(" and "))]
     Beside(Vec<String>),
-    /// The server accepted the update and does not show the new record. What became of the old ones, in words.
+    /// The server accepted the update and does not show the new record. The text describes the state of the old
+    /// records.
     #[error(
         "{0} accepted the update and does not publish the record; there may be other records at this name. {1}"
     )]

@@ -33,7 +33,7 @@ use tokio_rustls::client::TlsStream;
 /// The configuration of a [`Fetcher`].
 #[derive(Clone)]
 pub struct FetcherConfig {
-    /// The trusted root certificates.
+    /// The root certificates that policy hosts are verified against.
     pub trust: Trust,
     /// The TCP port of policy hosts: 443, except in a lab.
     pub port: u16,

@@ -15,7 +15,7 @@ use hyper::{Method, Request, Response};
 use std::net::{IpAddr, SocketAddr};
 use std::time::{Duration, Instant};
 
-/// Probes web servers.
+/// Sends requests to single addresses of policy hosts and other web servers.
 pub trait Visits: Send + Sync {
     /// Sends one request to one address. The certificate is verified, but a failure does not end the visit.
     fn visit<'a>(&'a self, call: &'a Call) -> BoxFuture<'a, Visit>;

@@ -23,7 +23,7 @@ use tokio_rustls::client::TlsStream;
 /// The configuration of a [`Client`].
 #[derive(Clone)]
 pub struct ClientConfig {
-    /// The trusted root certificates.
+    /// The root certificates that mail hosts are verified against.
     pub trust: Trust,
     /// The name sent in EHLO and HELO.
     pub helo: Helo,

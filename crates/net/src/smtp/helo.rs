@@ -8,7 +8,7 @@ use std::net::IpAddr;
 /// The name in EHLO and HELO.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Helo {
-    /// A host name.
+    /// A fully qualified host name.
     Name(DomainName),
     /// A fixed address, for a machine that others see under another address than its own.
     Address(IpAddr),

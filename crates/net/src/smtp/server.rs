@@ -104,7 +104,7 @@ pub struct ServerConfig {
     pub line_time: Duration,
     /// How long a session may last without a message that is stored.
     pub idle_time: Duration,
-    /// The protocol.
+    /// The protocol, SMTP or LMTP.
     pub protocol: Protocol,
     /// The memory for messages that are being received, over all sessions.
     pub memory: MemoryBudget,

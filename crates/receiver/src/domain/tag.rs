@@ -15,7 +15,7 @@ pub const MAX_TAGS: usize = 10;
 pub struct Tag(String);
 
 impl Tag {
-    /// Parses a tag. The error says what is allowed.
+    /// Parses a tag. The error states what is allowed.
     pub fn parse(text: &str) -> Result<Self, String> {
         let is_allowed =
             |byte: u8| byte.is_ascii_lowercase() || byte.is_ascii_digit() || b".-_".contains(&byte);

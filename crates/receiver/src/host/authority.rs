@@ -56,7 +56,7 @@ impl Authority {
 /// Default limit of new orders per hour, which Let's Encrypt allows.
 pub const ORDERS_PER_HOUR: u32 = 100;
 
-/// The key of an external account.
+/// The key for external account binding (RFC 8555 §7.3.4).
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExternalAccount {
     /// The key's identifier, given by the CA.

@@ -71,20 +71,20 @@ pub(super) enum Outcome {
     OverBudget,
     /// The order failed.
     Failed {
-        /// The reason, for people.
+        /// The reason, as operators see it.
         problem: String,
         /// False if the failure did not reach the CA, so that it does not count against the CA's rate limits.
         counts: bool,
     },
     /// The CA issued this certificate.
     Issued {
-        /// The chain in PEM.
+        /// The certificate chain in PEM.
         chain: String,
-        /// The private key, sealed.
+        /// The private key as it is stored: in PEM, or encrypted by the vault.
         key: String,
-        /// The end of its validity.
+        /// The end of the certificate's validity.
         expires_at: Timestamp,
-        /// The time of its renewal.
+        /// The time of the planned renewal.
         renew_at: Timestamp,
     },
 }

@@ -49,7 +49,7 @@ pub struct Orders {
     pub store: Store,
     /// Resolves hosts, to check that they point here.
     pub dns: Arc<dyn Dns>,
-    /// The current time.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// The CAs, in order of preference; the first that issues a certificate is used.
     pub authorities: Vec<CaClient>,
@@ -58,7 +58,7 @@ pub struct Orders {
     pub challenges: Vec<ChallengeType>,
     /// What the challenges in DNS need; `None` if no domain uses them.
     pub dns_challenges: Option<DnsChallenges>,
-    /// Encrypts private keys.
+    /// Encrypts private keys for the store.
     pub vault: Arc<Vault>,
     /// The target that policy hosts must point to; `None` leaves that check to the CA.
     pub place: Option<PolicyHostAt>,
@@ -99,7 +99,7 @@ const ORDER_TIMEOUT: Duration = Duration::from_secs(10 * 60);
 const VALIDATION_TIMEOUT: Duration = Duration::from_secs(90);
 
 impl ChallengeType {
-    /// All of them.
+    /// All challenge types.
     pub const ALL: [Self; 4] = [Self::Http01, Self::TlsAlpn01, Self::Dns01, Self::DnsPersist01];
 
     /// The name in the registry of ACME validation methods, which the configuration uses too.
@@ -409,7 +409,7 @@ impl Orders {
 struct Host<'a> {
     /// The mail domain.
     domain: &'a DomainName,
-    /// The policy host's name.
+    /// The name of the policy host, for which the certificate is ordered.
     name: &'a DomainName,
     /// The challenge types, in order of preference.
     challenges: &'a [ChallengeType],

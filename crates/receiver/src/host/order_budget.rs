@@ -4,7 +4,7 @@
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 
-/// The budget of new orders at one authority.
+/// The budget of new orders and of renewals at one CA.
 #[derive(Debug)]
 pub struct OrderBudget {
     per_hour: u32,
@@ -77,7 +77,7 @@ impl OrderBudget {
         self.held_until.is_none_or(|until| until <= now || until > later(now, RATE_LIMIT_HOLD))
     }
 
-    /// Spends one new order.
+    /// Deducts one new order from the budget.
     pub fn spend(&mut self) {
         self.left = (self.left - 1.0).max(0.0);
     }

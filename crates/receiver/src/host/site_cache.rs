@@ -18,7 +18,7 @@ use std::sync::atomic::{AtomicI64, Ordering};
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
 
-/// The cache of sites.
+/// The policies and certificates that are served, by host name; loaded from the store and from files.
 pub struct SiteCache {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -31,7 +31,7 @@ pub struct SiteCache {
 
 /// What a policy host serves.
 pub struct Site {
-    /// The policy file.
+    /// The content of the policy file.
     pub body: Bytes,
     /// The certificate and its key; `None` when there is none that can be used.
     pub certificate: Option<Arc<CertifiedKey>>,

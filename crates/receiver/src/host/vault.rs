@@ -30,7 +30,7 @@ pub enum VaultError {
 const BATCH_ROWS: u32 = 1000;
 /// Name of the store's secret that shows whether the key is the right one.
 const PROOF_LABEL: &str = "vault";
-/// Prefix of encrypted secrets.
+/// The prefix of encrypted secrets in the store; others are not encrypted.
 const SEALED_PREFIX: &str = "sealed:1:";
 
 impl Vault {

@@ -17,7 +17,7 @@ const REPORT_MEMBERS: [&[u8]; 2] = [b"\"report-id\"", b"\"date-range\""];
 /// The member that has the results in each report.
 const RESULTS_MEMBER: &[u8] = b"\"policies\"";
 
-/// True for the file names of reports.
+/// True for a file name in the form that RFC 8460 §5.1 requires.
 pub(super) fn is_named_so(name: &str) -> bool {
     ReportFileName::parse(name).is_some()
 }
@@ -59,7 +59,7 @@ pub(super) fn mail_claims(mail: &Mail<'_, '_>, is_returned: bool) -> bool {
     !is_bounce(mail) && (has_header || has_subject() || parts.any(|part| is_labelled(&part.head)))
 }
 
-/// True for a part whose media type or file name says that it is a report.
+/// True for a part whose media type or file name marks it as a report.
 pub(super) fn is_labelled(head: &Head) -> bool {
     let is_of_type = head.content_type().is_some_and(|kind| {
         let subtype = kind.subtype().unwrap_or_default().to_ascii_lowercase();

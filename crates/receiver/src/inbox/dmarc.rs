@@ -11,7 +11,7 @@ use formats::limits::{DMARC_ROWS, REPORT_TEXT_BYTES};
 /// A DMARC report extracted from a message or file.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExtractedDmarc {
-    /// The counts.
+    /// The report, with its message counts.
     pub report: DmarcReport,
     /// The submitter: the domain of the message's `From`, which RFC 9990 §3.5.2 requires to be authenticated; without one,
     /// the domain of the contact in the report or that of the file name. Not verified. `None` if none of them names a domain.

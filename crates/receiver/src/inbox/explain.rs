@@ -12,7 +12,7 @@ use store::reports::{CauseSum, SenderSum};
 pub struct Explanation {
     /// What happened, as one sentence with sender, host and number of sessions.
     pub what: String,
-    /// What it means for mail.
+    /// What the failures mean for mail.
     pub means: &'static str,
     /// Where the fault likely is.
     pub whose: &'static str,
@@ -27,9 +27,9 @@ pub struct Explanation {
 pub struct CauseContext<'a> {
     /// The mail domain.
     pub domain: &'a str,
-    /// All senders that report about it.
+    /// All senders that report about the domain.
     pub senders: &'a [SenderSum],
-    /// The guard's probes of its MX hosts.
+    /// The guard's probes of the domain's MX hosts.
     pub probes: &'a [GuardProbeDay],
 }
 

@@ -180,13 +180,13 @@ pub(super) fn message_claims(message: &[u8], is_returned: bool) -> bool {
 struct File<'f> {
     bytes: &'f [u8],
     name: &'f str,
-    /// True if media type or name say that it is a report.
+    /// True if the media type or the name marks the part as a report.
     is_labelled: bool,
     /// The levels of compression and archives around it.
     packings: usize,
 }
 
-/// There is no memory to go on; the job's memory knows why.
+/// The extraction was stopped for lack of memory; the job's memory has the reason.
 struct Stopped;
 
 struct Extractor<'r> {

@@ -22,7 +22,7 @@ use store::reports::Arrival;
 pub struct Item {
     /// The name shown to the operator, such as a file name or `FILE, mail 3`; printable.
     pub name: String,
-    /// The raw content.
+    /// The bytes of the message or file, as they were read.
     pub bytes: Arc<Vec<u8>>,
 }
 

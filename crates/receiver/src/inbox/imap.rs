@@ -33,11 +33,11 @@ use store::StoreError;
 pub struct ImapMailbox {
     /// The server's host name, which its certificate must match.
     pub host: DomainName,
-    /// The port.
+    /// The TCP port of the server, usually 993, or 143 with STARTTLS.
     pub port: u16,
     /// How the connection is encrypted.
     pub tls: ImapTls,
-    /// The user name.
+    /// The user name for the sign-in.
     pub user: String,
     /// How the user is authenticated.
     pub login: Login,
@@ -122,7 +122,7 @@ pub enum ImapError {
     /// The connection ended without a reason.
     #[error("the connection was closed")]
     Lost,
-    /// The connection broke.
+    /// Reading from the connection, or writing to it, failed.
     #[error("the connection broke: {0}")]
     Broken(std::io::Error),
     /// The server did not answer, or did not end its answer, or TLS took too long.
@@ -134,7 +134,7 @@ pub enum ImapError {
     /// All responses to one command exceed a limit.
     #[error("the responses to one command are larger than {bytes} bytes")]
     TooMuch {
-        /// The limit.
+        /// The limit of that command, in bytes.
         bytes: usize,
     },
     /// A report could not be stored.
@@ -145,7 +145,7 @@ pub enum ImapError {
     Busy(#[from] Busy),
 }
 
-/// How long the mailbox waits.
+/// The pauses of a mailbox between retries and between searches.
 #[derive(Debug, Clone, Copy)]
 struct Pacing {
     /// The delay before the first retry after a failure; it doubles with each failure.
@@ -174,9 +174,9 @@ const PACING: Pacing = Pacing {
 /// The metrics of a mailbox.
 #[derive(Debug, Clone, Default)]
 pub struct MailboxCounts {
-    /// The Unix time at which its folders were last searched.
+    /// The Unix time at which the mailbox's folders were last searched.
     pub searched: Gauge,
-    /// Failed connections.
+    /// Connections to the mailbox that failed.
     pub failures: Counter,
 }
 

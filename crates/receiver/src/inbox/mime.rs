@@ -19,7 +19,7 @@ use std::rc::Rc;
 /// Parts of one message, with multiparts. Beyond them, a message is cut.
 const MAX_NODES: usize = 300;
 
-/// A message, taken apart.
+/// A message, split into its parts.
 pub(super) struct Mail<'m, 'r> {
     /// The header of the message.
     pub head: Rc<Head>,
@@ -34,11 +34,11 @@ pub(super) struct Mail<'m, 'r> {
 
 /// A part of a message.
 pub(super) struct Part<'m> {
-    /// Its header.
+    /// The header of the part.
     pub head: Rc<Head>,
-    /// What it contains.
+    /// The kind of the part's content.
     pub kind: Kind,
-    /// The content as transferred.
+    /// The content in its transfer encoding.
     body: &'m [u8],
 }
 
@@ -49,7 +49,7 @@ pub(super) enum Kind {
     Multipart,
     /// A message (RFC 2046 §5.2.1, RFC 6532 §3.7), in any transfer encoding.
     Message,
-    /// Anything else.
+    /// Content of any other type.
     Content,
 }
 

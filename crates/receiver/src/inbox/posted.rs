@@ -5,7 +5,7 @@
 use super::Reading;
 use formats::DomainName;
 
-/// What comes before the domain at the end of a reason.
+/// The text before the domain at the end of a reason.
 const POSTED_TO: &str = " (posted to the address of ";
 
 /// Files the reports of a post under the domain of its address.

@@ -28,7 +28,7 @@ use store::reports::{Arrival, NewReport, Trust};
 /// The reports in a message or file, ready to be stored.
 #[derive(Debug, Default)]
 pub struct Reading {
-    /// The reports.
+    /// The TLS reports.
     pub reports: Vec<NewReport>,
     /// What could not be read; not empty if there is no report.
     pub problems: Vec<Problem>,
@@ -69,9 +69,9 @@ impl Reading {
     }
 }
 
-/// Problems that are named in a reason.
+/// The maximum number of problems that a reason names.
 const NAMED_PROBLEMS: usize = 3;
-/// Characters of a reason.
+/// The maximum length of a reason, in characters.
 const REASON_CHARACTERS: usize = 500;
 /// A report whose period begins later than this after now is rejected.
 const CLOCK_SKEW: SignedDuration = SignedDuration::from_hours(24);
@@ -236,7 +236,7 @@ impl Inbox {
         }
     }
 
-    /// Like [`Inbox::read_mail`], but waits for memory, for callers that nobody waits for.
+    /// Like [`Inbox::read_mail`], but waits for memory, for callers without a waiting client.
     ///
     /// # Errors
     ///

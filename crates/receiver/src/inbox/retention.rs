@@ -45,13 +45,13 @@ impl Default for Retention {
 /// What [`Retention::enforce`] removed.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Removed {
-    /// Items of the quarantine.
+    /// Quarantined items that were too old, or exceeded the quota.
     pub quarantined: u64,
     /// Reports that were not evidence.
     pub unverified: u64,
     /// Reports whose details were deleted.
     pub expired: u64,
-    /// DMARC reports.
+    /// DMARC reports that were too old.
     pub dmarc: u64,
 }
 
@@ -81,7 +81,7 @@ macro_rules! repeat {
 }
 
 impl Retention {
-    /// What was there before these limits and is still spared. The first call begins the time.
+    /// The reports and items from before these limits that are still spared. The first call begins their time.
     pub async fn earlier(&self, store: &Store, now: Timestamp) -> Result<Option<Earlier>, StoreError> {
         store.spare_earlier(now, SPARED_TIME).await
     }

@@ -16,7 +16,7 @@ pub(super) struct Origin {
     pub submitter: Option<DomainName>,
     /// The policy domain by `TLS-Report-Domain` or the subject.
     pub policy_domain: Option<DomainName>,
-    /// The domain of `From`.
+    /// The domain of the address in `From`.
     pub from: Option<DomainName>,
 }
 

@@ -53,14 +53,14 @@ pub struct Applier {
     pub omitted: Vec<String>,
     /// Stores the planner's state and the journal.
     pub store: Store,
-    /// The current time.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
 }
 
 /// Handling of MX hosts that appear in DNS but are named neither by the operator nor by the current policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum NewHosts {
-    /// They are added to the policy: an operator is watching, or has allowed it.
+    /// New hosts are added to the policy: an operator is watching, or has allowed it.
     AddToPolicy,
     /// The operator adds them, since anyone able to change the zone could insert their own host.
     LeaveToOperator,
@@ -153,9 +153,9 @@ pub enum ApplyError {
 pub struct RecordedChange {
     /// The owner name of the records.
     pub name: DomainName,
-    /// The records before.
+    /// The records before the change.
     pub before: Previous,
-    /// The records after.
+    /// The records that the change publishes.
     pub after: Records,
     /// The newest policy at the time; `None` if none was published.
     pub policy: Option<PublishedPolicy>,
@@ -194,7 +194,7 @@ impl Applier {
         look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain, &self.omitted).await
     }
 
-    /// Records in the journal what an observation has found that nobody here has done.
+    /// Records in the journal the observed changes that Sternpost has not made.
     async fn tell_changes(
         &self,
         wanted: &DesiredState,
@@ -437,8 +437,8 @@ impl Applier {
         Ok(Actor::Sternpost)
     }
 
-    /// Makes a change, which is stored before, and after it in the state `then`. A change that failed stays begun, since it
-    /// may have been made in part; the next run looks after it ([`Self::recover`]).
+    /// Makes a change, which is stored before, and after it in the state `then`. A change that failed stays begun,
+    /// since it may have been made in part; the next run recovers it ([`Self::recover`]).
     pub(super) async fn make(
         &self,
         domain: &DomainName,

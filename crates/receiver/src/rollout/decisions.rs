@@ -23,7 +23,7 @@ pub struct Decisions {
 /// A decision with its reason, author and time.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Decision {
-    /// The reason given.
+    /// The reason that the author gave.
     pub reason: String,
     /// The user name, or `operator` for commands.
     pub who: String,
@@ -52,7 +52,7 @@ pub struct Omission {
 }
 
 impl Decisions {
-    /// The places that changes do not wait for.
+    /// The name servers and addresses that changes do not wait for.
     pub fn omitted_places(&self) -> Vec<String> {
         self.omitted.iter().map(|omission| omission.place.clone()).collect()
     }

@@ -43,7 +43,7 @@ pub enum Gate {
 }
 
 impl Gate {
-    /// What stands against enforcement; empty if nothing does.
+    /// The reasons against enforcement; empty if there are none.
     pub fn reasons(&self) -> &[String] {
         match self {
             Self::Ready => &[],

@@ -31,7 +31,7 @@ use tokio::time::timeout;
 /// An MX host as a sender that enforces the policy finds it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ProbedHost {
-    /// The host's name.
+    /// The MX host's name.
     pub name: DomainName,
     /// The validity of its certificate, at the address where it ends first; or why TLS authentication failed.
     pub proof: Result<Validity, String>,
@@ -62,7 +62,7 @@ pub struct Guard {
     pub policies: Arc<dyn PolicyHosts>,
     /// Opens SMTP sessions to MX hosts.
     pub mail: Arc<dyn MailHosts>,
-    /// The current time.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// Name servers and addresses of the policy host that the operator has left out.
     pub omitted: Vec<String>,
@@ -70,14 +70,14 @@ pub struct Guard {
     pub deadline: Duration,
 }
 
-/// What the guard found out about a domain.
+/// The result of one check of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
 pub struct GuardLook {
     /// The alerts, most severe first.
     pub alerts: Vec<Alert>,
     /// The results of probing its MX hosts; those that could not be reached are missing.
     pub hosts: Vec<ProbedHost>,
-    /// All of its MX hosts.
+    /// All MX hosts of the domain.
     pub mx: Vec<DomainName>,
     /// The certificates that MX hosts presented, of those whose TLS authentication succeeded.
     pub certificates: Vec<(DomainName, CertificateFacts)>,
@@ -86,7 +86,7 @@ pub struct GuardLook {
 /// Why a check of a domain has no result. The alerts of its last check stay.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 pub enum GuardError {
-    /// A query for its records failed.
+    /// A DNS query for the domain's records failed.
     #[error(transparent)]
     Lookup(#[from] LookupError),
     /// The check did not end by its deadline.

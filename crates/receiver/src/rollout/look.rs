@@ -12,7 +12,7 @@ use net::dns::{Answer, Data, Dns, DnsError, Exchange, Kind, host_addresses};
 use net::https::{FetchError, PolicyHosts, policy_host};
 use std::net::IpAddr;
 
-/// A question to DNS that failed.
+/// A DNS query that failed.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error("{kind} {name}: {error}")]
 pub struct LookupError {
@@ -20,7 +20,7 @@ pub struct LookupError {
     pub kind: &'static str,
     /// The name that was looked up.
     pub name: DomainName,
-    /// What failed.
+    /// Why the query failed.
     pub error: DnsError,
 }
 
@@ -63,7 +63,7 @@ pub async fn look(
     Ok(seen)
 }
 
-/// The records of `domain`.
+/// Looks up the MX, `_mta-sts` and `_smtp._tls` records of `domain`, and the target of `mta-sts`.
 async fn records(dns: &dyn Dns, domain: &DomainName) -> Result<ObservedState, LookupError> {
     let (mx, record, tlsrpt, aliases) = tokio::try_join!(
         mail_hosts(dns, domain),
@@ -143,7 +143,7 @@ pub struct MailHosts {
     pub hosts: Vec<DomainName>,
     /// TTL of their records, in seconds.
     pub ttl: u32,
-    /// Why there is none; `None` if there are.
+    /// Why the domain has no MX hosts; `None` if it has some.
     pub why_none: Option<NoMailHosts>,
 }
 
@@ -208,7 +208,7 @@ async fn policy_host_target(
     Ok(found)
 }
 
-/// Where the name of a host leads.
+/// The aliases and addresses that a host name leads to.
 #[derive(Debug, Default)]
 pub(super) struct HostTarget {
     /// The CNAME targets on the way; empty where the name servers differ.

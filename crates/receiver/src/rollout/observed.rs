@@ -59,12 +59,12 @@ pub enum NoMailHosts {
     NoRecords,
     /// The domain accepts no mail, by a null MX (RFC 7505).
     NullMx,
-    /// Its MX records name no valid host, as one with an IP address does.
+    /// The domain's MX records name no valid host, for example an IP address.
     InvalidHosts,
 }
 
 impl NoMailHosts {
-    /// What was found, for people.
+    /// The finding, in words.
     pub fn what(self, domain: &DomainName) -> String {
         match self {
             Self::NoSuchName => format!("{domain} does not exist in DNS (NXDOMAIN)"),
@@ -76,7 +76,7 @@ impl NoMailHosts {
         }
     }
 
-    /// What to do about it, for people.
+    /// The remedy, in words.
     pub fn remedy(self) -> &'static str {
         match self {
             Self::NoSuchName => {
@@ -100,7 +100,7 @@ pub struct UnreadRecord {
     pub label: &'static str,
     /// The record's text, shortened.
     pub text: String,
-    /// Why it can't be read.
+    /// Why the record is not valid.
     pub why: String,
     /// True if it begins like the version that its name requires; otherwise it may serve another purpose.
     pub is_meant: bool,

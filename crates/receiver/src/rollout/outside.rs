@@ -32,7 +32,7 @@ pub struct Outside {
 /// What a name server showed for one question.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct ServerView {
-    /// The server's name.
+    /// The host name of the name server.
     pub server: DomainName,
     /// The server's address; `None` if its name has none.
     pub address: Option<IpAddr>,
@@ -42,7 +42,7 @@ pub struct ServerView {
     pub kind: String,
     /// The records, in words; `None` if the server showed nothing that counts.
     pub shows: Option<String>,
-    /// Why it showed nothing, in words.
+    /// Why the server showed nothing that counts, in words; `None` if [`Self::shows`] is set.
     pub fault: Option<String>,
     /// The fault's name ([`ServerFault::word`]).
     pub fault_kind: Option<String>,
@@ -54,18 +54,18 @@ pub struct ServerView {
 /// What an address of the policy host served.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct AddressView {
-    /// The address.
+    /// The address that the policy was fetched from.
     pub address: IpAddr,
     /// The policy, in words; `None` if no valid policy could be fetched.
     pub shows: Option<String>,
-    /// Why none could be fetched.
+    /// Why no valid policy could be fetched; `None` if [`Self::shows`] is set.
     pub fault: Option<String>,
-    /// As [`ServerView::counts`].
+    /// True if changes are not visible while this address has the fault, as for [`ServerView::counts`].
     pub counts: bool,
 }
 
 impl ServerView {
-    /// The server's name and address.
+    /// The server's name and address, in words.
     pub fn place(&self) -> String {
         server_in_words(&self.server, self.address)
     }
@@ -87,7 +87,7 @@ impl Outside {
         self.addresses.iter().all(|view| !view.counts || view.fault.is_none())
     }
 
-    /// The faults, one line for each place, for people.
+    /// The faults in words, one line for each place.
     pub fn faults(&self) -> Vec<String> {
         let mut lines: Vec<String> = Vec::new();
         let servers =
@@ -107,7 +107,7 @@ impl Outside {
         lines
     }
 
-    /// What each place showed, one line for each, for people.
+    /// What each place showed, in words, one line for each.
     pub fn lines(&self) -> Vec<String> {
         let mut places: Vec<(String, Vec<String>)> = Vec::new();
         let mut add = |place: String, text: String| match places.iter_mut().find(|(known, _)| *known == place)

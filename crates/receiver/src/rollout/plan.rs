@@ -25,16 +25,16 @@ use serde::Serialize;
 /// Whether enforcement may begin, by the gate or by the operator's approval.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Permit {
-    /// It may not; `testing` is the strictest mode allowed.
+    /// Enforcement may not begin; `testing` is the strictest mode allowed.
     Testing,
-    /// It may.
+    /// Enforcement may begin.
     Enforce,
 }
 
 /// The planner's next action.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum PlannedStep {
-    /// This step can be carried out now.
+    /// The step that can be carried out now.
     Do(Step),
     /// No step is safe before this time.
     Wait(Timestamp, WaitReason),
@@ -58,7 +58,7 @@ pub enum PlannedStep {
 pub enum WaitReason {
     /// Senders may hold an enforced policy without the new MX hosts.
     BeforeNewMx,
-    /// Senders may still know removed MX hosts from a cache.
+    /// Senders may still have removed MX hosts in a cache.
     BeforeNarrowing,
     /// Senders may hold a policy of a domain that is being retired.
     BeforeRemoval,

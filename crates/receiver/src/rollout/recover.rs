@@ -168,7 +168,7 @@ fn read(stored: &Stored) -> Result<RecordedChange, serde_json::Error> {
     serde_json::from_value(stored.change.clone())
 }
 
-/// Ends one change. Returns how far it has come, and what to tell.
+/// Ends one change. Returns its new state, and the text for the operator if there is one.
 async fn end(
     publisher: &dyn DnsPublisher,
     cut: &RecordedChange,

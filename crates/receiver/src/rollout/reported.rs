@@ -26,7 +26,7 @@ const CONSEQUENCE_ENFORCED: &str = "Their mail is queued and bounces after a few
 const CONSEQUENCE_TESTING: &str =
     "In testing mode their mail still arrives; under enforcement it would be queued and then bounce.";
 
-/// What reports say about a domain, summed by the store.
+/// The sums of reports about a domain, read from the store.
 #[derive(Debug, Clone, Copy)]
 pub struct ReportSums<'a> {
     /// The sums of each day, oldest first.

@@ -52,7 +52,7 @@ pub struct RolloutState {
     pub mx: Vec<DomainName>,
     /// The TTL of those MX records, in seconds.
     pub mx_ttl: u32,
-    /// MX hosts that were removed from DNS and that senders may still know from a cache.
+    /// MX hosts that were removed from DNS and that senders may still have in a cache.
     pub gone: Vec<RemovedHost>,
     /// Patterns of the newest policy that match no MX host and that the operator did not list, each with the time
     /// since when.
@@ -64,7 +64,7 @@ pub struct RolloutState {
 pub struct InMode {
     /// The published mode.
     pub mode: Mode,
-    /// When it was first observed.
+    /// When the mode was first observed.
     pub since: Timestamp,
 }
 

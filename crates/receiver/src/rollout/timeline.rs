@@ -54,11 +54,11 @@ struct BootOnLine {
     at: Timestamp,
 }
 
-/// Differences up to this are no step of the clock.
+/// Differences up to this are not steps of the clock.
 const TOLERANCE: SignedDuration = SignedDuration::from_secs(10);
-/// How exactly the last time is stored, so that not every observation changes the state.
+/// The precision of the last time as it is stored, so that not every observation changes the state.
 const GRAIN: SignedDuration = SignedDuration::from_secs(60);
-/// Boots that are kept.
+/// The maximum number of boots that are kept.
 const BOOTS: usize = 16;
 
 impl TimeLine {

@@ -32,7 +32,7 @@ pub enum UndoRefusal {
     /// The records are not those that the change has published.
     #[error("{name} was changed since: {}", now.join(" and "))]
     ChangedSince {
-        /// The owner name.
+        /// The owner name of the records.
         name: DomainName,
         /// The records now, in zone-file form.
         now: Vec<String>,
@@ -40,7 +40,7 @@ pub enum UndoRefusal {
     /// The record, or the name of the policy host, was not there before, and senders may hold a policy.
     #[error("{name} was not there before, and senders may hold a policy of this domain{}", until_words(.until))]
     SendersHoldPolicy {
-        /// The owner name.
+        /// The owner name of the record.
         name: DomainName,
         /// When the last sender has dropped it; `None` while it is served.
         until: Option<Timestamp>,
@@ -72,7 +72,7 @@ pub struct Undone {
     pub name: DomainName,
     /// The records that were there before, and are there again; empty if there were none.
     pub lines: Vec<String>,
-    /// When the change was made that is undone.
+    /// When the change that was undone had been made.
     pub made_at: Timestamp,
 }
 
@@ -129,7 +129,7 @@ impl Applier {
         })
     }
 
-    /// What the host serves that the name of the policy host would lead to.
+    /// The policies that are served where the policy host's name would point after the undo.
     async fn old_host(&self, wanted: &DesiredState, back: &Change) -> OldHost {
         let addresses = match &back.records {
             Records::Place(PolicyHostAt::Addresses(addresses)) => addresses.clone(),

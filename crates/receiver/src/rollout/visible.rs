@@ -33,7 +33,7 @@ pub(super) fn check_visible(wanted: &DesiredState, step: &Step, seen: &ObservedS
     }
 }
 
-/// What is missing only for a while at a policy host that Sternpost serves, so that nothing has to be mended.
+/// The fault of a policy host that Sternpost serves, if the fault ends without any action.
 fn passing(wanted: &DesiredState, seen: &ObservedState) -> Option<String> {
     let is_own = matches!(wanted.policy_host, Some(PolicyHostAt::Alias(_) | PolicyHostAt::Addresses(_)));
     let error = seen.fetch_error.as_ref().filter(|_| is_own)?;

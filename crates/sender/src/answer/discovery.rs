@@ -57,7 +57,7 @@ struct Unsaved {
 }
 
 impl Unsaved {
-    /// True if the stored policy was written by somebody else, and fetched later.
+    /// True if the stored policy is not the one to be replaced, and was fetched later.
     fn is_older_than(&self, stored: &StoredPolicy) -> bool {
         let second = |time: Timestamp| time.as_second();
         self.replaces.map(second) != Some(second(stored.fetched_at))
@@ -70,7 +70,7 @@ impl Unsaved {
 pub struct DiscoveryOutcome {
     /// The policy that applies.
     pub found: EffectivePolicy,
-    /// The `_mta-sts` record.
+    /// The result of the look-up of the `_mta-sts` record.
     pub seen: RecordLookup,
     /// The TTL of the record or of its absence; `None` when the DNS answer had none.
     pub ttl: Option<Duration>,
@@ -82,7 +82,7 @@ pub struct DiscoveryOutcome {
     pub order: u64,
 }
 
-/// Why a domain is looked up.
+/// The reason for looking up a domain.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Occasion {
     /// For a message, or to recheck an answer: a held policy is fetched again when that is due.

@@ -57,7 +57,7 @@ pub(super) struct Flight {
     number: u64,
     domain: DomainName,
     outcome: watch::Sender<Option<Arc<Entry>>>,
-    /// The cached answers whose recheck this look-up is.
+    /// The cached answers that this look-up rechecks.
     claims: Mutex<Vec<RecheckClaim>>,
     /// True if the look-up queries DNS; false as long as it may be answered from the store.
     is_fresh: AtomicBool,

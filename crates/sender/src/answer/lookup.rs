@@ -387,9 +387,9 @@ fn observe_rule(hop: &NextHop, settings: &Settings) -> Option<Observed> {
 
 /// True if an unexpired cached answer takes precedence over a new decision.
 ///
-/// A failing resolver removes no answer, but where an enforced policy is known by now, only the answer by that policy or a
-/// stronger one stays. Where the store fails, nobody knows whether a policy is held, so that an answer by a policy stays when
-/// the look-up finds none.
+/// A failing resolver removes no answer, but where an enforced policy is known by now, only the answer by that policy
+/// or a stronger one stays. If the store fails, it is unknown whether a policy is held, so an answer by a policy stays
+/// when the look-up finds none.
 fn keeps_cached(decision: &Decision, observed: &Observed, cached: &Entry, store_failed: bool) -> bool {
     let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
     if decision.yields_to_cached {

@@ -12,7 +12,7 @@ use std::collections::HashMap;
 /// The domains that a rule applies to.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Scope {
-    /// One domain.
+    /// One domain, without its subdomains.
     Domain(DomainName),
     /// All subdomains of a domain, at any depth, without the domain itself.
     Below(DomainName),
@@ -40,7 +40,7 @@ pub struct Rule {
     pub policy: Option<Policy>,
     /// Ignore the published MTA-STS policy.
     pub skip_mta_sts: bool,
-    /// Ignore DANE.
+    /// Ignore the TLSA records of the MX hosts.
     pub skip_dane: bool,
 }
 

@@ -19,10 +19,10 @@ pub struct NewPolicy {
     pub order: u64,
 }
 
-/// What became of a policy.
+/// The outcome of writing a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Written {
-    /// It is the policy of its domain now.
+    /// The policy is in force for its domain now.
     InForce,
     /// The store has a policy of the domain that was fetched later.
     Superseded,

@@ -153,7 +153,7 @@ impl DaneHosts {
 /// A route with its TTL.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct RouteLookup {
-    /// The hosts.
+    /// The MX hosts, or why there are none.
     pub route: Route,
     /// The shortest TTL of the DNS answers; `None` when none had one.
     pub ttl: Option<Duration>,

@@ -48,7 +48,7 @@ impl Default for Rules {
     }
 }
 
-/// The answer service.
+/// Answers policy queries of mail servers from the cache, the store, or a look-up.
 pub struct PolicyService {
     pub(super) dns: Arc<dyn Dns>,
     pub(super) discovery: Discovery,

@@ -41,5 +41,5 @@ impl Default for Settings {
     }
 }
 
-/// The default of [`Settings::unused`].
+/// The default of [`Settings::unused`]: 90 days.
 const UNUSED_AFTER: Duration = Duration::from_secs(90 * 86_400);

@@ -16,7 +16,7 @@ use std::time::Duration;
 /// The result of the TXT look-up at `_mta-sts.DOMAIN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordLookup {
-    /// A valid record.
+    /// The domain publishes a valid record.
     Published(StsRecord),
     /// No STSv1 record, or no such name: the domain publishes no policy.
     Absent,
@@ -65,14 +65,14 @@ impl HeldPolicy {
     }
 }
 
-/// A failed fetch.
+/// A failed fetch of a policy, after which the same `id` is not fetched again for [`FETCH_BACK_OFF`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct FailedFetch {
     /// The `id` that the record announced.
     pub id: PolicyId,
     /// The time of the failure on the monotonic clock.
     pub at: Duration,
-    /// The reason.
+    /// Why no valid policy was fetched.
     pub why: PolicyUnavailable,
 }
 
@@ -134,7 +134,7 @@ pub fn next_action(
 pub enum EffectivePolicy {
     /// A policy is in force.
     Policy {
-        /// The policy.
+        /// The policy with its `id` and the time of its fetch.
         held: HeldPolicy,
         /// The reason why the last renewal failed; `None` when it succeeded or was not due.
         trouble: Option<PolicyUnavailable>,

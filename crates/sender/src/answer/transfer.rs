@@ -21,23 +21,23 @@ use store::policies::StoredPolicy;
 /// Some of the cached policies, ordered by domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ExportPage {
-    /// The live policies.
+    /// The policies of this page, without expired ones.
     pub policies: Vec<ExportedPolicy>,
     /// The domain after which the next page starts; `None` if there are no further policies.
     pub next: Option<DomainName>,
 }
 
-/// What became of an imported policy.
+/// The outcome of importing a policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
 #[serde(rename_all = "kebab-case")]
 pub enum ImportOutcome {
-    /// It is in force.
+    /// The policy is in force.
     Imported,
     /// The cache has a policy of the domain that was fetched at the same time or later.
     NotNewer,
-    /// Its `max_age` is over.
+    /// The policy has expired: its `max_age` is over.
     Expired,
-    /// Its fetch is in the future by more than [`IMPORT_CLOCK_DIFFERENCE`].
+    /// The policy's fetch is in the future by more than [`IMPORT_CLOCK_DIFFERENCE`].
     FromTheFuture,
 }
 

@@ -37,19 +37,19 @@ const REFUSED_RETRY: SignedDuration = SignedDuration::from_mins(10);
 /// After this number of refusals one after the other, batches are no longer split: the other machine refuses everything.
 const MAX_REFUSALS: u32 = 32;
 
-/// The way to the other machine.
+/// Sends batches of sessions to another machine.
 pub trait Handover: Send + Sync {
     /// Posts a batch, and returns the HTTP status. The error is the reason, in words.
     fn hand_over<'a>(&'a self, batch: &'a SpooledBatch) -> BoxFuture<'a, Result<u16, String>>;
 }
 
-/// Empties the spool.
+/// Hands spooled sessions over to another machine, and removes those that it has taken.
 pub struct Forwarder {
     /// The store with the spool.
     pub store: Store,
-    /// The way to the other machine.
+    /// Sends a batch to the other machine.
     pub to: Arc<dyn Handover>,
-    /// The clock.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// The counters since the start.
     pub counts: ForwardCounts,
@@ -64,7 +64,7 @@ pub struct ForwardCounts {
     pub lost: Counter,
     /// Refusals of sessions that wait in the store since then, one count for each attempt.
     pub refused: Counter,
-    /// Failed attempts.
+    /// Failed attempts to hand a batch over.
     pub failures: Counter,
 }
 
@@ -78,7 +78,7 @@ impl ForwardCounts {
     }
 }
 
-/// The reason why the spool is not empty.
+/// Why sessions stay in the spool.
 #[derive(Debug, thiserror::Error)]
 pub enum ForwardError {
     /// The store failed.

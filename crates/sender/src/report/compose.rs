@@ -23,7 +23,7 @@ use std::fmt;
 pub struct DkimKey {
     /// The signing domain: that of the submitter.
     pub domain: DomainName,
-    /// The DKIM selector.
+    /// The DKIM selector (RFC 6376 §3.1).
     pub selector: String,
     secret: Secret,
 }
@@ -166,7 +166,7 @@ const SIGNED_HEADERS: [&str; 10] = [
 /// A report that is ready to be sent.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PreparedReport {
-    /// The policy domain.
+    /// The domain that the report is about.
     pub domain: DomainName,
     /// The UTC day of the report.
     pub day: DateRange,

@@ -31,7 +31,7 @@ pub struct ReportDelivery {
     pub posts: Arc<dyn Posts>,
     /// Whether certificates of `https` targets are verified (RPT-19).
     pub verify: Verify,
-    /// The reporting organization.
+    /// The reporting organization and the sender of report mail.
     pub reporter: Reporter,
     /// The DKIM keys; each adds a signature to report mail.
     pub keys: Vec<DkimKey>,

@@ -43,7 +43,7 @@ pub(super) enum Round {
     Replies {
         /// The replies of the targets that decide about the report.
         targets: Vec<Option<Reply>>,
-        /// The replies of those that get a copy.
+        /// The replies of the targets that get a copy.
         copies: Vec<Option<Reply>>,
     },
 }

@@ -62,9 +62,9 @@ impl Default for Rules {
 pub struct ReportScheduler {
     /// The store of tallies and queued reports.
     pub store: Store,
-    /// The clock.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// The delivery to targets.
+    /// Delivers reports to their targets.
     pub delivery: ReportDelivery,
     /// The operator's settings.
     pub rules: Rules,

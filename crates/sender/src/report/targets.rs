@@ -68,7 +68,7 @@ impl fmt::Display for TargetRule {
 /// A target of a report.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct PlannedTarget {
-    /// The target.
+    /// The URI that the report is sent to.
     pub target: Rua,
     /// True for a copy: whether it arrives does not decide about the report.
     pub is_copy: bool,

@@ -27,13 +27,13 @@ use tokio::time::timeout;
 pub struct TestingProber {
     /// The store of tallies and probe results.
     pub store: Store,
-    /// The clock.
+    /// The source of the current time.
     pub clock: Arc<dyn Clock>,
     /// Resolves MX hosts and their addresses.
     pub dns: Arc<dyn Dns>,
     /// Opens SMTP sessions with MX hosts.
     pub mail: Arc<dyn MailHosts>,
-    /// The metrics.
+    /// The metrics of probes.
     pub counts: ProbeCounts,
 }
 
@@ -56,7 +56,7 @@ impl Default for ProbeCounts {
 }
 
 impl ProbeCounts {
-    /// Registers the metrics.
+    /// Registers the counts as metrics.
     pub fn register(&self, all: &mut Registry) {
         self.probes.register(all);
         metrics::TESTING_LATE_DOMAINS.register(all, self.late.clone());
@@ -79,10 +79,10 @@ const DOMAIN_TIMEOUT: Duration = Duration::from_secs(180);
 const HOST_TIMEOUT: Duration = Duration::from_secs(60);
 
 /// The result of probing a host: the target, the time and the failure, if any. `None` when the host could not be
-/// reached, which is no evidence about TLS.
+/// reached, which is not evidence about TLS.
 type ProbeResult = Option<(Target, Timestamp, Option<(ResultType, String)>)>;
 
-/// What was probed recently.
+/// The results of recent probes, and the domains whose probes took too long.
 #[derive(Debug, Default)]
 pub struct Hosts {
     /// The hosts, each with the time and the result of its probe.
@@ -92,7 +92,7 @@ pub struct Hosts {
 }
 
 impl Hosts {
-    /// Nothing was probed yet.
+    /// Creates an empty memory of probes.
     pub fn new() -> Self {
         Self::default()
     }

@@ -58,7 +58,7 @@ struct Outcome {
     /// The end of the waiting period, for `wait`.
     until: Option<String>,
     #[serde(skip)]
-    /// The same, as a time.
+    /// The end of the waiting period, as a time.
     resumes: Option<Timestamp>,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// What was observed instead of the step's result, for `unseen`; what another program or the operator did, for `changed`.
@@ -140,7 +140,7 @@ fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) ->
     }
 }
 
-/// Seconds in words.
+/// A duration in words, rounded down, such as `5 minutes`.
 fn in_words(seconds: u64) -> String {
     let (count, unit) = match seconds {
         0..120 => (seconds, "second"),

@@ -95,7 +95,7 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
 /// The tenant that the command manages: the only one so far.
 const TENANT: Tenant = Tenant::FIRST;
 
-/// What `people` lists.
+/// The output of `sternpost dashboard people`.
 struct Users {
     people: Vec<Person>,
     with_second_factor: BTreeSet<String>,

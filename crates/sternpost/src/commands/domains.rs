@@ -155,7 +155,7 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     Ok(())
 }
 
-/// How long the look at a new domain may take.
+/// The time limit for observing a new domain.
 const LOOK_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Why a domain that was just added looks like a typing error; `None` if DNS has MX hosts for it, or does not answer.

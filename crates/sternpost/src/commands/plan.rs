@@ -33,7 +33,7 @@ pub struct Options {
     servers: bool,
 }
 
-/// The plan of a domain, for people and scripts.
+/// The plan of a domain, as text and as JSON.
 #[derive(Debug, Serialize)]
 pub struct Plan {
     domain: DomainName,
@@ -75,7 +75,7 @@ enum StageView {
     },
     Evidence {
         gate: Gate,
-        /// What does not count, and why.
+        /// The evidence that does not count, and why.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         not_counted: Vec<String>,
     },
@@ -83,7 +83,7 @@ enum StageView {
         #[serde(skip_serializing_if = "Vec::is_empty")]
         hosts: Vec<DomainName>,
         why: String,
-        /// The headline.
+        /// The headline in text output.
         #[serde(skip)]
         stop: &'static str,
     },
@@ -249,7 +249,7 @@ pub fn unmailed(domain: &DomainName, found: NoMailHosts) -> String {
     format!("{}. No policy is published for it.\n{}", found.what(domain), found.remedy())
 }
 
-/// What stands between testing and enforcement, and what to do about it. No command is advised that would refuse.
+/// The reasons against enforcement, and the remedies. No command is advised that would refuse.
 pub fn evidence_in_words(domain: &DomainName, gate: &Gate, auto_promote: bool) -> String {
     match gate {
         Gate::Ready => {
@@ -275,7 +275,7 @@ pub fn evidence_in_words(domain: &DomainName, gate: &Gate, auto_promote: bool) -
     }
 }
 
-/// What was seen from outside: each place if `all`, else those that showed nothing, and different policies.
+/// The observation from outside: each place if `all`, else those that showed nothing, and different policies.
 pub fn outside(seen: &Outside, all: bool) -> String {
     let mut lines = if all { seen.lines() } else { seen.faults() };
     if !all {

@@ -203,7 +203,7 @@ const MAX_LISTED: usize = 3;
 /// Senders that are named in the text.
 const MAX_SENDERS: usize = 5;
 
-/// Whose sessions count, with the most frequent first.
+/// The senders whose sessions count as evidence, the most frequent first.
 fn counted(evidence: &Evidence) -> String {
     let all = &evidence.sources;
     let one = |source: &Source| match source.failed_sessions {

@@ -144,7 +144,7 @@ fn resume_line(options: &Copy) -> String {
     format!("sternpost store copy --resume {} {}", options.from, options.to)
 }
 
-/// A line of progress is written after so many rows.
+/// The number of rows between two lines of progress.
 const PROGRESS_ROWS: u64 = 100_000;
 
 /// A relative path starts at the working directory, as on every command line.

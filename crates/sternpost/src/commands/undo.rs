@@ -120,7 +120,7 @@ fn in_words(undone: &Undone) -> String {
     format!("The change of {} at {:.0} is undone. {now}", undone.name, undone.made_at)
 }
 
-/// What to do instead.
+/// The remedy for a refusal to undo.
 fn remedy(refusal: &UndoRefusal, name: &str) -> String {
     match refusal {
         UndoRefusal::Manual => "Change the record in the zone; `sternpost plan` shows what is expected.".to_owned(),

@@ -196,7 +196,7 @@ impl Stage {
         deliver(&sender.mail, sender.name, &self.domain).await
     }
 
-    /// Closes all stores.
+    /// Closes the stores of the stage and of the senders.
     pub async fn close(&self) {
         self.store.close().await;
         for sender in &self.senders {

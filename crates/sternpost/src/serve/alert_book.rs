@@ -27,7 +27,7 @@ const COUNTED_AT_ONCE: usize = 1000;
 /// How long ago a host may have been seen as an MX host of a domain that is announced with it.
 const MX_AGE: SignedDuration = SignedDuration::from_hours(24 * 2);
 
-/// The active alerts.
+/// The active alerts, and which of them were announced together.
 pub struct AlertBook {
     store: Store,
     clock: Arc<dyn Clock>,

@@ -42,7 +42,7 @@ impl Certificate {
         }
     }
 
-    /// The files.
+    /// The certificate files, which are reloaded when they change.
     pub fn files(&self) -> &Arc<KeyFiles> {
         &self.files
     }

@@ -111,9 +111,9 @@ enum Done {
 /// How a continued plan ended.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum PlanEnd {
-    /// By itself, or there was none.
+    /// The plan ended in time, or there was none.
     InTime,
-    /// It was given up, since it took too long.
+    /// The plan was given up, since it took too long.
     Late,
 }
 
@@ -123,7 +123,7 @@ struct Checked {
     took: Duration,
     /// Whether the check had one of the places for slow domains.
     was_slow: bool,
-    /// The alerts, or why there is no verdict.
+    /// The alerts, or why the check has no verdict.
     alerts: Result<Vec<Alert>, CheckError>,
 }
 

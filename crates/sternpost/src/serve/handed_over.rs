@@ -14,7 +14,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 /// The variable with the names of the sockets, separated by colons.
 const NAMES_VARIABLE: &str = "LISTEN_FDNAMES";
 
-/// The sockets of one start.
+/// The sockets that systemd handed over at the start.
 pub struct HandedOver(Vec<Socket>);
 
 struct Socket {
@@ -112,7 +112,7 @@ impl HandedOver {
     }
 }
 
-/// The names in the addresses.
+/// The names in addresses of the form `systemd:NAME`.
 fn named(all: &[Address]) -> BTreeSet<&str> {
     let name = |address| match address {
         &Address::Systemd(Some(ref name)) => Some(name.as_str()),
@@ -121,7 +121,7 @@ fn named(all: &[Address]) -> BTreeSet<&str> {
     all.iter().filter_map(name).collect()
 }
 
-/// "a and b", each in quotes.
+/// Joins names with "and", each in quotes.
 fn listed(names: &[&str]) -> String {
     names.iter().map(|name| format!("{name:?}")).collect::<Vec<_>>().join(" and ")
 }

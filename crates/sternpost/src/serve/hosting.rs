@@ -46,11 +46,11 @@ const FILES_INTERVAL: Duration = Duration::from_secs(5);
 /// Time limit for the PROXY protocol header, and for the head of a request.
 const REQUEST_TIMEOUT: Duration = Duration::from_secs(10);
 
-/// Policy files over HTTPS.
+/// Serves policy files over HTTPS.
 #[derive(Clone)]
 pub struct Policies {
     host: PolicyHost,
-    /// The open connections.
+    /// The number of open connections.
     connections: Gauge,
     /// True when each connection begins with a PROXY protocol header.
     pub proxy_header: bool,
@@ -214,12 +214,12 @@ impl Hosting {
         orders().register(registry);
     }
 
-    /// The certificates in files.
+    /// The certificates of `host.certificates`, which take precedence over ACME.
     pub fn files(&self) -> &[Arc<KeyFiles>] {
         &self.files
     }
 
-    /// Spawns the background tasks.
+    /// Spawns the background tasks of the role.
     pub fn keep(&self, whole: &Config, config: &HostConfig, world: &World, tasks: &mut Tasks) {
         let site_cache = self.site_cache.clone();
         tasks.spawn("policy-changes", move || load_changes(site_cache.clone()));

@@ -184,7 +184,7 @@ impl Serve for Mail {
 pub struct MailRole {
     pub smtp: Mail,
     pub lmtp: Mail,
-    /// The certificate for STARTTLS.
+    /// The certificate for STARTTLS; `None` if STARTTLS is not offered.
     pub certificate: Option<Arc<Certificate>>,
 }
 

@@ -88,8 +88,8 @@ impl Role {
         (self.is_public() || matches!(self, Self::Admin(_) | Self::Sessions(_))) && !self.is_behind_proxy()
     }
 
-    /// What keeps the service from an address that other hosts reach; `None` if nothing does. The configuration says so of
-    /// the addresses that it names, and this of the sockets of systemd.
+    /// What the service requires before other hosts may reach its address; `None` if it requires nothing. The
+    /// configuration checks addresses that it names; this is for sockets of systemd.
     fn protection_needed(&self) -> Option<&'static str> {
         match self {
             Self::Http(_) => Some("the protocol has no authentication; use a loopback address"),
@@ -135,7 +135,7 @@ impl Role {
     }
 }
 
-/// The open sockets.
+/// The sockets that the server listens on.
 pub struct Listeners {
     shutdown: Shutdown,
     status: Arc<TaskStatus>,
@@ -148,7 +148,7 @@ pub struct Listeners {
 /// An address, and what is served there.
 type Key = (Address, Discriminant<Role>);
 
-/// An open address.
+/// An address that the server listens on, with its service and tasks.
 struct Open {
     role: Role,
     shutdown: Shutdown,
@@ -353,9 +353,9 @@ fn excludes(one: (&Address, bool), other: (&Address, bool)) -> bool {
     one.0.collides(other.0) || takes_ipv4(one, other.0) || takes_ipv4(other, one.0)
 }
 
-/// What to do when an address can't be listened at.
-/// What to do about an address that can't be bound: nothing, if it is all IPv6 addresses of a machine that has none, and an
-/// IPv4 address with the same port is in `all`. The documented pair `[::]:443` and `0.0.0.0:443` then starts anywhere.
+/// Handles an address that can't be bound. It is not an error if it is all IPv6 addresses of a machine that has none,
+/// and an IPv4 address with the same port is in `all`. The documented pair `[::]:443` and `0.0.0.0:443` then starts
+/// anywhere.
 fn without_ipv6(address: &Address, all: &[Address], error: io::Error) -> io::Result<()> {
     if error.raw_os_error() != Some(Errno::EAFNOSUPPORT as i32) {
         return Err(error);

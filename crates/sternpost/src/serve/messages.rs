@@ -42,9 +42,9 @@ pub struct Event {
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum EventKind {
-    /// The problem was found.
+    /// The alert is raised: its problem was found.
     Raised,
-    /// The problem is no longer found.
+    /// The alert is over: its problem is not found any more.
     Over,
 }
 

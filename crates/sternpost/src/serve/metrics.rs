@@ -66,9 +66,9 @@ async fn metrics(State(watched): State<Monitored>) -> Response {
 
 #[derive(Deserialize)]
 struct ReadyQuery {
-    /// The only role to judge.
+    /// The role to judge; all enabled roles if it is absent.
     role: Option<String>,
-    /// `json` or `text`.
+    /// The format of the response: `json` or `text`.
     format: Option<String>,
 }
 

@@ -63,7 +63,7 @@ fn wal(path: &Path) -> PathBuf {
     name.into()
 }
 
-/// What the kernel tells about this process.
+/// The kernel's figures about this process.
 #[derive(Debug, PartialEq)]
 struct Process {
     /// The start as a Unix time.

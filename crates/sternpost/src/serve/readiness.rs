@@ -175,7 +175,7 @@ impl Readiness {
         self.ready.register(registry);
     }
 
-    /// Updates the metric.
+    /// Sets the metric `role_ready` to the present states.
     pub fn update(&self) {
         for state in self.states(None).iter().flat_map(|states| &states.roles) {
             self.ready.set(&[state.role], state.ready.into());

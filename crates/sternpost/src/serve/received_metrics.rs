@@ -36,7 +36,7 @@ pub struct ReceivedMetrics {
     counts: Arc<InboxCounts>,
     /// The domains of the configuration file.
     configured: Vec<String>,
-    /// `metrics.domains`.
+    /// The domains of `metrics.domains`; empty for all.
     selected: BTreeSet<String>,
     held: Mutex<Option<Held>>,
 }

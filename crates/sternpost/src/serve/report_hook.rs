@@ -20,7 +20,7 @@ use store::{Store, StoreError};
 
 /// The name of the webhook in the store.
 const HOOK: &str = "reports";
-/// Time between two looks for new reports.
+/// The interval between two queries for new reports.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 /// Age after which an undelivered notice is dropped.
 const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -85,7 +85,7 @@ pub struct ReportHookRole {
     webhook: Webhook,
     failures_only: bool,
     every: Duration,
-    /// The counters of posts.
+    /// The counters of POSTs, by outcome.
     pub posts: Counters,
 }
 

@@ -51,7 +51,7 @@ pub struct Reporting {
 }
 
 impl Reporting {
-    /// Starts the configured roles.
+    /// Starts the roles `[collector]` and `[reporter]`, as far as they are configured.
     pub fn start(config: &Config, store: &Store, world: &World, tasks: &mut Tasks) -> Result<Self, Failure> {
         let collector = config.collector.as_ref().map(|role| collector(role, store, world)).transpose()?;
         let sessions = match (&config.collector, &collector) {
@@ -323,7 +323,7 @@ fn password(spec: &LoginSpec) -> Result<Login, Failure> {
     Ok(Login { user: spec.user.clone(), password: password.to_owned() })
 }
 
-/// Loads a DKIM key.
+/// Loads a DKIM key from its file. Its domain is that of `reporter.from` unless `spec` names one.
 pub fn key(spec: &KeySpec, role: &ReporterConfig) -> Result<DkimKey, Failure> {
     let shown = spec.key_file.display();
     let remedy = "Create a key and print the record to publish with\n  sternpost reports key";

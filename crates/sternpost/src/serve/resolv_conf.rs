@@ -8,7 +8,7 @@ use tokio::sync::Mutex;
 use tokio::time::Instant;
 
 const PATH: &str = "/etc/resolv.conf";
-/// The interval between two looks at the file's modification time.
+/// The interval between two checks of the file's modification time.
 const POLL_INTERVAL: Duration = Duration::from_secs(5);
 /// The interval between two tries to use a file that was refused: its resolvers may have been mended since.
 const RETRY_INTERVAL: Duration = Duration::from_secs(60);

@@ -13,7 +13,7 @@ use std::time::Duration;
 /// The interval between two probes.
 const PROBE_INTERVAL: Duration = Duration::from_secs(60);
 
-/// What a probe found.
+/// The state of the resolver, as a probe shows it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Condition {
     /// Answers are validated.

@@ -54,19 +54,19 @@ impl Counts {
     }
 }
 
-/// The task.
+/// The background task that enforces [`Retention`], and raises the alert about a full quarantine.
 pub struct RetentionTask {
     store: Store,
     clock: Arc<dyn Clock>,
     limits: Retention,
-    /// Where alerts go.
+    /// The names of the channels that alerts are sent on.
     channels: Vec<String>,
     /// The domain that the alert is about: that of the first report address. `None` without an address or a guard.
     domain: Option<DomainName>,
     pub counts: Counts,
 }
 
-/// What a round has to know of those before it.
+/// What a round needs from earlier rounds.
 #[derive(Default)]
 struct State {
     /// The losses of the quarantine that were counted so far; `None` before the first round.
@@ -74,13 +74,13 @@ struct State {
     /// True if the quarantine lost something since the last alert was raised or found active. It stays true if the store
     /// fails, so that the next round raises the alert.
     has_loss: bool,
-    /// When the quarantine lost something last, or the program started.
+    /// When the quarantine last lost an item, or the program started.
     last_loss: Option<Timestamp>,
     /// The active alert.
     raised: Option<Alert>,
-    /// When texts were searched last.
+    /// When unused texts were last searched for.
     texts: Option<Timestamp>,
-    /// Whether the log says that the file can't be made smaller in steps.
+    /// Whether the log already reports that the file can't be made smaller in steps.
     told_of_old_file: bool,
 }
 
@@ -159,7 +159,7 @@ impl RetentionTask {
         Ok(())
     }
 
-    /// Updates the metrics.
+    /// Updates the metrics. Returns the usage of the quarantine.
     async fn count(&self) -> Result<QuarantineUsage, StoreError> {
         let (usage, unverified) =
             (self.store.quarantine_usage().await?, self.store.unverified_usage().await?);

@@ -3,12 +3,12 @@
 
 use sd_notify::NotifyState;
 
-/// The server is ready.
+/// Notifies systemd that the server is ready (sd_notify(3)).
 pub fn ready() {
     send(&[NotifyState::Ready]);
 }
 
-/// The server reloads its configuration; [`ready`] ends that.
+/// Notifies systemd that the configuration is reloaded; [`ready`] ends that state.
 pub fn reloading() {
     match NotifyState::monotonic_usec_now() {
         Ok(now) => send(&[NotifyState::Reloading, now]),
@@ -16,7 +16,7 @@ pub fn reloading() {
     }
 }
 
-/// The server stops.
+/// Notifies systemd that the server is stopping.
 pub fn stopping() {
     send(&[NotifyState::Stopping]);
 }
@@ -42,7 +42,7 @@ async fn beat<P: Future<Output = ()>>(pause: impl Fn() -> P, send: impl Fn()) {
     }
 }
 
-/// A message that can't be sent is not an error: without systemd nobody waits for it.
+/// A message that can't be sent is not an error: without systemd, no service manager waits for it.
 fn send(states: &[NotifyState<'_>]) {
     let _ = sd_notify::notify(states);
 }

@@ -35,7 +35,7 @@ use web::ClientAddr;
 /// The minimum length of the token, in characters, against guessing.
 const MIN_TOKEN_CHARS: usize = 24;
 
-/// The service at `collector.http`.
+/// The HTTP service at `collector.http`, which receives TLS sessions.
 #[derive(Clone)]
 pub struct Sessions {
     https: HttpsRouter,
@@ -44,7 +44,7 @@ pub struct Sessions {
     pub requests: Counters,
 }
 
-/// What requests are checked with, and where their sessions go.
+/// How requests are authenticated and limited, and the collector that counts their sessions.
 struct Endpoint {
     collector: Arc<Collector>,
     clock: Arc<dyn Clock>,
@@ -82,7 +82,7 @@ impl Sessions {
         self.has_token && (self.https.is_behind_proxy() || !self.https.is_plain())
     }
 
-    /// The service itself.
+    /// The HTTP service that answers the requests.
     pub fn https(&self) -> &HttpsRouter {
         &self.https
     }

@@ -20,7 +20,7 @@ const MAX_CERTIFICATES: u32 = 1000;
 /// A certificate in files, with the role that uses it.
 pub type UsedFiles = (&'static str, Arc<KeyFiles>);
 
-/// Reads the metrics.
+/// Reads the metrics that are counted in the store.
 pub struct StoredMetrics {
     store: Store,
     clock: Arc<dyn Clock>,

@@ -21,9 +21,9 @@ const RESTART_DELAY: Duration = Duration::from_secs(30);
 pub struct Down {
     /// The name of the task.
     pub task: &'static str,
-    /// Why it ended.
+    /// Why the task ended: the message of a panic, or that it returned.
     pub why: String,
-    /// When it ended.
+    /// When the task ended.
     pub since: Timestamp,
 }
 

@@ -175,7 +175,7 @@ fn read_secret(file: &Path) -> Result<WebhookSecret, Failure> {
         .map_err(|error| Failure::usage(format!("the webhook's secret {shown} can't be used"), error, remedy))
 }
 
-/// The delay before the next attempt, after so many failed ones.
+/// The delay before the next attempt, after this number of failed ones.
 pub fn retry_delay(tries: u32) -> SignedDuration {
     FIRST_RETRY.saturating_mul(1 << tries.min(10)).min(MAX_RETRY)
 }

@@ -18,7 +18,7 @@ const POLL_INTERVAL: Duration = Duration::from_secs(30);
 pub struct WeeklyRole {
     /// The domains; loaded again for each summary.
     pub context: RolloutContext,
-    /// When it is due.
+    /// When the summary is due each week, in UTC.
     pub time: WeekTime,
     /// The channels of the recipients.
     pub channels: Vec<String>,

@@ -6,12 +6,12 @@ use std::fmt;
 use std::net::IpAddr;
 use std::path::{Path, PathBuf};
 
-/// Where a database is.
+/// The location of a database.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Location {
     /// The path of an SQLite file.
     Sqlite(PathBuf),
-    /// A PostgreSQL database.
+    /// A database of a PostgreSQL server.
     Postgres(PostgresLocation),
 }
 
@@ -47,7 +47,7 @@ pub(crate) enum PostgresHost {
 
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(crate) enum TlsMode {
-    /// `disable`.
+    /// `disable`: connections do not use TLS.
     Off,
     /// `verify-full`: the certificate has to be valid for the host name.
     VerifyFull,
@@ -94,7 +94,7 @@ pub enum LocationError {
 
 const MAX_BYTES: usize = 4096;
 const DEFAULT_PORT: u16 = 5432;
-/// Where Debian's PostgreSQL has its socket.
+/// The folder of the socket of Debian's PostgreSQL.
 const DEFAULT_FOLDER: &str = "/run/postgresql";
 /// The number of prepared statements that a connection keeps.
 const KEPT_STATEMENTS: usize = 200;
@@ -141,7 +141,7 @@ impl fmt::Display for Location {
 }
 
 impl PostgresLocation {
-    /// Parses what follows `postgres://`.
+    /// Parses the part of a URL after `postgres://`.
     fn parse(text: &str, folder: &Path) -> Result<Self, LocationError> {
         // A password may contain what separates the parts, and no message may repeat a part of it.
         // So this is decided before anything is split: by a colon before the first at sign.
@@ -195,7 +195,7 @@ impl PostgresLocation {
         Ok(parsed)
     }
 
-    /// Sets what a parameter other than a host and a port says.
+    /// Sets a parameter other than a host and a port.
     fn set(&mut self, name: &str, value: &str, folder: &Path) -> Result<(), LocationError> {
         let wrong = |name, expected| Err(LocationError::Value { name, expected });
         match (name, value) {

@@ -209,7 +209,7 @@ fn is_lost(error: &sqlx::Error) -> bool {
     }
 }
 
-/// PostgreSQL knows numbered parameters only.
+/// The text of a statement with numbered parameters, since PostgreSQL has no others.
 fn text_of(query: &Query<'_>) -> SqlStr {
     match query.is_unnumbered {
         true => AssertSqlSafe(numbered(query.text.as_str())).into_sql_str(),

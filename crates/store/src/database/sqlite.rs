@@ -25,7 +25,7 @@ use std::time::{Duration, Instant};
 pub(crate) use sqlx::sqlite::SqliteRow;
 pub(crate) type SqliteHandle = PoolConnection<sqlx::Sqlite>;
 
-/// An open file.
+/// An open SQLite database: its connections for reading, and the one for writing.
 #[derive(Clone)]
 pub(crate) struct SqliteFile {
     /// Up to [`READERS`] connections that can't write.
@@ -249,7 +249,7 @@ fn pool_options(most: u32) -> SqlitePoolOptions {
     SqlitePoolOptions::new().max_connections(most).test_before_acquire(false)
 }
 
-/// Connects and migrates.
+/// Opens the connection for writing, and runs the missing migrations.
 async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
     let pool = pool_options(1).connect_with(options).await?;
     crate::migrations::sqlite().run(&pool).await?;
@@ -291,7 +291,7 @@ pub(super) fn create_private(path: &Path, owner: Owner) -> std::io::Result<()> {
 /// Who owns a new file.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Owner {
-    /// Who runs the program.
+    /// The user that runs the program.
     Creator,
     /// If root runs the program, the owner of the folder.
     OfFolder,

@@ -11,9 +11,9 @@ use formats::limits::{DMARC_STORED_ROWS, DMARC_UNVERIFIED_ROWS};
 /// How many counts are kept. A report counts as one more than it has rows.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct DmarcQuota {
-    /// Those of reports whose sender is verified, or that the operator vouched for.
+    /// The limit for reports whose sender is verified, or that the operator vouched for.
     pub verified: u32,
-    /// Those of other reports.
+    /// The limit for all other reports.
     pub unverified: u32,
 }
 

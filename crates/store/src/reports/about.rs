@@ -92,11 +92,11 @@ pub struct CauseSum {
     pub sessions: u64,
     /// The number of distinct submitters that reported it.
     pub senders: u64,
-    /// One of these submitters.
+    /// The domain of one of these submitters.
     pub sender: String,
-    /// The first second of the first day.
+    /// The first second of the first UTC day with such failures.
     pub first: Timestamp,
-    /// The first second of the last day.
+    /// The first second of the last UTC day with such failures.
     pub last: Timestamp,
     /// The id of the newest report of this cause.
     pub report: i64,

@@ -23,17 +23,17 @@ pub struct FailureGroup {
     pub sessions: u64,
     /// The number of distinct submitters that reported it.
     pub senders: u64,
-    /// One of these submitters.
+    /// The domain of one of these submitters.
     pub sender: String,
     /// The number of distinct addresses of the host, with one for reports that name none.
     pub addresses: u64,
     /// One of these addresses; empty if the reports name none.
     pub address: String,
-    /// The first second of the first day.
+    /// The first second of the first UTC day with such failures.
     pub first: Timestamp,
-    /// The first second of the last day.
+    /// The first second of the last UTC day with such failures.
     pub last: Timestamp,
-    /// The id of the newest report.
+    /// The row id of the newest report with such failures.
     pub report: i64,
 }
 
@@ -46,7 +46,7 @@ pub struct KindSum {
     pub successful: u64,
     /// The number of failed sessions.
     pub failed: u64,
-    /// The first second of the last day.
+    /// The first second of the last UTC day with such sessions.
     pub last: Timestamp,
 }
 

@@ -1,6 +1,6 @@
 //! Reports of one identity: the same submitter, `report-id`, period and domains, with different content. Both are stored
-//! (REC-06). Evidence and sums add their failures, and take the larger success: otherwise whoever sends a report twice with
-//! a small change would double his sessions.
+//! (REC-06). Evidence and sums add their failures, and take the larger success: otherwise a sender could double its
+//! sessions by sending a report twice with a small change.
 //!
 //! The sums by day are changed with every report, so this module computes by how much the plain sum of a group's successes
 //! exceeds the largest one, before and after a change; the difference is taken out of the sums. A report that has expired
@@ -14,7 +14,7 @@ use crate::writing::Writing;
 use formats::result_type::PolicyType;
 use std::collections::BTreeMap;
 
-/// Identities in one statement.
+/// The maximum number of identities in one statement.
 const BATCH_IDENTITIES: usize = 500;
 
 /// By how much sums of groups exceed their largest reports.
@@ -22,7 +22,7 @@ const BATCH_IDENTITIES: usize = 500;
 pub(super) struct Surplus {
     /// By domain and day: all successes, and those under MTA-STS.
     pub domains: BTreeMap<(i64, i64), (i64, i64)>,
-    /// By submitter and day.
+    /// By submitter and day: all successes.
     pub submitters: BTreeMap<(i64, i64), i64>,
 }
 

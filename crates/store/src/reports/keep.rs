@@ -135,7 +135,7 @@ struct Batch<'b> {
     next: i64,
     known: Index,
     sums: Sums,
-    /// New reports.
+    /// Reports that were not stored before.
     fresh: Vec<FiledReport<'b>>,
     /// Reports that were stored before and are more trusted now.
     confirmed: Vec<FiledReport<'b>>,

@@ -28,7 +28,7 @@ pub struct Search {
 /// The summary of a report in a list.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct ListedReport {
-    /// The row id.
+    /// The row id, which commands and pages show as the report's number.
     pub id: i64,
     /// The domain of the report's sender.
     pub submitter: String,
@@ -109,7 +109,7 @@ impl fmt::Display for Standing {
 /// A stored report with its full text.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct StoredReport {
-    /// The summary.
+    /// The fields that lists of reports show.
     pub listed: ListedReport,
     /// The domain of the verified DKIM signature; `None` if there is none.
     pub signer: Option<String>,

@@ -9,7 +9,7 @@ use std::collections::{BTreeMap, BTreeSet};
 /// The maximum number of texts in one statement. Each text is one parameter.
 const BATCH_ROWS: usize = 500;
 
-/// The ids of texts.
+/// The row ids of texts, which are stored once each in the table `name`.
 pub struct TextIds<'t>(BTreeMap<Cow<'t, str>, i64>);
 
 impl<'t> TextIds<'t> {

@@ -16,9 +16,9 @@ use std::collections::HashMap;
 /// A message or file to quarantine.
 #[derive(Debug, Clone, Copy)]
 pub struct NewQuarantined<'q> {
-    /// When it arrived.
+    /// When the message or file arrived.
     pub received_at: Timestamp,
-    /// How it arrived.
+    /// How the message or file arrived.
     pub arrival: Arrival,
     /// The network of the client. Empty if there is no client, as in a mailbox; such items share one part of the quota,
     /// since the sender that a message names may be forged.
@@ -27,7 +27,7 @@ pub struct NewQuarantined<'q> {
     pub is_trusted: bool,
     /// Why it could not be read.
     pub reason: &'q str,
-    /// Its bytes.
+    /// The bytes of the message or file.
     pub raw: &'q [u8],
 }
 
@@ -44,14 +44,14 @@ pub struct QuarantineOutcome {
 /// A quarantined message or file, without its bytes.
 #[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
 pub struct Quarantined {
-    /// The row id.
+    /// The row id, which commands and pages show as the item's number.
     pub id: i64,
-    /// When it arrived.
+    /// When the message or file arrived.
     pub received_at: Timestamp,
-    /// How it arrived.
+    /// How the message or file arrived.
     #[serde(rename = "way")]
     pub arrival: Arrival,
-    /// Who caused it; see [`NewQuarantined::source`].
+    /// The network of the client; see [`NewQuarantined::source`].
     pub source: String,
     /// Whether the operator vouched for it.
     #[serde(rename = "trusted")]
@@ -67,7 +67,7 @@ pub struct Quarantined {
 pub struct QuarantineUsage {
     /// The number of items.
     pub items: u64,
-    /// Their size in bytes.
+    /// The size of all items in bytes.
     pub bytes: u64,
     /// The number of items that the quota has removed or refused since the store was created.
     pub evicted: u64,
@@ -78,7 +78,7 @@ pub struct QuarantineUsage {
 /// Selects quarantined items; an item has to match every member that is set.
 #[derive(Debug, Clone, Default)]
 pub struct QuarantineSelection {
-    /// The row id.
+    /// Only the item with this row id.
     pub id: Option<i64>,
     /// Only items that arrived before this time.
     pub before: Option<Timestamp>,

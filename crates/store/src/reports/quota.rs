@@ -59,7 +59,7 @@ impl Quota {
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) struct Item {
     pub id: i64,
-    /// Who caused it.
+    /// The source that the item is counted for.
     pub source: String,
     /// The size in bytes.
     pub size: u64,
@@ -127,8 +127,8 @@ impl Contributors {
         true
     }
 
-    /// Who loses next, as an order: sources above the floor by what they use, then the others. Of equal ones, the source
-    /// whose oldest item is the newest.
+    /// The order in which sources lose items: those above the floor by what they use, then the others. Of equal ones,
+    /// the source whose oldest item is the newest.
     fn rank(&self, place: usize, limit: Limit, floor: &Quota) -> Option<(u64, i64, usize)> {
         let one = self.all.get(place)?;
         let (used, floor) = match limit {

@@ -27,7 +27,7 @@ use std::collections::{BTreeMap, BTreeSet};
 pub(super) const BATCH_REPORTS: u32 = 100;
 /// The size of the reports that one transaction removes, in bytes. One report may be larger.
 const BATCH_BYTES: i64 = 4 << 20;
-/// Ids in one statement.
+/// The maximum number of ids in one statement.
 const BATCH_IDS: usize = 500;
 
 /// The condition that the limits apply to a report.
@@ -200,12 +200,12 @@ impl Store {
     }
 }
 
-/// How reports end.
+/// How reports are removed.
 #[derive(Debug, Clone, Copy)]
 enum End {
-    /// Their numbers stay.
+    /// The text and the details are deleted; the sums keep the numbers.
     Expired,
-    /// Their numbers go too.
+    /// The reports are deleted, and subtracted from the sums.
     Dropped,
 }
 
@@ -318,7 +318,7 @@ async fn full_days(writing: &mut Writing, domains: &BTreeSet<i64>) -> Result<Vec
     Ok(found)
 }
 
-/// The same for submitters.
+/// The days of these submitters with a sum that has reached the largest integer.
 async fn full_submitter_days(
     writing: &mut Writing,
     submitters: &BTreeSet<i64>,

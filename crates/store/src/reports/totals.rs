@@ -11,7 +11,7 @@ use jiff::Timestamp;
 /// The sums of one domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct DomainTotal {
-    /// The domain.
+    /// The domain; empty for a sum over several domains.
     pub domain: String,
     /// Successful sessions in reports that count as evidence.
     pub successful: u64,
@@ -35,11 +35,11 @@ pub struct SubmitterTotal {
 /// The newest report about a domain.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct LastReport {
-    /// The domain.
+    /// The domain that the report is about.
     pub domain: String,
     /// Whether the report counts as evidence.
     pub counts: bool,
-    /// When it arrived.
+    /// When the report arrived.
     pub received_at: Timestamp,
 }
 

@@ -13,9 +13,9 @@ use std::sync::atomic::{AtomicU64, Ordering};
 /// How much unverified reports use.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, serde::Serialize)]
 pub struct UnverifiedUsage {
-    /// The number of reports.
+    /// The number of unverified reports.
     pub reports: u64,
-    /// Their approximate size in bytes, with their rows in all tables.
+    /// The approximate size of these reports in bytes, with their rows in all tables.
     pub bytes: u64,
     /// The number of reports that the quota and the age limit have removed since the store was created.
     pub evicted: u64,
@@ -30,10 +30,10 @@ pub(crate) struct UnverifiedSpace {
     added_items: AtomicU64,
 }
 
-/// What is known since the reports were counted last.
+/// The last full count of unverified reports, and the reports that are still to be removed.
 #[derive(Debug, Default)]
 struct Known {
-    /// Their bytes and number, if they were within the quota.
+    /// The bytes and the number of the reports, if they were within the quota.
     counted: Option<(u64, u64)>,
     /// The ids of reports that are still to be removed, the next ones last.
     chosen: Vec<i64>,

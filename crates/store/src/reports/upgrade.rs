@@ -17,14 +17,15 @@ const BATCH_REPORTS: u32 = 100;
 /// Quarantined items that one transaction gives up.
 const BATCH_ITEMS: u32 = 1000;
 
-/// The same as `keep::size`, from the rows. The source is the signer, and otherwise not known.
+/// The size of a report, computed from its rows as `keep::size` does. The source is the signer, and otherwise not
+/// known.
 const SIZE: &str =
     "UPDATE report SET source = coalesce((SELECT text FROM name WHERE name.id = report.signer), ''),
         size = length(packed) + 200 * (2 + (SELECT count(*) FROM outcome WHERE outcome.report = report.id)
             + (SELECT count(*) FROM failure WHERE failure.report = report.id))
     WHERE tenant = ? AND is_expired = 0 AND size = 0 AND id";
 
-/// What was there before the limits, and is spared.
+/// Reports and quarantined items from before the limits, which are spared for some time.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub struct Earlier {
     /// The number of quarantined items.

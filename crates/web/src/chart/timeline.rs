@@ -9,7 +9,7 @@ use serde::Deserialize;
 use std::fmt::Write;
 use store::reports::DaySum;
 
-/// How far back a chart goes.
+/// The period that a chart covers.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq, Deserialize)]
 pub enum Range {
     #[serde(rename = "7")]
@@ -26,7 +26,7 @@ pub enum Range {
 impl Range {
     pub const ALL: [Self; 4] = [Self::Week, Self::Month, Self::Quarter, Self::Year];
 
-    /// The number of days.
+    /// The number of days, including today.
     pub fn days(self) -> i64 {
         match self {
             Self::Week => 7,
@@ -59,7 +59,7 @@ impl Range {
 pub struct Timeline<'a> {
     /// The sums of days, oldest first.
     pub days: &'a [DaySum],
-    /// What happened, such as a change of the mode.
+    /// The events to mark, such as a change of the mode.
     pub events: &'a [(Timestamp, String)],
     /// The share of failed sessions that the gate allows, from 0 to 1.
     pub bound: f64,
@@ -74,7 +74,7 @@ struct Bucket {
     failed: u64,
 }
 
-/// Where things are drawn.
+/// The width and the margins of a drawing, in SVG user units.
 struct Layout {
     class: &'static str,
     width: f64,

@@ -11,7 +11,7 @@ use operations::seen_certificates::{SeenCertificate, SeenCertificates};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
 
-/// An MX host.
+/// A row of the table of MX hosts.
 #[derive(Serialize)]
 pub struct HostRow {
     pub host: String,

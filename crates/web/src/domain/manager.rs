@@ -1,4 +1,4 @@
-//! One page about a domain for somebody who decides, to print or to save as PDF: whether its mail is protected, since when,
+//! A page about a domain for decision makers, to print or to save as PDF: whether its mail is protected, since when,
 //! what failed, and what is still to do. The style sheet prints it on one A4 page.
 
 use super::{Facts, certificate, events, hosts, parts, sentence};
@@ -17,9 +17,9 @@ use receiver::rollout::guard::Alert;
 use serde::Deserialize;
 use std::sync::Arc;
 
-/// Journal entries on the page.
+/// The maximum number of journal entries on the page.
 const JOURNAL_ROWS: u32 = 5;
-/// Failures on the page.
+/// The maximum number of failures on the page.
 const MAX_FAILURES: usize = 3;
 
 /// The number of days that the page is about.

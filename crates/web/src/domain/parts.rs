@@ -28,7 +28,7 @@ pub struct Part {
 const NO_DATA: Mark = Mark("way", "· No data yet");
 const GOOD: Mark = Mark("fine", "✓ OK");
 
-/// What the verdicts are made from, beside the facts.
+/// The data that verdicts are made from, besides the facts.
 pub struct PartsContext<'a> {
     pub spec: &'a DomainSpec,
     pub alerts: &'a [&'a Alert],
@@ -166,7 +166,7 @@ fn mx(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     }
 }
 
-/// The hosts that a sentence does not name.
+/// The number of hosts that a sentence does not name, in words.
 fn more(hosts: usize) -> String {
     format!("{} more", text::counted(hosts, "host"))
 }

@@ -78,7 +78,7 @@ pub struct Condition {
     pub have: String,
     pub need: String,
     pub mark: Mark,
-    /// How much of it is met, of 100; `None` where that is no number.
+    /// The percentage of the condition that is met; `None` if it is not a number.
     pub progress: Option<u32>,
 }
 

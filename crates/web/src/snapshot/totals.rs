@@ -7,7 +7,7 @@ use formats::Mode;
 use jiff::Timestamp;
 use receiver::domain::HostedBy;
 
-/// Counts over all domains.
+/// Counts over a set of domains.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
 pub struct Totals {
     pub all: usize,

@@ -84,7 +84,7 @@ impl From<&ServerFault> for DnsError {
     }
 }
 
-/// What a server says about a name, with authority for its zone.
+/// An answer about a name, by a server with authority for its zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub(super) enum Word {
     /// The name is an alias of `target`. `inside` has the records at the end of the chain, if the answer holds them.

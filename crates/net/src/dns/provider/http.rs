@@ -234,7 +234,7 @@ fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
 }
 
-/// An error with its causes, since the outermost says little more than "client error".
+/// An error with its causes, since the outermost is hardly more than "client error".
 fn causes(error: &(dyn Error + 'static)) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();

@@ -99,7 +99,7 @@ pub(super) struct Record {
 }
 
 impl Record {
-    /// A new record.
+    /// Creates a record that the provider does not have yet.
     pub(super) fn new(data: Data) -> Self {
         Self { data, shown: None, comment: None, id: None }
     }
@@ -121,7 +121,7 @@ impl Record {
 pub(super) enum Escapes {
     /// As in RFC 1035 §5.1.
     Decimal,
-    /// As at Route 53.
+    /// As the API of Route 53 writes them.
     Octal,
 }
 

@@ -23,7 +23,7 @@ pub(super) enum DataError {
 /// Whether the data is complete.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Data {
-    /// The end is not among the bytes.
+    /// The end of the data has not been received.
     More,
     /// The end of the data is at this position.
     End(usize),
@@ -54,7 +54,7 @@ impl DataReader {
         Self { message: Vec::new(), reservation, position: Position::LineStart, line: 0, error: None }
     }
 
-    /// Reads more bytes.
+    /// Processes further bytes of the data.
     pub(super) fn take(&mut self, bytes: &[u8]) -> Data {
         // The first byte of the text that is not copied yet.
         let (mut kept, mut at) = (0, 0);

@@ -32,18 +32,18 @@ pub trait ChallengeZones: Send + Sync {
     ) -> BoxFuture<'a, Result<Duration, String>>;
 }
 
-/// What the challenges in DNS work with.
+/// The means to publish challenge records and to verify that name servers show them.
 #[derive(Clone)]
 pub struct DnsChallenges {
-    /// Changes the zones.
+    /// Publishes and removes the records in the domains' zones.
     pub zones: Arc<dyn ChallengeZones>,
-    /// Asks the zones' name servers what they show.
+    /// Queries the zones' name servers for the records.
     pub servers: Arc<dyn PerServerLookup>,
 }
 
-/// Time between two looks at the name servers.
+/// The interval between two queries of the name servers.
 const LOOK_INTERVAL: Duration = Duration::from_secs(2);
-/// Records that are removed in one round.
+/// The maximum number of records that one round removes.
 const REMOVAL_BATCH: u32 = 100;
 /// The age at which a record belongs to an order that was interrupted.
 const ABANDONED: SignedDuration = SignedDuration::from_mins(20);

@@ -18,16 +18,16 @@ use store::certificate_orders::{RenewalInfo, RenewalQuestion};
 use store::hosting::LONGEST_ASK;
 use tokio::time::timeout;
 
-/// Time until a CA is asked again when it does not say, or does not answer.
+/// The time until a CA is asked again if it does not state one, or does not answer.
 const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(6);
-/// The shortest time until a CA is asked again, whatever it says (RFC 9773 §4.3).
+/// The shortest time until a CA is asked again, even if it states less (RFC 9773 §4.3).
 const SHORTEST_ASK: SignedDuration = SignedDuration::from_mins(1);
-/// Time limit for one answer.
+/// Time limit for one answer of a CA about a renewal.
 const ASK_TIMEOUT: Duration = Duration::from_secs(30);
 /// How long a certificate is kept at least, if a sixth of its life is not less, unless the CA had suggested a later window
 /// before. A CA that wants every new certificate replaced at once would otherwise be sent orders without an end.
 const SHORTEST_USE: SignedDuration = SignedDuration::from_hours(48);
-/// Questions in one round.
+/// The maximum number of certificates that CAs are asked about in one round.
 const ASK_BATCH: u32 = 64;
 
 /// The window that a CA suggests: its first and its last moment.

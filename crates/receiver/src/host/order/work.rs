@@ -15,7 +15,7 @@ use store::hosting::Due;
 const ORDERS_AT_ONCE: usize = 16;
 /// The maximum number of them whose last order failed.
 const RETRIES_AT_ONCE: usize = 4;
-/// Time between two looks for times that were planned by a wrong clock.
+/// The interval between two searches for times that were planned by a wrong clock.
 const CORRECTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// Time between two checks for certificates that are due.
 const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
@@ -24,7 +24,7 @@ const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
 #[derive(Default)]
 struct Running<'a> {
     tasks: FuturesUnordered<BoxFuture<'a, (DomainName, Result<(), StoreError>)>>,
-    /// Their hosts, and whether the last order for each failed.
+    /// The hosts of the running orders, and whether the last order for each failed.
     hosts: BTreeMap<DomainName, bool>,
 }
 

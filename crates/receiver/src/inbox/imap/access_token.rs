@@ -39,7 +39,7 @@ pub enum TokenSource {
 pub struct TokenEndpoint {
     /// The URL of the endpoint.
     pub url: HttpsUrl,
-    /// The client's identifier.
+    /// The client identifier (RFC 6749 §2.2).
     pub client_id: String,
     /// The file with the client's secret; `None` for a public client.
     pub client_secret_file: Option<PathBuf>,
@@ -61,7 +61,7 @@ pub enum TokenError {
     /// Other users of the machine can read a file with a secret.
     #[error("{0} can be read by other users of the machine. Run: chmod 600 {0}")]
     Readable(PathBuf),
-    /// The command failed.
+    /// The command for an access token failed, for this reason.
     #[error("the command for an access token failed: {0}")]
     Command(String),
     /// The token endpoint could not be reached, or its answer is not valid.

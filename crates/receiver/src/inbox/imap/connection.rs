@@ -45,19 +45,19 @@ pub(super) struct Connection {
 /// The limits of one command.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct Bounds {
-    /// All responses, in bytes.
+    /// The maximum size of all responses to the command, in bytes.
     pub(super) bytes: usize,
-    /// One read or write.
+    /// The time limit for one read or write.
     pub(super) read: Duration,
-    /// From the beginning of the command to the end of the answer.
+    /// The time limit for the command, from its beginning to the end of the answer.
     pub(super) command: Duration,
 }
 
 impl Bounds {
-    /// Before the sign-in, when the server may be anybody.
+    /// The limits before the sign-in.
     pub(super) const SIGN_IN: Self =
         Self { bytes: IMAP_SIGN_IN_BYTES, read: IMAP_TIME, command: IMAP_SIGN_IN_TIME };
-    /// After the sign-in.
+    /// The limits after the sign-in.
     pub(super) const SIGNED_IN: Self =
         Self { bytes: IMAP_REPLY_BYTES, read: IMAP_TIME, command: IMAP_COMMAND_TIME };
 }
@@ -83,9 +83,9 @@ pub(super) struct Data {
     pub(super) namespaces: Option<Vec<String>>,
     /// The names of folders that can be selected, as the server sent them; at most [`IMAP_LISTED`].
     pub(super) mailboxes: Vec<String>,
-    /// `UIDVALIDITY`.
+    /// The folder's `UIDVALIDITY` (RFC 9051 §2.3.1.1).
     pub(super) validity: Option<u32>,
-    /// `PERMANENTFLAGS`, with the parentheses.
+    /// The folder's `PERMANENTFLAGS` (RFC 9051 §7.1), with the parentheses.
     pub(super) permanent_flags: Option<String>,
     /// The UIDs of all SEARCH responses; `None` without any.
     pub(super) found: Option<UidSet>,

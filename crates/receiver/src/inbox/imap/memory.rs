@@ -26,9 +26,9 @@ pub(super) struct Memory {
 pub(super) struct FolderMemory {
     /// The UIDs below belong to this value (RFC 9051 §2.3.1.1).
     validity: u32,
-    /// Messages that need nothing more.
+    /// The UIDs of messages that need no further handling.
     done: UidSet,
-    /// Messages that could not be handled.
+    /// The messages whose handling failed, by UID.
     failed: BTreeMap<u32, Failure>,
     /// Messages that were copied to another folder and are flagged as deleted here.
     pub(super) deleted: UidSet,
@@ -39,18 +39,18 @@ pub(super) struct FolderMemory {
 /// A message that could not be handled.
 #[derive(Debug, Clone, Copy)]
 struct Failure {
-    /// How often.
+    /// The number of failures so far.
     count: u32,
-    /// When it is tried again, by `Clock::elapsed`.
+    /// When the message is tried again, by `Clock::elapsed`.
     due_at: Duration,
 }
 
 /// How long a message that failed waits for the next try.
 #[derive(Debug, Clone, Copy)]
 pub(super) struct BackOff {
-    /// After the first failure; it doubles with each.
+    /// The delay after the first failure; it doubles with each further one.
     pub(super) first: Duration,
-    /// At most.
+    /// The maximum delay.
     pub(super) longest: Duration,
 }
 

@@ -44,7 +44,7 @@ pub(super) struct Session<'a> {
 pub(super) struct Folder {
     /// The name as it is sent; empty if no folder is selected.
     pub(super) name: String,
-    /// Identifies the folder's UIDs.
+    /// The folder's `UIDVALIDITY` (RFC 9051 §2.3.1.1); 0 if the server states none.
     pub(super) validity: u32,
     /// Whether the server stores our keyword.
     pub(super) has_keywords: bool,
@@ -122,7 +122,7 @@ impl Session<'_> {
         }
     }
 
-    /// The name of a folder for people.
+    /// The name of a folder as operators read it.
     pub(super) fn shown(&self, folder: &str) -> String {
         self.connection.secrets.shown(&decode_mailbox(folder), SHOWN_CHARACTERS)
     }
@@ -307,7 +307,7 @@ impl Session<'_> {
         self.search(&format!("{range}UNDELETED UNSEEN")).await
     }
 
-    /// The UIDs that a search finds; `None` if the server does not say.
+    /// The UIDs that a search finds; `None` if the server sends no SEARCH response.
     pub(super) async fn search(&mut self, criteria: &str) -> Result<Option<UidSet>, ImapError> {
         let command = format!("UID SEARCH {criteria}");
         Ok(self.connection.command(&command, Wanted::Search).await?.found)
@@ -414,7 +414,7 @@ impl Session<'_> {
     }
 }
 
-/// What a message was.
+/// The outcome of importing a message.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 enum Imported {
     /// Report mail, which is stored.

@@ -85,7 +85,7 @@ pub(super) async fn secure<S: Stream>(
     tokio::time::timeout(IMAP_TIME, handshake).await.map_err(|_| ImapError::Slow)?.map_err(ImapError::Tls)
 }
 
-/// Reads the greeting.
+/// Begins an IMAP connection, and reads the server's greeting.
 async fn greeted(
     stream: Box<dyn Stream>,
     secrets: &Secrets,

@@ -20,14 +20,14 @@ const CHARSET_FACTOR: usize = 4;
 
 /// The content of a part.
 pub(in super::super) enum Decoded<'m, 'r> {
-    /// As transferred.
+    /// The content as transferred, without an encoding to undo.
     Same(&'m [u8]),
-    /// After decoding.
+    /// The decoded content.
     Text(HeldText<'r>),
 }
 
 impl Decoded<'_, '_> {
-    /// The bytes.
+    /// Returns the bytes of the content.
     pub(in super::super) fn bytes(&self) -> &[u8] {
         match self {
             Self::Same(bytes) => bytes,

@@ -38,7 +38,7 @@ pub(in super::super) struct Field<'m> {
     pub name: &'m [u8],
     /// What follows the colon, with line ends.
     pub value: &'m [u8],
-    /// Name and value.
+    /// The whole field: name, colon and value.
     whole: &'m [u8],
 }
 
@@ -92,7 +92,7 @@ impl Head {
         self.0.as_ref()?.header_raw(name).map(str::trim)
     }
 
-    /// The decoded subject.
+    /// The subject, decoded (RFC 2047); `None` if there is none.
     pub(in super::super) fn subject(&self) -> Option<&str> {
         self.0.as_ref()?.subject()
     }

@@ -18,9 +18,9 @@ use suffix::independent_domain;
 pub struct Facts<'a> {
     /// The reports about the domain.
     pub reports: &'a [KeptReport],
-    /// The guard's probes of its MX hosts.
+    /// The guard's probes of the domain's MX hosts.
     pub probes: &'a [GuardProbeDay],
-    /// Its MX hosts over time.
+    /// The domain's MX hosts over time.
     pub mx_hosts: &'a [MxHostPeriod],
     /// The policy that is published now. Sessions under another one do not count. `None` if it is not known; then all
     /// count.
@@ -76,7 +76,7 @@ pub struct Evidence {
 /// What one registrable domain reported. All its subdomains and all its reports count as one sender.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize)]
 pub struct Source {
-    /// The registrable domain.
+    /// The registrable domain of the sender.
     pub domain: String,
     /// Number of sessions on the clean days.
     pub clean_sessions: u64,

@@ -12,7 +12,7 @@ use std::borrow::Cow;
 
 /// What senders that enforce the policy do with a host that fails.
 pub(super) const CONSEQUENCE_ENFORCED: &str = "Senders that hold the enforced policy refuse to deliver to it: mail is queued, and bounces after a few days.";
-/// The same while the policy is in testing.
+/// What senders do with a host that fails, while the policy is in testing.
 pub(super) const CONSEQUENCE_TESTING: &str =
     "In testing mode mail still arrives; under enforcement it would be queued and then bounce.";
 const CONSEQUENCE_NO_POLICY: &str = "Senders that cached the policy apply it until its max_age expires; after that, and at all other senders, mail is not protected.";
@@ -25,7 +25,7 @@ const MICROSOFT_BEFORE: &str = ".mail.protection.outlook.com";
 /// The parent of Microsoft 365's MX hosts with DANE, which new domains get since July 2026.
 const MICROSOFT_NOW: &str = ".mx.microsoft";
 
-/// What was found out about a domain, beside its records and policy.
+/// The certificates of a domain's MX hosts and policy host.
 #[derive(Debug, Clone, Copy, Default)]
 pub struct Certificates<'a> {
     /// The MX hosts that could be reached.
@@ -185,8 +185,8 @@ fn policy_certificate(domain: &DomainName, validity: Validity, now: Timestamp) -
     })
 }
 
-/// A policy that some address serves, if it is none of those that senders may hold: somebody else has published it. An
-/// assumed policy stands for one that is not known.
+/// A policy that some address serves, if it is not one of those that senders may hold: another program has published
+/// it. An assumed policy matches every policy.
 fn foreign<'s>(rollout: &RolloutState, seen: &'s ObservedState) -> Option<&'s Policy> {
     let is_known =
         |served: &&Policy| rollout.promises.iter().any(|published| published.assumed || published.is(served));

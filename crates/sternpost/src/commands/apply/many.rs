@@ -26,7 +26,7 @@ const ROUND_INTERVAL: Duration = Duration::from_secs(10);
 /// Domains that are named in the line about those that wait.
 const MAX_NAMED: usize = 5;
 
-/// A domain and what came of it; `None` before its first round has ended.
+/// A domain and its outcome; `None` before its first round has ended.
 struct Item<'a> {
     spec: &'a DomainSpec,
     outcome: Option<Result<Outcome, Failure>>,
@@ -78,7 +78,7 @@ impl<'a> Item<'a> {
 enum Due {
     /// A step may become visible at any time.
     Soon,
-    /// No step is safe before.
+    /// No step is safe before this time.
     At(Timestamp),
 }
 

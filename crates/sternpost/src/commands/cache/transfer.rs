@@ -122,7 +122,7 @@ struct Lines {
     waiting: Option<Vec<u8>>,
 }
 
-/// Lines for one request.
+/// The lines of one request, with their numbers in the file.
 #[derive(Default)]
 struct Batch {
     body: Vec<u8>,

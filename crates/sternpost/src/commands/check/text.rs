@@ -37,7 +37,7 @@ fn is_sender(check: Check) -> bool {
     matches!(check, Check::SenderStrict | Check::SenderTesting | Check::SenderDane | Check::SenderPlain)
 }
 
-/// Informational findings are hidden, except those that say what to do next.
+/// Informational findings are hidden, except those that state what to do next.
 fn is_shown(seen: &Examination, finding: &Finding, verbose: bool) -> bool {
     let is_guidance = match finding.check {
         Check::StsTxtMissing | Check::ReadyEnforce | Check::SmtpPortBlocked | Check::DomIdn => true,

@@ -26,7 +26,7 @@ impl Watch {
         Self { lines: Some(Mutex::new(lines)) }
     }
 
-    /// Erases the lines.
+    /// Erases the progress lines from the terminal.
     pub fn end(self) {
         if let Some(lines) = self.lines {
             show(&lines.into_inner().unwrap_or_else(PoisonError::into_inner).end());

@@ -18,19 +18,19 @@ use std::path::Path;
 use std::sync::Arc;
 use store::{Access, Store};
 
-/// Whether `sternpost serve` starts with what was found.
+/// Whether `sternpost serve` starts in spite of a problem.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Severity {
-    /// It does not start.
+    /// The server does not start.
     Error,
-    /// It starts.
+    /// The server starts.
     Warning,
 }
 
-/// Something that was found.
+/// A problem of the configuration or of the machine.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Problem {
-    /// Whether it keeps the program from starting.
+    /// Whether the server starts in spite of the problem.
     pub severity: Severity,
     /// What is wrong, with the key.
     what: String,
@@ -250,7 +250,7 @@ fn in_use(
     }
 }
 
-/// How to create a folder for the service.
+/// How to create a folder for the service, as the remedy of a problem.
 fn creation(folder: &Path) -> String {
     let shown = folder.display();
     let by_systemd = match folder.components().nth(1).and_then(|part| part.as_os_str().to_str()) {

@@ -21,7 +21,7 @@ const WRITE_AND_ENTER: u32 = 0o3;
 #[derive(Debug, PartialEq, Eq)]
 pub struct ServiceUser {
     uid: u32,
-    /// The user's groups.
+    /// The IDs of the user's groups.
     groups: Vec<u32>,
 }
 

@@ -8,7 +8,7 @@ use jiff::SignedDuration;
 use operations::{RolloutContext, store_failure};
 use store::dmarc::{DmarcSearch, DmarcSum};
 
-/// Days that are listed.
+/// The period before now whose counts are listed: 30 days.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 
 /// Prints up to `most` sums, the newest day first.

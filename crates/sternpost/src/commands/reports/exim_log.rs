@@ -32,20 +32,20 @@ const RECALLED_BYTES: u64 = 65_536;
 /// Which deliveries of Exim are sessions with MX hosts.
 #[derive(Debug, Clone, Default)]
 pub struct Rules {
-    /// The transports.
+    /// The transports whose deliveries are sessions with MX hosts.
     pub transports: Transports,
     /// True if hosts with loopback, private and other special addresses are MX hosts.
     pub allow_private_addresses: bool,
 }
 
-/// What was read.
+/// The result of reading a log.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct Summary {
     /// Sessions that were counted.
     pub sessions: u64,
-    /// Sessions of days whose reports are built.
+    /// Sessions of days whose reports are built already; they were not counted.
     pub late: u64,
-    /// True if lines between the last run and this one are gone.
+    /// True if lines between the last run and this one are missing.
     pub has_gap: bool,
 }
 

@@ -129,7 +129,7 @@ fn line(one: &Quarantined) -> String {
     format!("{} {id:>6}  {at}  {}{source}, {size} bytes: {}", marks().error, one.arrival, one.reason)
 }
 
-/// How much is in quarantine, and how much was lost.
+/// The usage of the quarantine and its losses, in words.
 pub fn usage_in_words(usage: &QuarantineUsage, limit: u64) -> String {
     let mut lost = match usage.evicted {
         0 => String::new(),

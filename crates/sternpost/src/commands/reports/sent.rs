@@ -48,7 +48,7 @@ fn day(report: &Outgoing) -> String {
     report.day.strftime("%Y-%m-%d").to_string()
 }
 
-/// Lists sent reports.
+/// Prints the sent reports that match `wanted`, as text or JSON.
 pub async fn list(context: RolloutContext, wanted: &OutgoingFilter, json: bool) -> Result<Exit, Failure> {
     let fail = |error| store_failure(&error);
     let reports = context.store.outgoing(wanted).await.map_err(fail)?;
@@ -85,7 +85,7 @@ fn line(report: &Outgoing) -> String {
     )
 }
 
-/// Shows a sent report.
+/// Prints the sent report with this row id; if `raw`, its JSON text.
 pub async fn show_one(context: RolloutContext, id: i64, raw: bool, json: bool) -> Result<Exit, Failure> {
     let fail = |error| store_failure(&error);
     let found = context.store.outgoing_by_id(id).await.map_err(fail)?;

@@ -19,7 +19,7 @@ pub struct Places {
     slow: BTreeSet<DomainName>,
     /// Slow domains that wait for a place.
     waiting: VecDeque<DomainSpec>,
-    /// Checks that failed in a row.
+    /// The number of checks that failed in a row.
     failed: BTreeMap<DomainName, u32>,
     /// Running checks of quick domains.
     running_quick: usize,
@@ -66,12 +66,12 @@ impl Places {
         if self.running_slow < places { self.waiting.pop_front() } else { None }
     }
 
-    /// A check takes a place.
+    /// Takes a place for a check.
     pub fn take(&mut self, is_slow: bool) {
         *self.running(is_slow) += 1;
     }
 
-    /// A check gives its place back.
+    /// Gives back the place of a check.
     pub fn give_back(&mut self, is_slow: bool) {
         let place = self.running(is_slow);
         *place = place.saturating_sub(1);
@@ -89,7 +89,7 @@ impl Places {
         }
     }
 
-    /// The domain may be checked again.
+    /// Records that the check and the plan of a domain have ended, so that it may be checked again.
     pub fn release(&mut self, domain: &DomainName) {
         self.busy.remove(domain);
     }

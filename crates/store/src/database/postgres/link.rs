@@ -209,7 +209,7 @@ fn password(file: &Path) -> Result<String, String> {
     Ok(text.trim_end_matches(['\r', '\n']).to_owned())
 }
 
-/// Makes the kernel notice a server that is gone.
+/// Sets keepalives and time limits of the kernel, so that a server that is down is noticed.
 fn set_timeouts(stream: &TcpStream) -> std::io::Result<()> {
     let (silence, interval, count) = KEEPALIVE;
     stream.set_nodelay(true)?;

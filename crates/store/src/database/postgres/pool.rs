@@ -25,7 +25,7 @@ pub(super) const CONNECTIONS: usize = 10;
 const WAIT_TIME: Duration = Duration::from_secs(10);
 /// A connection that was idle for longer is tested before it is used.
 const TESTED_AFTER: Duration = Duration::from_secs(1);
-/// The time limit of that test.
+/// The time limit for the test of a connection that was idle.
 const TEST_TIME: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two attempts to connect.
 const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
@@ -445,7 +445,7 @@ impl<C: Connector> Drop for Handle<C> {
     }
 }
 
-/// The pause after so many failures: it doubles, and is shortened by up to a half at random.
+/// The pause after this number of failures. It doubles with each, and is shortened by up to a half at random.
 fn pause(failures: u32, random: u64) -> Duration {
     let (first, longest) = PAUSES;
     let full = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
