@@ -13,16 +13,46 @@ use crate::{Dashboard, Role, invite, router};
 use axum::body::Body;
 use axum::http::header::{CONTENT_TYPE, COOKIE, HOST, LOCATION, RETRY_AFTER, SET_COOKIE};
 use axum::http::{HeaderMap, Method, Request, StatusCode};
+use formats::report::{DateRange, Report, pack};
 use hyper::service::Service;
 use hyper_util::service::TowerToHyperService;
+use jiff::Timestamp;
 use net::clock::{Clock, ManualClock, SystemClock};
 use operations::RolloutContext;
 use operations::world::World;
 use std::collections::BTreeMap;
 use std::sync::Arc;
+use store::reports::{Arrival, NewReport, Trust};
 use store::{Store, Tenant};
 
 pub(crate) const PASSWORD: &str = "correct horse battery";
+
+/// A trusted report of Big about `one.example` and the sessions of a day.
+pub(crate) fn report(day: Timestamp, id: &str, successful: u64, failed: u64) -> NewReport {
+    let range = DateRange::utc_day(day);
+    let details = match failed {
+        0 => String::new(),
+        _ => format!(
+            r#"{{"result-type":"certificate-expired","receiving-mx-hostname":"mx1.one.example","failed-session-count":{failed}}}"#
+        ),
+    };
+    let json = format!(
+        r#"{{"organization-name":"Big","date-range":{{"start-datetime":"{}","end-datetime":"{}"}},"contact-info":"x","report-id":"{id}","policies":[{{"policy":{{"policy-type":"sts","policy-domain":"one.example"}},"summary":{{"total-successful-session-count":{successful},"total-failure-session-count":{failed}}},"failure-details":[{details}]}}]}}"#,
+        range.start, range.end
+    );
+    NewReport {
+        submitter: "big.example".into(),
+        signer: None,
+        trust: Trust::Trusted,
+        about: None,
+        arrival: Arrival::Smtp,
+        received_at: day,
+        source: String::new(),
+        report: Report::read(json.as_bytes()).unwrap().report,
+        warnings: 0,
+        packed: pack(json.as_bytes()).unwrap(),
+    }
+}
 
 /// A dashboard with a store and a clock of its own.
 pub(crate) struct Place {

@@ -124,11 +124,13 @@ impl Dashboard {
             return Ok(Some(recent));
         }
         let building = self.snapshots.building.clone();
-        if let Some(last) = self.snapshots.instead_of_waiting(patience) {
+        let last = self.snapshots.instead_of_waiting(patience);
+        // A timer takes at least a millisecond, in which a snapshot could be made.
+        if last.is_some() || patience.is_zero() {
             if let Ok(turn) = building.try_lock_owned() {
                 drop(self.build_in_background(turn));
             }
-            return Ok(Some(last));
+            return Ok(last.or_else(|| self.snapshots.held()));
         }
         let next = async {
             let turn = building.lock_owned().await;

@@ -3,13 +3,11 @@
 use super::*;
 use crate::judge::StepCause;
 use crate::overview::{OverviewQuery, page_of};
-use crate::tests::Place;
+use crate::tests::{Place, report};
 use crate::visitor::{Role, Visitor};
 use formats::MxPattern;
-use formats::report::{DateRange, Report, pack};
 use net::clock::Clock;
 use receiver::rollout::state::{InMode, PublishedPolicy};
-use store::reports::{Arrival, NewReport, Trust};
 
 fn entry(name: &str, need: Urgency, next: NextStep) -> Entry {
     Entry {
@@ -132,27 +130,6 @@ fn what_becomes_worse_by_itself_comes_before_what_waits_whatever_the_numbers() {
 
 const DOMAINS: &str = "[dashboard]\nurl = \"https://dash.example\"\n[[domain]]\nname = \"one.example\"\n[[domain]]\nname = \"two.example\"\n";
 
-/// A report of a clean day.
-fn report(day: Timestamp, number: i32) -> NewReport {
-    let range = DateRange::utc_day(day);
-    let json = format!(
-        r#"{{"organization-name":"Big","date-range":{{"start-datetime":"{}","end-datetime":"{}"}},"contact-info":"x","report-id":"{number}","policies":[{{"policy":{{"policy-type":"sts","policy-domain":"one.example"}},"summary":{{"total-successful-session-count":9,"total-failure-session-count":0}}}}]}}"#,
-        range.start, range.end
-    );
-    NewReport {
-        submitter: "big.example".into(),
-        signer: None,
-        trust: Trust::Trusted,
-        about: None,
-        arrival: Arrival::Smtp,
-        received_at: day,
-        source: String::new(),
-        report: Report::read(json.as_bytes()).unwrap().report,
-        warnings: 0,
-        packed: pack(json.as_bytes()).unwrap(),
-    }
-}
-
 /// A dashboard with one domain that has been in testing for long, with reports, and one that is not set up.
 async fn place() -> Place {
     let place = Place::with(DOMAINS).await;
@@ -168,7 +145,7 @@ async fn place() -> Place {
     let rollout = RolloutState { mode, promises: vec![promise], ..RolloutState::default() };
     place.store.put_rollout(&DomainName::parse("one.example").unwrap(), &rollout).await.unwrap();
     for back in 0..30 {
-        place.store.keep_report(&report(now - DAY * back, back)).await.unwrap();
+        place.store.keep_report(&report(now - DAY * back, &back.to_string(), 9, 0)).await.unwrap();
     }
     place
 }

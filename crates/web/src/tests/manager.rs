@@ -1,38 +1,10 @@
 //! The pages to print: what an average hides, and one window for all figures.
 
 use super::*;
-use formats::report::{DateRange, Report, pack};
 use formats::{DomainName, Mode, MxPattern};
-use jiff::{SignedDuration, Timestamp};
+use jiff::SignedDuration;
 use receiver::rollout::RolloutState;
 use receiver::rollout::state::{InMode, PublishedPolicy};
-use store::reports::{Arrival, NewReport, Trust};
-
-fn report(day: Timestamp, id: &str, successful: u64, failed: u64) -> NewReport {
-    let range = DateRange::utc_day(day);
-    let details = match failed {
-        0 => String::new(),
-        _ => format!(
-            r#"{{"result-type":"certificate-expired","receiving-mx-hostname":"mx1.one.example","failed-session-count":{failed}}}"#
-        ),
-    };
-    let json = format!(
-        r#"{{"organization-name":"Big","date-range":{{"start-datetime":"{}","end-datetime":"{}"}},"contact-info":"x","report-id":"{id}","policies":[{{"policy":{{"policy-type":"sts","policy-domain":"one.example"}},"summary":{{"total-successful-session-count":{successful},"total-failure-session-count":{failed}}},"failure-details":[{details}]}}]}}"#,
-        range.start, range.end
-    );
-    NewReport {
-        submitter: "big.example".into(),
-        signer: None,
-        trust: Trust::Trusted,
-        about: None,
-        arrival: Arrival::Smtp,
-        received_at: day,
-        source: String::new(),
-        report: Report::read(json.as_bytes()).unwrap().report,
-        warnings: 0,
-        packed: pack(json.as_bytes()).unwrap(),
-    }
-}
 
 /// A domain that is enforced, with an outage of two days three weeks ago and another two months ago.
 async fn place() -> Place {
