@@ -1,4 +1,4 @@
-//! Parses Postfix's look-up keys, and builds replies from arbitrary policies. No policy value can add an attribute.
+//! Parses Postfix's lookup keys, and builds replies from arbitrary policies. No policy value can add an attribute.
 #![no_main]
 use formats::policy::lines;
 use formats::socketmap::Reply;

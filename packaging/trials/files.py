@@ -41,7 +41,7 @@ def contents():
         expect(path in deb, f"{path} is not in the packages")
 
 
-# The look-ups of names, users and services that load modules of the system's C library (NSS).
+# The lookups of names, users and services that load modules of the system's C library (NSS).
 SYSTEM_LOOKUPS = re.compile(
     rb" (_*(?:getaddrinfo|getnameinfo|gethost(?:by(?:name2?|addr)|ent)(?:_r)?|getserv(?:by(?:name|port)|ent)(?:_r)?"
     rb"|getpw(?:nam|uid|ent)(?:_r)?|getgr(?:nam|gid|ent)(?:_r)?|getgrouplist|initgroups))$",
@@ -52,7 +52,7 @@ OF_POSTGRES = {b"getaddrinfo", b"getpwuid_r", b"gethostbyname2_r", b"getservbyna
 
 
 def static():
-    """The program needs no library and no loader, and of the system's look-ups, which would load modules, only those of a driver."""
+    """The program needs no library and no loader, and of the system's lookups, which would load modules, only those of a driver."""
     program = PACKAGES / "stage/sternpost"
     headers = run("readelf", "--program-headers", "--dynamic", program)
     expect("INTERP" not in headers and "NEEDED" not in headers, f"it is not static:\n{headers}")

@@ -30,13 +30,13 @@ pub enum Part {
     Record,
     /// The fields of a valid `_mta-sts` record.
     RecordText,
-    /// DNS look-ups that failed, and whether the resolver passes on DNSSEC data.
+    /// DNS lookups that failed, and whether the resolver passes on DNSSEC data.
     Dns,
     /// DNSSEC; examined only when the resolver's answers can be validated.
     Signed,
     /// The zone's name servers, queried one by one.
     NameServers,
-    /// Look-ups of random names and requests to report targets; in a full check only.
+    /// Lookups of random names and requests to report targets; in a full check only.
     ExtraProbes,
     /// Changes since the previous check of the domain.
     History,
@@ -154,7 +154,7 @@ catalogue! {
     DnsNsDisagree "DNS-NS-DISAGREE" Error NameServers "the zone's name servers give different answers" "RFC 1034 §4.2.2";
     DnsNsLame "DNS-NS-LAME" Warning NameServers "a name server does not answer for the zone" "RFC 1912 §2.8";
     DnsNsIpv6 "DNS-NS-IPV6" Info NameServers "fewer than two name servers of the zone have an IPv6 address" "practice";
-    DnsServfail "DNS-SERVFAIL" Error Dns "a DNS look-up fails or times out" "RFC 8461 §3.1";
+    DnsServfail "DNS-SERVFAIL" Error Dns "a DNS lookup fails or times out" "RFC 8461 §3.1";
     DnssecBogus "DNSSEC-BOGUS" Error Signed "an answer fails DNSSEC validation" "RFC 4035";
     DnssecUnsigned "DNSSEC-UNSIGNED" Info Signed "the zone is not signed" "RFC 7672 §1.2";
     DnssecNoDs "DNSSEC-NO-DS" Warning ExtraProbes "the zone is signed, but its parent has no DS record for it" "RFC 4035 §2.4";

@@ -60,7 +60,7 @@ impl Examination {
         self.findings.iter().filter(|finding| finding.severity == severity).count()
     }
 
-    /// True when a required DNS look-up failed, so that the result is incomplete.
+    /// True when a required DNS lookup failed, so that the result is incomplete.
     pub fn is_incomplete(&self) -> bool {
         self.findings.iter().any(|finding| finding.check == Check::DnsServfail)
     }
@@ -97,7 +97,7 @@ impl Findings {
         self.all.push(Finding { check, severity, what, cause: None, why, remedy, evidence: Vec::new() });
     }
 
-    /// Adds a finding for a look-up that failed for a reason other than absence of the record.
+    /// Adds a finding for a lookup that failed for a reason other than absence of the record.
     pub(crate) fn dns_failure(&mut self, what: &str, error: &DnsError) {
         let check = if *error == DnsError::Bogus { Check::DnssecBogus } else { Check::DnsServfail };
         let why = match check {

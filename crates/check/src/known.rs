@@ -1,4 +1,4 @@
-//! What the caller already knows about a domain: the result of the previous check, the state of the roll-out
+//! What the caller already knows about a domain: the result of the previous check, the state of the rollout
 //! gate and the last received report. The checks of the parts `History` and `Inbox` need it.
 
 use formats::{DomainName, PolicyId};
@@ -9,7 +9,7 @@ use jiff::Timestamp;
 pub struct Known {
     /// The previous check; `None` for a first check.
     pub previous: Option<Previous>,
-    /// Whether the roll-out gate allows mode enforce, and the reason; `None` for domains that are not configured.
+    /// Whether the rollout gate allows mode enforce, and the reason; `None` for domains that are not configured.
     pub gate: Option<(bool, String)>,
     /// The MX hosts that earlier checks saw, the last first.
     pub hosts: Vec<SeenHost>,

@@ -176,7 +176,7 @@ pub(crate) struct ObservedReportTarget {
     pub visit: Option<Result<Visit, DnsError>>,
 }
 
-/// Records of related standards; `None` when the look-up failed.
+/// Records of related standards; `None` when the lookup failed.
 pub(crate) struct Companions {
     pub has_dmarc: Option<bool>,
     pub has_spf: Option<bool>,

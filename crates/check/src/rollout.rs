@@ -1,4 +1,4 @@
-//! Checks of the roll-out: whether the policy is ready for mode enforce, and the order of changes (RFC 8461 §5).
+//! Checks of the rollout: whether the policy is ready for mode enforce, and the order of changes (RFC 8461 §5).
 
 use crate::catalogue::{Check, Part, Severity};
 use crate::finding::Findings;

@@ -21,7 +21,7 @@
 //! | [`caa`] | CAA records, with accounts and validation methods | RFC 8659, RFC 8657 |
 //! | [`tlsa`] | TLSA records, and the rules for SMTP | RFC 6698, 7671, 7672 |
 //! | [`socketmap`] | Postfix's socketmap protocol | socketmap_table(5) |
-//! | [`tls_policy`] | Postfix's TLS policy look-ups and replies | postconf(5), TLSRPT_README |
+//! | [`tls_policy`] | Postfix's TLS policy lookups and replies | postconf(5), TLSRPT_README |
 //! | [`datagram`] | session datagrams of libtlsrpt | libtlsrpt 0.5 |
 //! | [`posted`] | sessions that other mail servers report in JSON | docs/tlsrpt-sending.md |
 //! | [`exim_log`] | sessions in Exim's main log | Exim specification, chapter "Log files" |

@@ -133,7 +133,7 @@ limits! {
     BATCH_BYTES: usize = 1_048_576;
     /// The identifier of a batch of sessions.
     BATCH_ID_BYTES: usize = 100;
-    /// Handing one batch over to another machine, from DNS look-up to response.
+    /// Handing one batch over to another machine, from DNS lookup to response.
     HANDOVER_TIME: Duration = Duration::from_secs(60);
     /// Receiving one request with sessions, after its head.
     POSTED_TIME: Duration = Duration::from_secs(60);
@@ -146,7 +146,7 @@ limits! {
     EXIM_MESSAGES: usize = 10_000;
     /// The words of a mail server about a failure, in characters; the rest is cut.
     FAILURE_REASON_CHARS: usize = 200;
-    /// Delivering one report to one target by HTTPS POST, from DNS look-up to response.
+    /// Delivering one report to one target by HTTPS POST, from DNS lookup to response.
     POST_TIME: Duration = Duration::from_secs(120);
     /// Delivering one report to one target by mail, over all of its MX hosts.
     REPORT_MAIL_TIME: Duration = Duration::from_secs(600);
@@ -190,7 +190,7 @@ limits! {
     NAME_SERVERS: usize = 16;
     /// Addresses of all name servers of one zone that are queried; further ones are named as not queried.
     NAME_SERVER_ADDRESSES: usize = 32;
-    /// An answer of a name server that counts in a roll-out; one that arrives later, within the time of a DNS query, is
+    /// An answer of a name server that counts in a rollout; one that arrives later, within the time of a DNS query, is
     /// named as late.
     NAME_SERVER_TIME: Duration = Duration::from_secs(5);
     /// Addresses of one policy host whose policy files are compared; further ones are named as not visited.
@@ -403,19 +403,19 @@ limits! {
     FETCH_BACK_OFF: Duration = Duration::from_secs(300);
     /// The longest time between refreshes of a cached policy (RFC 8461 §3.3).
     POLICY_REFRESH: Duration = Duration::from_secs(86_400);
-    /// The shortest time between look-ups of an `_mta-sts` record, even if its TTL is shorter, unless configured.
+    /// The shortest time between lookups of an `_mta-sts` record, even if its TTL is shorter, unless configured.
     RECORD_RECHECK: Duration = Duration::from_secs(60);
     /// The longest time that "no policy" is cached, even if the TTL is longer.
     NOTHING_RECHECK: Duration = Duration::from_secs(3600);
     /// How long a temporary failure is cached.
     FAILURE_RECHECK: Duration = Duration::from_secs(30);
-    /// Concurrent look-ups of domains for mail; further ones wait. A look-up that no request waits for gives its place up.
+    /// Concurrent lookups of domains for mail; further ones wait. A lookup that no request waits for gives its place up.
     LOOKUPS: usize = 256;
-    /// Concurrent look-ups of domains that began for mail and that no request waits for any more; further ones are ended.
+    /// Concurrent lookups of domains that began for mail and that no request waits for any more; further ones are ended.
     ABANDONED_LOOKUPS: usize = 256;
-    /// Look-ups of domains that run or wait; beyond it, a request is answered by the policy in the store, or gets a temporary failure at once.
+    /// Lookups of domains that run or wait; beyond it, a request is answered by the policy in the store, or gets a temporary failure at once.
     LOOKUPS_IN_FLIGHT: usize = 4096;
-    /// Concurrent look-ups of domains in the background; further ones are postponed.
+    /// Concurrent lookups of domains in the background; further ones are postponed.
     BACKGROUND_LOOKUPS: usize = 16;
     /// Concurrent fetches from one address, since many domains share a policy host.
     FETCHES_PER_ADDRESS: usize = 8;
@@ -433,7 +433,7 @@ limits! {
     HTTP_IDLE_TIME: Duration = Duration::from_secs(30);
     /// Reading the rest of a request after its start, or writing a reply.
     SOCKETMAP_TIME: Duration = Duration::from_secs(30);
-    /// A request line of a look-up protocol.
+    /// A request line of a lookup protocol.
     LINE_BYTES: usize = 1024;
 }
 

@@ -73,11 +73,11 @@ pub enum Reply {
     Ok(String),
     /// The key is not in the table.
     NotFound,
-    /// The look-up failed temporarily. Postfix logs the reason.
+    /// The lookup failed temporarily. Postfix logs the reason.
     Temp(String),
-    /// The look-up timed out. Postfix logs the reason.
+    /// The lookup timed out. Postfix logs the reason.
     Timeout(String),
-    /// The look-up failed permanently. Postfix logs the reason.
+    /// The lookup failed permanently. Postfix logs the reason.
     Perm(String),
 }
 

@@ -11,7 +11,7 @@ use std::collections::HashSet;
 use std::fmt::Write;
 use std::net::IpAddr;
 
-/// The domain that is always answered, without any look-up, so that an operator can test a mail server's map. Names below
+/// The domain that is always answered, without any lookup, so that an operator can test a mail server's map. Names below
 /// `invalid` never exist (RFC 6761 §6.4), so no mail is ever delivered to it.
 pub const TEST_DOMAIN: &str = "sternpost.invalid";
 
@@ -25,7 +25,7 @@ pub enum LookupKey {
         /// The port after the name; `None` if there is none.
         port: Option<u16>,
     },
-    /// A host in brackets. Postfix delivers to it without an MX look-up.
+    /// A host in brackets. Postfix delivers to it without an MX lookup.
     Host {
         /// The host's name, which is also the policy domain (VAL-13).
         name: DomainName,
@@ -104,7 +104,7 @@ fn clip(text: &str) -> String {
     text.chars().take(40).collect()
 }
 
-/// The result of a TLS policy look-up.
+/// The result of a TLS policy lookup.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Answer {
     /// Use this security level; the attributes are for TLS reporting.

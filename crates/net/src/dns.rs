@@ -328,7 +328,7 @@ pub async fn addresses_of_one_family(dns: &dyn Dns, host: &DomainName) -> Result
     }
 }
 
-/// The error of two failed look-ups: a failure in preference to a negative answer.
+/// The error of two failed lookups: a failure in preference to a negative answer.
 fn preferred(first: DnsError, second: DnsError) -> DnsError {
     if second.is_absence() { first } else { second }
 }

@@ -7,7 +7,7 @@
 //! - [`open_store`]: the configured store, in an SQLite file or a PostgreSQL database.
 //! - [`challenge_zones`]: changes the DNS records of certificate orders.
 //! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
-//! - [`promotion`]: the operator's decisions about a roll-out.
+//! - [`promotion`]: the operator's decisions about a rollout.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.

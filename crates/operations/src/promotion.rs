@@ -1,4 +1,4 @@
-//! The operator's decisions about the roll-out of a domain: allow enforcement, hold the domain in testing, excuse a
+//! The operator's decisions about the rollout of a domain: allow enforcement, hold the domain in testing, excuse a
 //! cause of failures, leave out a name server that is down. The commands `promote`, `hold`, `excuse` and `omit` and the
 //! dashboard's forms call these functions.
 //! Each decision is stored, and recorded in the domain's journal with its author and reason.

@@ -64,7 +64,7 @@ pub struct DomainWeek {
 pub enum NextStep {
     /// Nothing: the domain is in its desired state.
     Nothing,
-    /// Nothing yet: the roll-out waits for this.
+    /// Nothing yet: the rollout waits for this.
     Wait(String),
     /// The operator has to do this; a command or a phrase.
     Operator(String),
@@ -165,7 +165,7 @@ fn of(context: &RolloutContext, spec: &DomainSpec, known: &Known, end: Timestamp
     }
 }
 
-/// The place of a domain in the summary: alerts first, then failures, then roll-outs that are not complete.
+/// The place of a domain in the summary: alerts first, then failures, then rollouts that are not complete.
 fn urgency(week: &DomainWeek) -> u8 {
     match week {
         _ if !week.alerts.is_empty() => 0,
@@ -270,7 +270,7 @@ impl WeeklySummary {
         if self.further > 0 {
             let _ = writeln!(
                 body,
-                "\n{} further domains, {} of them with alerts, failures or an incomplete roll-out: see `sternpost status` or the dashboard.",
+                "\n{} further domains, {} of them with alerts, failures or an incomplete rollout: see `sternpost status` or the dashboard.",
                 self.further, self.further_urgent
             );
         }
@@ -374,7 +374,7 @@ mod tests {
              \n\
              c.example (enforce): 9 sessions, all successful\n\
              \n\
-             2 further domains, 1 of them with alerts, failures or an incomplete roll-out: see `sternpost status` or the dashboard.\n"
+             2 further domains, 1 of them with alerts, failures or an incomplete rollout: see `sternpost status` or the dashboard.\n"
         );
     }
 

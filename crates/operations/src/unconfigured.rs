@@ -62,7 +62,7 @@ impl Unconfigured {
 }
 
 impl RolloutContext {
-    /// The domains of the store's roll-out states that are not known, and whose policies senders may hold.
+    /// The domains of the store's rollout states that are not known, and whose policies senders may hold.
     pub(crate) async fn find_unconfigured(&self) -> Result<Vec<Unconfigured>, Failure> {
         let states = self.store.rollouts::<RolloutState>().await.map_err(|error| store_failure(&error))?;
         let all = self.config.domains.iter().chain(&self.known).map(|spec| spec.name.as_str());

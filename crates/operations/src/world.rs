@@ -182,7 +182,7 @@ impl World {
     }
 
     /// Fails if the resolver's answers can't be validated, as behind a resolver that strips DNSSEC records. Called when
-    /// a look-up has failed as bogus, to distinguish a broken resolver from a broken domain.
+    /// a lookup has failed as bogus, to distinguish a broken resolver from a broken domain.
     pub async fn check_dnssec(&self) -> Result<(), Failure> {
         match self.resolver.probe().await {
             Err(DnsError::Bogus) => Err(no_dnssec("so no domain can be looked up")),
@@ -210,7 +210,7 @@ impl World {
                      or name another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
                 ));
             }
-            // The fault then appears in the look-ups themselves.
+            // The fault then appears in the lookups themselves.
             Err(_) => (self.dns.clone(), true),
         };
         let servers = AuthoritativeServers::new(dns.clone(), config.dns_port, config.allow_private_addresses)

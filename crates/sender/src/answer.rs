@@ -1,7 +1,7 @@
 //! Policy answers for mail servers: which TLS policy applies to a next hop (RFC 8461 §3, §5.1; RFC 7672 §2).
 //!
 //! [`PolicyService`] receives a lookup key from a protocol in [`crate::serve`] and returns an answer from its cache or
-//! from a look-up. For a look-up, [`Discovery`] finds the MTA-STS policy and [`route`] resolves the MX hosts and
+//! from a lookup. For a lookup, [`Discovery`] finds the MTA-STS policy and [`route`] resolves the MX hosts and
 //! their TLSA records. [`sts`] and [`decide`] hold the rules and do no I/O. Begin reading at [`decide`].
 
 pub mod cache;

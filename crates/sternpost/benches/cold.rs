@@ -1,4 +1,4 @@
-//! Look-ups of uncached domains in the lab, 64 at a time: DNS, a TLS handshake with the policy host, one GET, and the
+//! Lookups of uncached domains in the lab, 64 at a time: DNS, a TLS handshake with the policy host, one GET, and the
 //! policy on disk before the answer. The floor serves the same client over the same protocol, and does only the same
 //! five DNS queries, handshake and GET. Lab, floor and server are separate processes on the same processors.
 //!
@@ -272,7 +272,7 @@ async fn compare(count: usize, zones: &str) {
         rounds.push(round);
     }
     println!("\n{count} domains, {zones}, {AT_ONCE} at a time\n");
-    println!("| | look-ups/s | CPU ms/look-up | rate | CPU | p99 ms | resident then |");
+    println!("| | lookups/s | CPU ms/lookup | rate | CPU | p99 ms | resident then |");
     println!("| --- | ---: | ---: | ---: | ---: | ---: | ---: |");
     let middle = |of: &dyn Fn(&[Seen]) -> f64| median(rounds.iter().map(|round| of(round)));
     for (number, (name, _)) in servers.into_iter().enumerate() {

@@ -16,10 +16,10 @@ use std::time::Duration;
 
 /// Bytes of the largest response body that is accepted.
 const MAX_REPLY_BYTES: usize = 64 << 20;
-/// Time for a request and its response. A refresh waits for a look-up, which takes up to a minute.
+/// Time for a request and its response. A refresh waits for a lookup, which takes up to a minute.
 const REPLY_TIMEOUT: Duration = Duration::from_secs(90);
 
-/// Gets the answer for a next hop, from the server's cache or from a new look-up. `map` is the name of a socketmap, whose
+/// Gets the answer for a next hop, from the server's cache or from a new lookup. `map` is the name of a socketmap, whose
 /// settings apply; it may have the characters that [`map_name`] accepts.
 pub async fn show(socket: &Path, hop: &NextHop, map: Option<&str>) -> Result<Remembered, Failure> {
     let query = map.map_or_else(String::new, |map| format!("?map={map}"));

@@ -1,6 +1,6 @@
 //! Policy answers for people and scripts (docs/answers.md, docs/query.md). [`Remembered`] is an answer of the running
 //! server with the cached policy; the control socket and the HTTP interface send it as JSON. [`Explained`] is the
-//! outcome of a fresh look-up by `sternpost query`, with each step of it.
+//! outcome of a fresh lookup by `sternpost query`, with each step of it.
 
 pub mod dane;
 
@@ -38,7 +38,7 @@ pub struct Remembered {
     /// What Postfix would do without Sternpost, as far as [`Self::dane`] shows it; `None` if that is all zero.
     #[serde(default)]
     pub postfix_alone: Option<PostfixAlone>,
-    /// Seconds until the answer is looked up again; 0 when the look-up is due, [`u32::MAX`] when there is none.
+    /// Seconds until the answer is looked up again; 0 when the lookup is due, [`u32::MAX`] when there is none.
     pub recheck_in: u32,
     /// The MTA-STS policy in the cache; `None` when there is none.
     pub policy: Option<RememberedPolicy>,
@@ -127,7 +127,7 @@ pub fn reply(entry: &Entry, tlsrpt: bool) -> String {
     format!("{} {}", entry.word(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned()
 }
 
-/// What a sender would do with mail for a domain now, and why, from a fresh look-up.
+/// What a sender would do with mail for a domain now, and why, from a fresh lookup.
 #[derive(Debug, serde::Serialize)]
 pub struct Explained {
     schema: u32,
@@ -140,7 +140,7 @@ pub struct Explained {
     policy_id: Option<String>,
     /// The MX hosts, each with the reason why DANE does not authenticate it.
     pub dane: Vec<DaneHost>,
-    /// What Postfix would do without Sternpost; `None` if an override made the look-up unnecessary.
+    /// What Postfix would do without Sternpost; `None` if an override made the lookup unnecessary.
     pub postfix_alone: Option<PostfixAlone>,
     /// Further findings.
     pub notes: Vec<Note>,
@@ -148,7 +148,7 @@ pub struct Explained {
     pub postfix: String,
     /// The socketmap reply with the TLSRPT attributes of Postfix 3.10.
     pub postfix_tlsrpt: String,
-    /// Each step of the look-up and its result.
+    /// Each step of the lookup and its result.
     pub steps: Vec<String>,
     /// True when the `_mta-sts` record or the MX records could not be looked up.
     #[serde(skip)]
@@ -167,7 +167,7 @@ pub struct Note {
 }
 
 impl Explained {
-    /// Explains the trace of a look-up. `sees_dnssec` is false if the configuration switches DNSSEC off.
+    /// Explains the trace of a lookup. `sees_dnssec` is false if the configuration switches DNSSEC off.
     pub fn of(hop: &NextHop, looked: &LookupTrace, sees_dnssec: bool) -> Self {
         let domain = hop.policy_domain().clone();
         let mut steps: Vec<String> = rule_step(looked).into_iter().collect();

@@ -3,9 +3,11 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ports;
+
 use serde_json::{Value, json};
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
@@ -28,8 +30,7 @@ struct Place {
 
 impl Place {
     fn new() -> Self {
-        // A port that was free just now.
-        let at = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+        let at = ports::unused().to_string();
         let place = Self { dir: tempfile::tempdir().unwrap(), at };
         std::fs::write(place.path().join("admin.token"), format!("{TOKEN}\n")).unwrap();
         let config = format!(
@@ -203,7 +204,7 @@ fn a_token_that_is_missing_or_short_is_told_at_the_start() {
 #[test]
 fn a_failed_sign_in_is_logged_with_its_address_and_a_name_that_looks_like_nothing_else() {
     let place = Place::new();
-    let pages = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let pages = ports::unused().to_string();
     let file = place.path().join("sternpost.toml");
     let config = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{config}[dashboard]\nlisten = [\"{pages}\"]\n")).unwrap();

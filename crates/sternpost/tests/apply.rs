@@ -1,5 +1,5 @@
 //! `sternpost apply` that is interrupted, killed or taken over while it waits for the operator, and the other commands about a
-//! roll-out that only look: against the lab.
+//! rollout that only look: against the lab.
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing, dead_code)]
 

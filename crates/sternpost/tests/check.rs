@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ports;
+
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use serde_json::Value;
@@ -524,7 +526,7 @@ fn got_by(address: &str, path: &str, lines: &str) -> (String, String) {
 #[test]
 fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
     let place = Place::new();
-    let address = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string();
+    let address = ports::unused().to_string();
     let serve = |more: &str| {
         place.configure(&format!("[dashboard]\nlisten = [\"{address}\"]\n{more}"));
         let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))

@@ -3,10 +3,12 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ports;
+
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
-use std::net::{TcpListener, TcpStream};
+use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
@@ -18,17 +20,16 @@ struct Place {
     http: String,
 }
 
-/// A port that was free just now.
-fn free() -> String {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 const REPORTER: &str = "[reporter]\nfrom = \"tlsrpt@sender.example\"\norganization = \"Sender Mail\"\n\
     dkim = { selector = \"tlsrpt\", key_file = \"dkim.pem\" }\n";
 
 impl Place {
     fn new() -> Self {
-        let place = Self { dir: tempfile::tempdir().unwrap(), metrics: free(), http: free() };
+        let place = Self {
+            dir: tempfile::tempdir().unwrap(),
+            metrics: ports::unused().to_string(),
+            http: ports::unused().to_string(),
+        };
         place.configure(REPORTER);
         place
     }

@@ -3,6 +3,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod ports;
+
 use formats::limits::{INBOX_CONNECTIONS, INBOX_CONNECTIONS_PER_CLIENT, INBOX_POSTS_PER_CLIENT};
 use formats::report::pack;
 use serde_json::{Value, json};
@@ -529,11 +531,6 @@ impl Drop for Serving {
     }
 }
 
-/// An address of this machine that nothing listens at.
-fn unused() -> String {
-    std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap().to_string()
-}
-
 /// A connection from an address of this machine.
 fn connected(to: &str, from: &str) -> TcpStream {
     let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -556,7 +553,7 @@ fn first_line(stream: &TcpStream) -> String {
 
 #[test]
 fn strangers_who_hold_all_smtp_connections_hold_up_neither_each_other_nor_lmtp() {
-    let (place, smtp, lmtp) = (place(), unused(), unused());
+    let (place, smtp, lmtp) = (place(), ports::unused().to_string(), ports::unused().to_string());
     let config = format!(
         "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\naddresses = [\"r@a.example\"]\nname = \"mx.a.example\"\n\
          smtp = [\"{smtp}\"]\nlmtp = [\"{lmtp}\"]\n"
@@ -594,7 +591,7 @@ fn exact_head(stream: &TcpStream) -> String {
 
 #[test]
 fn reports_by_post_have_a_rate_and_slow_ones_hold_up_neither_the_pages_nor_others() {
-    let (place, at) = (place(), unused());
+    let (place, at) = (place(), ports::unused().to_string());
     let config = format!(
         "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\nhttp = \"/in\"\nmessages_per_minute = 20\n\
          [dashboard]\nlisten = [\"{at}\"]\n"
@@ -639,7 +636,7 @@ fn reports_by_post_have_a_rate_and_slow_ones_hold_up_neither_the_pages_nor_other
 
 #[test]
 fn one_address_begins_so_many_messages_a_minute_by_smtp_and_others_have_their_share() {
-    let (place, at) = (place(), unused());
+    let (place, at) = (place(), ports::unused().to_string());
     let config = format!(
         "[dns]\nservers = [\"127.0.0.1:1\"]\n[inbox]\naddresses = [\"r@a.example\"]\nname = \"mx.a.example\"\n\
          smtp = [\"{at}\"]\nmessages_per_minute = 2\n"
@@ -656,7 +653,7 @@ fn one_address_begins_so_many_messages_a_minute_by_smtp_and_others_have_their_sh
 
 #[test]
 fn n1_one_report_of_many_huge_counts_breaks_no_list_and_can_be_removed() {
-    let (place, at) = (place(), unused());
+    let (place, at) = (place(), ports::unused().to_string());
     let mut huge = report("huge", "a.example", 1 << 53, 1 << 53);
     huge["policies"] = json!(vec![huge["policies"][0].clone(); 1024]);
     let packed = pack(huge.to_string().as_bytes()).unwrap();

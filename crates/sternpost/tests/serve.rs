@@ -4,6 +4,7 @@
 
 #[path = "serve/metrics.rs"]
 mod metrics;
+mod ports;
 
 use formats::socketmap::{Reply, encode_request};
 use lab::{Lab, Ports};
@@ -35,10 +36,6 @@ impl Drop for Running {
     }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 impl Place {
     fn new() -> Self {
         let runtime = tokio::runtime::Runtime::new().unwrap();
@@ -57,7 +54,15 @@ impl Place {
         let dir = tempfile::tempdir().unwrap();
         std::fs::write(dir.path().join("ca.pem"), lab.pki.root_pem()).unwrap();
         std::fs::write(dir.path().join("root.key"), lab.names.trust_anchor().unwrap()).unwrap();
-        let this = Self { dir, lab, runtime, answers: free(), http: free(), metrics: free(), lines: free() };
+        let this = Self {
+            dir,
+            lab,
+            runtime,
+            answers: ports::unused(),
+            http: ports::unused(),
+            metrics: ports::unused(),
+            lines: ports::unused(),
+        };
         this.configure("", "");
         this
     }
@@ -90,7 +95,7 @@ impl Place {
             .spawn()
             .unwrap();
         let running = Running(child);
-        self.until("it is ready", || self.log().contains("ready"));
+        self.until("it is ready", || self.log().contains("ready store="));
         running
     }
 
@@ -250,7 +255,7 @@ fn a_reload_takes_changes_in_without_losing_a_connection_and_refuses_wrong_ones(
     let running = place.start();
     let mut open = TcpStream::connect(place.answers).unwrap();
     assert_eq!(exchange(&mut open, "postfix", "good-enforce.test"), secure());
-    let (second, third) = (free(), free());
+    let (second, third) = (ports::unused(), ports::unused());
     let table = "[[answers.override]]\ndomain = \"good-enforce.test\"\nanswer = \"encrypt\"\n";
     place.configure(&format!("lines = [\"{second}\"]\ntlsrpt = true"), table);
     signal(&running, "-HUP");
@@ -477,7 +482,7 @@ fn sockets_of_systemd_are_taken() {
     .unwrap();
     // What systemd does: the sockets from 3 on, and whose they are.
     let activate = format!(
-        "import os, socket\na = socket.socket(); a.bind(('127.0.0.1', {})); a.listen()\nb = socket.socket(socket.AF_UNIX); b.bind('handed.sock'); b.listen()\n\
+        "import os, socket\na = socket.create_server(('127.0.0.1', {}))\nb = socket.socket(socket.AF_UNIX); b.bind('handed.sock'); b.listen()\n\
          os.dup2(a.fileno(), 30); os.dup2(b.fileno(), 31); os.dup2(30, 3); os.dup2(31, 4)\n\
          os.environ.update(LISTEN_FDS='2', LISTEN_PID=str(os.getpid()))\nos.execv('{}', ['sternpost', 'serve'])\n",
         place.answers.port(),
@@ -487,7 +492,7 @@ fn sockets_of_systemd_are_taken() {
     let child =
         Command::new("python3").current_dir(place.dir.path()).args(["-c", &activate]).stderr(log).spawn();
     let _running = Running(child.unwrap());
-    place.until("it is ready", || place.log().contains("ready"));
+    place.until("it is ready", || place.log().contains("ready store="));
     assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
     let mut unix = UnixStream::connect(place.path("handed.sock")).unwrap();
     assert_eq!(exchange(&mut unix, "postfix", "good-enforce.test"), secure());

@@ -1,6 +1,6 @@
 //! The counts of received DMARC aggregate reports (RFC 9990): messages by domain, day, source address, alignment and
 //! disposition. The text of a report is not kept. The inbox and `sternpost reports import` add reports; `sternpost reports
-//! list --dmarc` and the dashboard read sums. Nothing here is evidence for a roll-out.
+//! list --dmarc` and the dashboard read sums. Nothing here is evidence for a rollout.
 //!
 //! Strangers send these reports, so their number is limited by a [`DmarcQuota`], apart for senders that are verified and for
 //! others. Beyond it, the oldest reports of the largest sources are deleted first, so that a flood by one does not displace

@@ -102,9 +102,9 @@ impl StoredPolicy {
 
 /// The maximum number of policies in one statement.
 const BATCH_ROWS: usize = 64;
-/// How long a look-up waits for a database that does not answer, before it goes on as if the store had failed.
+/// How long a lookup waits for a database that does not answer, before it goes on as if the store had failed.
 const LOOKUP_TIME: Duration = Duration::from_secs(2);
-/// How long each statement that writes the policy of a look-up may wait for such a database.
+/// How long each statement that writes the policy of a lookup may wait for such a database.
 const WRITE_TIME: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";

@@ -1,11 +1,11 @@
-//! The page of one domain: the verdict with the next step, the verdict of each part, the roll-out, sessions over time,
+//! The page of one domain: the verdict with the next step, the verdict of each part, the rollout, sessions over time,
 //! failures with remedies, MX hosts, senders, published records and the journal. The data comes from the store and the
-//! roll-out context. `manager` renders one page to print.
+//! rollout context. `manager` renders one page to print.
 //!
 //! | module | content |
 //! | --- | --- |
 //! | `parts` | the verdict of each part |
-//! | `rollout` | the stages of the roll-out and the conditions of the gate |
+//! | `rollout` | the stages of the rollout and the conditions of the gate |
 //! | `failures` | failures by result type and MX host |
 //! | `hosts` | MX hosts with their probes and certificates |
 //! | `manager` | the page to print |

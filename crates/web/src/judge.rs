@@ -1,4 +1,4 @@
-//! Judges one domain from its roll-out state, its evidence and the reports of the last week: how urgently it needs the
+//! Judges one domain from its rollout state, its evidence and the reports of the last week: how urgently it needs the
 //! operator, and the one next step. The overview and the page of a domain show the result.
 
 pub use check::render::page::sentence;
@@ -23,7 +23,7 @@ pub enum Urgency {
     Failing,
     /// The operator has to approve or run something.
     Waiting,
-    /// The roll-out waits for time or evidence.
+    /// The rollout waits for time or evidence.
     OnItsWay,
     /// The domain is in its desired state.
     Fine,
@@ -72,7 +72,7 @@ pub enum StepCause {
 pub enum NextStep {
     /// There is nothing to do.
     Nothing,
-    /// The roll-out waits for this.
+    /// The rollout waits for this.
     Wait(String),
     /// The operator runs this command.
     Command(StepCause, String),
@@ -188,7 +188,7 @@ pub fn last_week(days: &[DaySum], evidence: &Evidence, since: Timestamp, now: Ti
     }
 }
 
-/// Judges a domain from its roll-out state, its evidence and its last week.
+/// Judges a domain from its rollout state, its evidence and its last week.
 pub fn judge_by(
     context: &RolloutContext,
     spec: &DomainSpec,
@@ -251,7 +251,7 @@ fn next_step(
                 (Urgency::Waiting, page(StepCause::Approve, "Approve enforcement", "next-step"))
             }
             (None, Gate::Ask(_)) => {
-                (Urgency::Waiting, page(StepCause::Decide, "Decide about the failures", "roll-out"))
+                (Urgency::Waiting, page(StepCause::Decide, "Decide about the failures", "rollout"))
             }
             (None, Gate::NotYet(reasons)) => (
                 Urgency::OnItsWay,

@@ -1,4 +1,4 @@
-//! The state shared by all pages: the roll-out context, authentication, and the session counts of every domain by
+//! The state shared by all pages: the rollout context, authentication, and the session counts of every domain by
 //! day. The context is refreshed from the store (`contexts`). The counts are cached until a report arrives, and the evidence
 //! of domains on the overview for a minute at most.
 
@@ -25,7 +25,7 @@ use store::StoreError;
 use store::reports::DaySum;
 use tokio::sync::Mutex;
 
-/// The state shared by all pages: the roll-out context, authentication, and session counts by day.
+/// The state shared by all pages: the rollout context, authentication, and session counts by day.
 pub struct Dashboard {
     contexts: Contexts,
     /// The cached session counts, with the store's report version and the first day that they are valid for.

@@ -24,7 +24,7 @@ pub enum PluginState {
     Warning = 1,
     /// At least one error.
     Critical = 2,
-    /// A required DNS look-up failed, see [`Examination::is_incomplete`].
+    /// A required DNS lookup failed, see [`Examination::is_incomplete`].
     Unknown = 3,
 }
 

@@ -1,6 +1,6 @@
-//! The budget of one look-up: when it ends, how many queries it makes, and which ancestors of its names it has looked up
+//! The budget of one lookup: when it ends, how many queries it makes, and which ancestors of its names it has looked up
 //! already. [`super::servers`] follows aliases name by name and walks up from a name to find an unsigned zone; whoever
-//! publishes the names must not be able to cause many queries by one look-up.
+//! publishes the names must not be able to cause many queries by one lookup.
 
 use super::DnsError;
 use super::servers::Deadline;
@@ -14,9 +14,9 @@ use std::time::Duration;
 /// A zone that is proven to be unsigned, with the TTL of its SOA record.
 pub(super) type UnsignedZone = (DomainName, Duration);
 
-/// The budget of one look-up.
+/// The budget of one lookup.
 pub(super) struct Budget {
-    /// When the look-up times out.
+    /// When the lookup times out.
     pub(super) deadline: Deadline,
     /// The number of queries made.
     queries: AtomicUsize,
@@ -29,7 +29,7 @@ impl Budget {
         Self { deadline, queries: AtomicUsize::new(0), walked: Mutex::default() }
     }
 
-    /// Counts one query. Fails if the look-up has made [`LOOKUP_QUERIES`] already.
+    /// Counts one query. Fails if the lookup has made [`LOOKUP_QUERIES`] already.
     pub(super) fn take(&self) -> Result<(), DnsError> {
         match self.queries.fetch_add(1, Ordering::Relaxed) < LOOKUP_QUERIES {
             true => Ok(()),

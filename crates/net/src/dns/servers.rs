@@ -540,7 +540,7 @@ fn query_by<'a>(
 /// A label for a name below one that gets its records from a wildcard.
 const BELOW_WILDCARD: &str = "below-wildcard";
 
-/// How long names of a host wait for the look-up of its zone at most, before each is validated by itself.
+/// How long names of a host wait for the lookup of its zone at most, before each is validated by itself.
 const ZONE_TIMEOUT: Duration = Duration::from_millis(500);
 
 /// Looks up the unsigned zone of a host and caches it.

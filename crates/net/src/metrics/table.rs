@@ -72,19 +72,19 @@ table! {
         ];
         /// Answers from the cache.
         CACHE_HITS: Counter "sternpost_cache_hits";
-        /// Answers that needed a look-up.
+        /// Answers that needed a lookup.
         CACHE_MISSES: Counter "sternpost_cache_misses";
         /// Seconds from request to reply, from the cache; one request in 64 is measured.
         CACHE_HIT_SECONDS: Histogram "sternpost_cache_hit_seconds";
-        /// Seconds from request to reply, with a look-up.
+        /// Seconds from request to reply, with a lookup.
         CACHE_MISS_SECONDS: Histogram "sternpost_cache_miss_seconds";
         /// Answers in the cache.
         CACHE_ENTRIES: Gauge "sternpost_cache_entries";
         /// Bytes of the answers in the cache.
         CACHE_BYTES: Gauge "sternpost_cache_bytes";
-        /// Look-ups answered by an MTA-STS policy although MX hosts have TLSA records behind unsigned MX records.
+        /// Lookups answered by an MTA-STS policy although MX hosts have TLSA records behind unsigned MX records.
         DANE_SET_ASIDE: Counter "sternpost_dane_set_aside";
-        /// Look-ups in flight.
+        /// Lookups in flight.
         LOOKUPS_RUNNING: Gauge "sternpost_lookups_running";
         /// Open connections of mail servers.
         CONNECTIONS: Gauge "sternpost_connections";

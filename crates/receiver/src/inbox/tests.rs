@@ -104,7 +104,7 @@ async fn accept(inbox: &Inbox, message: &[u8]) -> InboxOutcome {
     inbox.accept_message(message.to_vec(), false).await.unwrap()
 }
 
-/// A deadline that no look-up of these tests reaches.
+/// A deadline that no lookup of these tests reaches.
 fn soon() -> tokio::time::Instant {
     tokio::time::Instant::now() + Duration::from_secs(60)
 }

@@ -41,7 +41,7 @@ fn failed(kind: &'static str, name: &DomainName) -> impl Fn(DnsError) -> LookupE
 ///
 /// # Errors
 ///
-/// If a look-up fails.
+/// If a lookup fails.
 pub async fn look(
     dns: &dyn Dns,
     hosts: &dyn PolicyHosts,

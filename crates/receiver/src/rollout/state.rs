@@ -175,7 +175,7 @@ impl RolloutState {
             self.last_id = Some(id.clone());
             self.announce_due &= self.offered.as_ref() != Some(id) || !is_settled;
         }
-        // A roll-out begins when all name servers show the record. What others published before is as it is.
+        // A rollout begins when all name servers show the record. What others published before is as it is.
         let has_begun = is_settled || self.mode.is_some() || !self.announce_due;
         if let (Some(policy), true) = (&seen.served, seen.record.is_some() && has_begun)
             && self.mode.is_none_or(|known| known.mode != policy.mode)

@@ -1,4 +1,4 @@
-//! The time line of a domain's roll-out. The state of the planner has times, such as the end of a policy that senders may
+//! The time line of a domain's rollout. The state of the planner has times, such as the end of a policy that senders may
 //! cache. They are compared with the wall clock, which can be wrong: a machine without a battery-backed clock boots in the
 //! past, and a virtual machine that was restored is behind until it is set right.
 //!

@@ -28,7 +28,7 @@ pub enum Source {
     /// No policy applies.
     #[serde(rename = "nothing")]
     NoPolicy,
-    /// A look-up failed, so the policy is unknown and the message is deferred.
+    /// A lookup failed, so the policy is unknown and the message is deferred.
     Failure,
     /// The fixed answer for [`formats::tls_policy::TEST_DOMAIN`], which receives no mail.
     Test,
@@ -59,7 +59,7 @@ pub enum MxHosts<'a> {
     Known(DaneHosts),
     /// The MX answer names no host: NXDOMAIN, or the null MX of RFC 7505.
     None,
-    /// The MX look-up failed.
+    /// The MX lookup failed.
     Unknown(&'a DnsError),
 }
 
@@ -82,7 +82,7 @@ pub enum Origin {
         /// The shortest TTL of the DNS answers; `None` when no DNS answer had one.
         ttl: Option<Duration>,
     },
-    /// The facts were read from the store, where an earlier look-up saved them.
+    /// The facts were read from the store, where an earlier lookup saved them.
     Stored,
 }
 
@@ -104,7 +104,7 @@ pub struct Facts<'a> {
     pub testing: Option<&'a Level>,
     /// The mail server's default level, which no answer may be weaker than (VAL-27).
     pub default_level: DefaultLevel,
-    /// The minimum time between two look-ups; it applies when the TTL is shorter.
+    /// The minimum time between two lookups; it applies when the TTL is shorter.
     pub min_recheck: Duration,
     /// Whether the facts are fresh or stored.
     pub origin: Origin,
@@ -141,7 +141,7 @@ pub struct Decision {
     pub source: Source,
     /// The MX hosts by DANE state; all counts are 0 when a rule skips DANE.
     pub dane: DaneHosts,
-    /// After this time the next request starts a look-up in the background.
+    /// After this time the next request starts a lookup in the background.
     pub recheck: Duration,
     /// After this time the answer expires. [`Duration::MAX`] means that it does not expire; zero means that it is
     /// returned once and not cached.
@@ -154,7 +154,7 @@ pub struct Decision {
 /// Decides the answer for a domain and its lifetime.
 ///
 /// The operator's rule comes first: it gives the answer itself, or replaces or skips the policy or DANE. The MX
-/// answer comes next. A failed look-up defers the message. An answer without hosts means that no policy applies, but
+/// answer comes next. A failed lookup defers the message. An answer without hosts means that no policy applies, but
 /// it never removes a live policy: MTA-STS does not authenticate the MX answer, so a forged one would strip the
 /// policy (RFC 8461 §5.1, §10.2).
 ///
@@ -213,7 +213,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
 /// the remaining lifetime of the published policy, if one applies.
 ///
 /// Only an enforced policy is used beyond the TTL of the DNS answers. Any other answer may be weaker than the one that
-/// a look-up gives by then.
+/// a lookup gives by then.
 fn lifetime(
     facts: &Facts<'_>,
     source: Source,
@@ -222,7 +222,7 @@ fn lifetime(
 ) -> (Duration, Duration) {
     let enforced_rest = policy_rest.filter(|_| source == Source::MtaSts && mode == Mode::Enforce);
     let Origin::LookedUp { ttl } = facts.origin else {
-        // Due for a look-up at once, valid until the policy expires.
+        // Due for a lookup at once, valid until the policy expires.
         return (Duration::ZERO, enforced_rest.unwrap_or_default());
     };
     let ttl =
@@ -248,7 +248,7 @@ fn lifetime(
 /// The DANE counts to store with a policy, so that the store alone can answer: those of the domain's hosts, before
 /// the operator's rule is applied. `stored` is the text that the store has now.
 ///
-/// A failing resolver, an MX answer without hosts and a look-up of a single host keep the stored text. A bogus chain
+/// A failing resolver, an MX answer without hosts and a lookup of a single host keep the stored text. A bogus chain
 /// clears it, so that the store does not answer until the chain validates again (VAL-10).
 pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
     match (hop, route) {

@@ -1,7 +1,7 @@
 //! MTA-STS discovery: finds the policy of a domain and stores it (RFC 8461 §3, §5.1).
 //!
 //! [`Discovery`] looks up the `_mta-sts` record in DNS and fetches the policy over HTTPS when [`super::sts`] says so.
-//! [`super::PolicyService`] calls it for each look-up of a next hop and for the daily refresh.
+//! [`super::PolicyService`] calls it for each lookup of a next hop and for the daily refresh.
 
 use super::policy_reader::PolicyReader;
 use super::policy_writer::{NewPolicy, PolicyWriter, Written};
@@ -38,7 +38,7 @@ pub struct Discovery {
     started: Duration,
     /// The last failed fetch of each domain, for the back-off.
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
-    /// Domains whose policy the operator wants fetched at the next look-up, whatever its `id` is.
+    /// Domains whose policy the operator wants fetched at the next lookup, whatever its `id` is.
     asked: Mutex<HashSet<DomainName>>,
     /// Policies that could not be written to the store.
     unsaved: Mutex<HashMap<DomainName, Unsaved>>,
@@ -70,7 +70,7 @@ impl Unsaved {
 pub struct DiscoveryOutcome {
     /// The policy that applies.
     pub found: EffectivePolicy,
-    /// The result of the look-up of the `_mta-sts` record.
+    /// The result of the lookup of the `_mta-sts` record.
     pub seen: RecordLookup,
     /// The TTL of the record or of its absence; `None` when the DNS answer had none.
     pub ttl: Option<Duration>,
@@ -170,7 +170,7 @@ impl Discovery {
     }
 
     /// Stores a new policy with the DANE counts `dane` (see [`StoredPolicy::dane`]). For a policy that is not new, it
-    /// updates the counts when they changed. `is_use` is true for the look-up of a mail server; then the time of use is
+    /// updates the counts when they changed. `is_use` is true for the lookup of a mail server; then the time of use is
     /// updated once a day. Returns `Written::Superseded` if the store has a policy that was fetched later.
     pub async fn save(
         &self,
@@ -323,7 +323,7 @@ impl Discovery {
         self.clock.oldest_within(SignedDuration::try_from(unused).unwrap_or(SignedDuration::MAX))
     }
 
-    /// Makes the next look-up fetch the policy at once: without the back-off after a failed fetch, and although the `id`
+    /// Makes the next lookup fetch the policy at once: without the back-off after a failed fetch, and although the `id`
     /// is the known one. A corrected policy may be there before its `id` is seen, which DNS caches delay.
     pub fn fetch_at_next_look_up(&self, domain: &DomainName) {
         let mut asked = lock(&self.asked);
@@ -351,7 +351,7 @@ impl Discovery {
             }
             Err(error) => match error.nothing() {
                 Some(nothing) => (RecordLookup::Absent, nothing.ttl),
-                // An attacker who blocks one query delays the next look-up by no more than this.
+                // An attacker who blocks one query delays the next lookup by no more than this.
                 None => (RecordLookup::Unknown(error), Some(FAILURE_RECHECK)),
             },
         }

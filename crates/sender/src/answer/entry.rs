@@ -75,7 +75,7 @@ pub struct Entry {
     pub source: Source,
     /// The MX hosts by DANE state.
     pub dane: DaneHosts,
-    /// From this time on, a request starts a look-up in the background.
+    /// From this time on, a request starts a lookup in the background.
     pub recheck: ElapsedSeconds,
     /// The time of expiry.
     pub until: ElapsedSeconds,
@@ -190,7 +190,7 @@ impl Entry {
     }
 }
 
-/// The claim of the recheck of an entry, which the look-up holds. Dropping it releases the entry: a look-up may end without
+/// The claim of the recheck of an entry, which the lookup holds. Dropping it releases the entry: a lookup may end without
 /// an outcome that replaces the entry, because it became outdated or panicked.
 #[derive(Debug)]
 pub struct RecheckClaim(Arc<Entry>);

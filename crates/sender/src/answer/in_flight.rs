@@ -1,15 +1,15 @@
-//! Single-flight look-ups: all requests for one next hop share one look-up and wait for its outcome (VAL-23).
+//! Single-flight lookups: all requests for one next hop share one lookup and wait for its outcome (VAL-23).
 //!
 //! The placeholders of the cache's own map do not fit. A placeholder exists only where there is no entry, but a
-//! recheck runs beside a live entry. And its look-up ends with the request that started it, whereas these look-ups
+//! recheck runs beside a live entry. And its lookup ends with the request that started it, whereas these lookups
 //! continue when the mail server stops waiting.
 //!
-//! A look-up becomes outdated when the settings change, when its domain is purged, when another look-up replaces it, or
-//! when a look-up of another next hop of the same policy domain fetched a policy.
+//! A lookup becomes outdated when the settings change, when its domain is purged, when another lookup replaces it, or
+//! when a lookup of another next hop of the same policy domain fetched a policy.
 //! It continues for the requests that wait for it, but no other request joins it and its outcome is not cached. The
-//! outcome of a purged look-up is not stored either.
+//! outcome of a purged lookup is not stored either.
 //!
-//! The number of look-ups is bounded by [`LOOKUPS_IN_FLIGHT`].
+//! The number of lookups is bounded by [`LOOKUPS_IN_FLIGHT`].
 
 use super::entry::{Entry, RecheckClaim};
 use super::route::NextHop;
@@ -20,7 +20,7 @@ use std::sync::atomic::{AtomicBool, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use tokio::sync::watch;
 
-/// The reason for a look-up.
+/// The reason for a lookup.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) enum Purpose {
     /// A mail server waits for the answer, so a policy in the store is used at once.
@@ -29,54 +29,54 @@ pub(super) enum Purpose {
     Recheck,
     /// The policy in the store is due for its daily refresh.
     Refresh,
-    /// The operator requested a look-up.
+    /// The operator requested a lookup.
     Operator,
 }
 
-/// The outcome of a look-up in flight: `None` until it ends. The channel closes without an outcome when the
-/// look-up panics.
+/// The outcome of a lookup in flight: `None` until it ends. The channel closes without an outcome when the
+/// lookup panics.
 pub(super) type Pending = watch::Receiver<Option<Arc<Entry>>>;
 
-/// The look-ups in flight.
+/// The lookups in flight.
 #[derive(Default)]
 pub(super) struct InFlight(Mutex<Flights>);
 
 #[derive(Default)]
 struct Flights {
-    /// The look-ups that requests can join, by their key in the cache: the next hop in the canonical form that [`NextHop`]
+    /// The lookups that requests can join, by their key in the cache: the next hop in the canonical form that [`NextHop`]
     /// displays, after the set of settings if it is not the default ([`super::maps`]).
     current: HashMap<String, Arc<Flight>>,
-    /// Outdated look-ups that have not ended, by number.
+    /// Outdated lookups that have not ended, by number.
     outdated: HashMap<u64, Arc<Flight>>,
-    /// The number of the next look-up.
+    /// The number of the next lookup.
     next: u64,
 }
 
-/// One look-up in flight.
+/// One lookup in flight.
 pub(super) struct Flight {
     number: u64,
     domain: DomainName,
     outcome: watch::Sender<Option<Arc<Entry>>>,
-    /// The cached answers that this look-up rechecks.
+    /// The cached answers that this lookup rechecks.
     claims: Mutex<Vec<RecheckClaim>>,
-    /// True if the look-up queries DNS; false as long as it may be answered from the store.
+    /// True if the lookup queries DNS; false as long as it may be answered from the store.
     is_fresh: AtomicBool,
     is_outdated: AtomicBool,
-    /// True if the policy was purged. It is locked while the look-up writes to the store.
+    /// True if the policy was purged. It is locked while the lookup writes to the store.
     is_purged: tokio::sync::Mutex<bool>,
 }
 
 /// The result of [`InFlight::join_or_start`].
 pub(super) enum JoinOrStart {
-    /// Another request started the look-up; the caller waits for its outcome.
+    /// Another request started the lookup; the caller waits for its outcome.
     Joined(Pending),
-    /// No look-up was in flight: the caller runs it and passes the outcome to the guard.
+    /// No lookup was in flight: the caller runs it and passes the outcome to the guard.
     Started(InFlightGuard, Pending),
-    /// No look-up was in flight, and none can be started for a request, since [`LOOKUPS_IN_FLIGHT`] are in flight.
+    /// No lookup was in flight, and none can be started for a request, since [`LOOKUPS_IN_FLIGHT`] are in flight.
     Full,
 }
 
-/// The guard of one look-up. Dropping it removes the look-up from the list, so the next request starts a new one,
+/// The guard of one lookup. Dropping it removes the lookup from the list, so the next request starts a new one,
 /// even after a panic.
 pub(super) struct InFlightGuard {
     in_flight: Arc<InFlight>,
@@ -85,7 +85,7 @@ pub(super) struct InFlightGuard {
 }
 
 impl Flight {
-    /// True if a look-up for `purpose` may share this one. A refresh needs an outcome from DNS, and the operator one
+    /// True if a lookup for `purpose` may share this one. A refresh needs an outcome from DNS, and the operator one
     /// that is not older than the command.
     fn serves(&self, purpose: Purpose) -> bool {
         match purpose {
@@ -100,7 +100,7 @@ impl Flight {
         self.outcome.subscribe()
     }
 
-    /// Marks the look-up as one that queries DNS.
+    /// Marks the lookup as one that queries DNS.
     pub(super) fn set_fresh(&self) {
         self.is_fresh.store(true, Ordering::Relaxed);
     }
@@ -110,12 +110,12 @@ impl Flight {
         self.is_outdated.load(Ordering::SeqCst)
     }
 
-    /// Keeps the look-up from writing to the store. Returns when a write in progress has ended.
+    /// Keeps the lookup from writing to the store. Returns when a write in progress has ended.
     pub(super) async fn purge(&self) {
         *self.is_purged.lock().await = true;
     }
 
-    /// Locks the look-up while it writes to the store; the value is true if it must not write.
+    /// Locks the lookup while it writes to the store; the value is true if it must not write.
     pub(super) async fn writing(&self) -> tokio::sync::MutexGuard<'_, bool> {
         self.is_purged.lock().await
     }
@@ -141,8 +141,8 @@ impl Flights {
 }
 
 impl InFlight {
-    /// Joins the look-up for this name, or starts one. A look-up that does not serve `purpose` is replaced. `claim` is held
-    /// until the look-up ends.
+    /// Joins the lookup for this name, or starts one. A lookup that does not serve `purpose` is replaced. `claim` is held
+    /// until the lookup ends.
     pub(super) fn join_or_start(
         self: &Arc<Self>,
         name: String,
@@ -174,7 +174,7 @@ impl InFlight {
         JoinOrStart::Started(InFlightGuard { in_flight: self.clone(), name, flight }, receiver)
     }
 
-    /// Outdates all look-ups, then calls `clear` before another can be started.
+    /// Outdates all lookups, then calls `clear` before another can be started.
     pub(super) fn outdate_all(&self, clear: impl FnOnce()) {
         let mut flights = self.flights();
         for flight in std::mem::take(&mut flights.current).into_values() {
@@ -183,7 +183,7 @@ impl InFlight {
         clear();
     }
 
-    /// Outdates the look-ups of this policy domain, and calls `clear` before another can be started. Returns them.
+    /// Outdates the lookups of this policy domain, and calls `clear` before another can be started. Returns them.
     pub(super) fn outdate(&self, domain: &DomainName, clear: impl FnOnce()) -> Vec<Arc<Flight>> {
         let mut flights = self.flights();
         let current = flights.current.extract_if(|_, flight| flight.domain == *domain);
@@ -194,7 +194,7 @@ impl InFlight {
         flights.outdated.values().filter(|flight| flight.domain == *domain).cloned().collect()
     }
 
-    /// Outdates the look-ups of these policy domains, and calls `clear` before another can be started.
+    /// Outdates the lookups of these policy domains, and calls `clear` before another can be started.
     pub(super) fn outdate_domains(&self, domains: &HashSet<DomainName>, clear: impl FnOnce()) {
         let mut flights = self.flights();
         let current = flights.current.extract_if(|_, flight| domains.contains(&flight.domain));
@@ -204,7 +204,7 @@ impl InFlight {
         clear();
     }
 
-    /// The number of look-ups in flight, with outdated ones.
+    /// The number of lookups in flight, with outdated ones.
     pub(super) fn len(&self) -> usize {
         self.flights().len()
     }
@@ -220,12 +220,12 @@ impl InFlightGuard {
         &self.name
     }
 
-    /// The state of the look-up.
+    /// The state of the lookup.
     pub(super) fn flight(&self) -> &Flight {
         &self.flight
     }
 
-    /// Calls `put`, which caches the outcome, unless the look-up is outdated. It can't become outdated meanwhile.
+    /// Calls `put`, which caches the outcome, unless the lookup is outdated. It can't become outdated meanwhile.
     pub(super) fn if_current(&self, put: impl FnOnce()) {
         let _flights = self.in_flight.flights();
         if !self.flight.is_outdated() {
@@ -233,9 +233,9 @@ impl InFlightGuard {
         }
     }
 
-    /// Outdates the other look-ups of this policy domain, since they may use a policy that is older than the one that
-    /// this look-up stored, and calls `clear` before another can be started. `clear` gets the key of the answer that may stay,
-    /// that of this look-up; `None` if it is outdated.
+    /// Outdates the other lookups of this policy domain, since they may use a policy that is older than the one that
+    /// this lookup stored, and calls `clear` before another can be started. `clear` gets the key of the answer that may stay,
+    /// that of this lookup; `None` if it is outdated.
     pub(super) fn outdate_others(&self, clear: impl FnOnce(Option<&str>)) {
         let mut flights = self.in_flight.flights();
         let (domain, number) = (&self.flight.domain, self.flight.number);
@@ -247,7 +247,7 @@ impl InFlightGuard {
         clear(Some(self.name.as_str()).filter(|_| !self.flight.is_outdated()));
     }
 
-    /// Outdates this look-up, since it used a policy that is older than the stored one.
+    /// Outdates this lookup, since it used a policy that is older than the stored one.
     pub(super) fn outdate(&self) {
         let mut flights = self.in_flight.flights();
         flights.remove(&self.name, &self.flight);
@@ -259,7 +259,7 @@ impl InFlightGuard {
         self.flight.outcome.closed().await;
     }
 
-    /// Outdates the look-up if no request waits for its outcome, so that none joins it. Returns true if so.
+    /// Outdates the lookup if no request waits for its outcome, so that none joins it. Returns true if so.
     pub(super) fn abandon(&self) -> bool {
         let mut flights = self.in_flight.flights();
         let is_abandoned = self.flight.outcome.receiver_count() == 0;
@@ -270,10 +270,10 @@ impl InFlightGuard {
         is_abandoned
     }
 
-    /// Ends the look-up and passes its outcome to every waiting request.
+    /// Ends the lookup and passes its outcome to every waiting request.
     pub(super) fn finish(self, entry: Arc<Entry>) {
         let outcome = self.flight.outcome.clone();
-        // Remove the look-up first: a request that comes after the outcome must start a new one.
+        // Remove the lookup first: a request that comes after the outcome must start a new one.
         drop(self);
         // The send fails when no request waits any more.
         let _ = outcome.send(Some(entry));

@@ -1,6 +1,6 @@
-//! One look-up of a next hop: from the policy in the store, or from DNS and the policy host.
+//! One lookup of a next hop: from the policy in the store, or from DNS and the policy host.
 //!
-//! [`PolicyService`] starts a look-up for each request that its cache can't answer, and in the background for a recheck
+//! [`PolicyService`] starts a lookup for each request that its cache can't answer, and in the background for a recheck
 //! or a refresh. The observations go to [`decide`](super::decide::decide). A new policy goes to the store, the answer to the cache.
 
 use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store};
@@ -23,10 +23,10 @@ use std::time::Duration;
 use store::policies::StoredPolicy;
 use tokio::sync::OwnedSemaphorePermit;
 
-/// Everything that one look-up of a next hop observed and decided, for `sternpost query --trace`.
+/// Everything that one lookup of a next hop observed and decided, for `sternpost query --trace`.
 #[derive(Debug)]
 pub struct LookupTrace {
-    /// The MX hosts. Empty when the operator's rule gives the answer, which needs no look-up, and for the test domain.
+    /// The MX hosts. Empty when the operator's rule gives the answer, which needs no lookup, and for the test domain.
     pub route: Route,
     /// The result of MTA-STS discovery; `None` when the operator's rule makes it unnecessary, and for the test domain.
     pub sighting: Option<DiscoveryOutcome>,
@@ -38,7 +38,7 @@ pub struct LookupTrace {
     pub source: Source,
 }
 
-/// The observations of a look-up, before the decision.
+/// The observations of a lookup, before the decision.
 struct Observed {
     route: Route,
     sighting: Option<DiscoveryOutcome>,
@@ -47,7 +47,7 @@ struct Observed {
     ttl: Option<Duration>,
 }
 
-/// Counts a look-up in flight until it is dropped.
+/// Counts a lookup in flight until it is dropped.
 struct Counted(Gauge);
 
 impl Counted {
@@ -64,10 +64,10 @@ impl Drop for Counted {
 }
 
 impl PolicyService {
-    /// Starts a look-up, or joins the one in flight for this name. `recheck` has the place of a look-up in the background, and
+    /// Starts a lookup, or joins the one in flight for this name. `recheck` has the place of a lookup in the background, and
     /// the claim of the entry. Returns `None` if a request can't start one ([`JoinOrStart::Full`]).
     ///
-    /// The look-up continues when no request waits, since the mail server will ask again; see [`Self::observe_in_place`].
+    /// The lookup continues when no request waits, since the mail server will ask again; see [`Self::observe_in_place`].
     pub(super) fn look_up(
         self: &Arc<Self>,
         hop: NextHop,
@@ -97,7 +97,7 @@ impl PolicyService {
     }
 
     /// Returns the answer, and the policy in the store if the answer comes from there; `None` if no request waits any more
-    /// and the look-up has no place.
+    /// and the lookup has no place.
     async fn run_look_up(
         &self,
         hop: NextHop,
@@ -110,7 +110,7 @@ impl PolicyService {
         let reading = self.discovery.read_stored(hop.policy_domain());
         let read = match &permit {
             Some(_) => reading.await,
-            // Behind a store that does not answer, only so many look-ups stay that no request waits for.
+            // Behind a store that does not answer, only so many lookups stay that no request waits for.
             None => self.continue_in_place(guard, None, reading).await?,
         };
         let store_failed = read.is_err();
@@ -146,11 +146,11 @@ impl PolicyService {
         Some((entry, used))
     }
 
-    /// Waits for a place and makes the observations of a look-up.
+    /// Waits for a place and makes the observations of a lookup.
     ///
-    /// When no request waits any more, the look-up gives its place to others, so that names whose servers never answer
+    /// When no request waits any more, the lookup gives its place to others, so that names whose servers never answer
     /// block none. It continues among the [`formats::limits::ABANDONED_LOOKUPS`] of its kind. `None` if those are in
-    /// flight already, or if it had no place yet. Once the observations are there, a look-up is done to its end.
+    /// flight already, or if it had no place yet. Once the observations are there, a lookup is done to its end.
     async fn observe_in_place(
         &self,
         guard: &InFlightGuard,
@@ -166,7 +166,7 @@ impl PolicyService {
         self.continue_in_place(guard, place, observing).await
     }
 
-    /// Does a part of a look-up to its end. When no request waits any more, it gives up `place` and continues among the
+    /// Does a part of a lookup to its end. When no request waits any more, it gives up `place` and continues among the
     /// [`formats::limits::ABANDONED_LOOKUPS`]; `None` if those are in flight already.
     pub(super) async fn continue_in_place<T>(
         &self,
@@ -182,7 +182,7 @@ impl PolicyService {
                 () = guard.unattended() => match self.abandoned_permits.clone().try_acquire_owned() {
                     Ok(place) => break place,
                     Err(_) if guard.abandon() => return None,
-                    // A request has joined the look-up meanwhile.
+                    // A request has joined the lookup meanwhile.
                     Err(_) => {}
                 }
             }
@@ -192,7 +192,7 @@ impl PolicyService {
     }
 
     /// Answers from the policy in the store, so that no mail server waits after a start or an eviction.
-    /// Returns `None` when a look-up is necessary. The entry is due for a recheck at once.
+    /// Returns `None` when a lookup is necessary. The entry is due for a recheck at once.
     pub(super) fn answer_from_store(
         &self,
         hop: &NextHop,
@@ -245,7 +245,7 @@ impl PolicyService {
         }
         let mut decision = self.decision(hop, &observed, settings);
         if store_failed && decision.source == Source::NoPolicy {
-            // The store may hold a policy. It is asked again as soon as after a failed look-up.
+            // The store may hold a policy. It is asked again as soon as after a failed lookup.
             decision.recheck = decision.recheck.min(FAILURE_RECHECK);
             decision.until = decision.until.min(FAILURE_RECHECK);
         }
@@ -260,7 +260,7 @@ impl PolicyService {
         self.entry(&decision)
     }
 
-    /// Stores what a look-up found, unless the domain was purged meanwhile. Returns the live policy that applies instead if the
+    /// Stores what a lookup found, unless the domain was purged meanwhile. Returns the live policy that applies instead if the
     /// store has one by now that was fetched later (VAL-19).
     async fn save(
         &self,
@@ -317,7 +317,7 @@ impl PolicyService {
     }
 
     /// Looks up the facts for the decision: the MX hosts, and the policy in parallel unless a rule replaces it. A rule
-    /// that gives the answer itself needs no look-up.
+    /// that gives the answer itself needs no lookup.
     async fn observe(
         &self,
         hop: &NextHop,
@@ -342,7 +342,7 @@ impl PolicyService {
         Observed { route, sighting, rule, ttl }
     }
 
-    /// The answer if a rule of the operator's table gives it itself. It needs no look-up.
+    /// The answer if a rule of the operator's table gives it itself. It needs no lookup.
     pub(super) fn answer_by_rule(&self, hop: &NextHop, settings: &Settings) -> Option<Entry> {
         let observed = observe_rule(hop, settings)?;
         Some(self.entry(&self.decision(hop, &observed, settings)))
@@ -389,7 +389,7 @@ fn observe_rule(hop: &NextHop, settings: &Settings) -> Option<Observed> {
 ///
 /// A failing resolver removes no answer, but where an enforced policy is known by now, only the answer by that policy
 /// or a stronger one stays. If the store fails, it is unknown whether a policy is held, so an answer by a policy stays
-/// when the look-up finds none.
+/// when the lookup finds none.
 fn keeps_cached(decision: &Decision, observed: &Observed, cached: &Entry, store_failed: bool) -> bool {
     let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
     if decision.yields_to_cached {

@@ -21,18 +21,18 @@ pub struct Metrics {
     hits: Counter,
     /// Answers for keys that never have a policy, such as address literals.
     pub trivial: Counter,
-    /// Answers that needed a look-up.
+    /// Answers that needed a lookup.
     pub misses: Counter,
     /// Seconds from request to reply, answered from the cache; sampled.
     pub hit_seconds: Histogram,
-    /// Seconds from request to reply, when the request waited for a look-up.
+    /// Seconds from request to reply, when the request waited for a lookup.
     pub miss_seconds: Histogram,
-    /// Look-ups in flight.
+    /// Lookups in flight.
     pub looking: Gauge,
     /// Open connections of mail servers.
     pub connections: Gauge,
     fetches: Counters,
-    /// Look-ups whose answer is an MTA-STS policy although hosts have TLSA records behind an insecure MX answer.
+    /// Lookups whose answer is an MTA-STS policy although hosts have TLSA records behind an insecure MX answer.
     pub dane_set_aside: Counter,
     /// Answers in the cache, as last set by [`Self::set_cache`].
     pub cached: Gauge,

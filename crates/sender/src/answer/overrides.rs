@@ -34,7 +34,7 @@ impl Scope {
 /// The override for a scope.
 #[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Rule {
-    /// The answer to return without a look-up; `None` to look up.
+    /// The answer to return without a lookup; `None` to look up.
     pub answer: Option<Answer>,
     /// The policy to apply instead of the published one; `None` to use the published one.
     pub policy: Option<Policy>,

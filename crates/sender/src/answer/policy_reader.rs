@@ -62,7 +62,7 @@ async fn answer(store: &Store, requests: impl Iterator<Item = (DomainName, onesh
             // A single domain, or a batch that failed: read each domain alone, so that one bad row affects no other.
             None => store.policy(domain).await,
         };
-        // The send fails when the look-up was cancelled.
+        // The send fails when the lookup was cancelled.
         let _ = reply.send(outcome);
     }
 }

@@ -1,7 +1,7 @@
 //! Batched writes of policies to the store.
 //!
 //! [`super::Discovery`] sends each new policy here. A task writes all policies that wait in one transaction, so that
-//! many look-ups share one sync to disk. The newest policy of a domain wins (VAL-19): concurrent look-ups of its next
+//! many lookups share one sync to disk. The newest policy of a domain wins (VAL-19): concurrent lookups of its next
 //! hops may fetch different policies, and finish in any order.
 
 use formats::DomainName;
@@ -86,7 +86,7 @@ async fn write(store: &Store, batch: &mut Vec<Request>, last: &mut Cache<DomainN
             newest_order = order;
             rows.push(row);
         }
-        // Several look-ups may write the same policy, one that could not be stored before.
+        // Several lookups may write the same policy, one that could not be stored before.
         let is_newest = (!is_stale).then_some(order == newest_order);
         replies.push((domain, order, is_newest, reply));
     }
@@ -101,7 +101,7 @@ async fn write(store: &Store, batch: &mut Vec<Request>, last: &mut Cache<DomainN
             }
             (Ok(_), Some(_)) => Ok(Written::Superseded),
         };
-        // The send fails when the look-up was cancelled.
+        // The send fails when the lookup was cancelled.
         let _ = reply.send(outcome);
     }
 }

@@ -1,7 +1,7 @@
 //! The daily refresh of stored policies (RFC 8461 §3.3, POL-13).
 //!
 //! Each policy in the store is looked up about once a day and before it expires, even if no mail server asks for
-//! it. At most [`BACKGROUND_LOOKUPS`] look-ups run at once, and each policy is on its own: a slow or failing one delays no
+//! it. At most [`BACKGROUND_LOOKUPS`] lookups run at once, and each policy is on its own: a slow or failing one delays no
 //! other. A policy that has not been used for
 //! [`super::Settings::unused`] is kept to its end without a refresh. Expired policies are deleted. Policies from before
 //! and after a forward step of the clock are compared with their own current times ([`super::Discovery::sets`]).

@@ -18,7 +18,7 @@ use std::time::Duration;
 pub enum NextHop {
     /// A mail domain and the port of its MX hosts; mail goes to these hosts.
     Domain(DomainName, u16),
-    /// A single host and its port, without MX look-up; the host is its own policy domain (VAL-13).
+    /// A single host and its port, without MX lookup; the host is its own policy domain (VAL-13).
     Host(DomainName, u16),
 }
 
@@ -72,7 +72,7 @@ pub enum Route {
     NoDomain,
     /// The domain has the null MX and accepts no mail (RFC 7505).
     NullMx,
-    /// The MX look-up failed.
+    /// The MX lookup failed.
     Unknown(DnsError),
 }
 
@@ -81,9 +81,9 @@ pub enum Route {
 pub struct HostLookup {
     /// The name of the host.
     pub host: DomainName,
-    /// The DNSSEC state of the MX answer that named the host. Without MX look-up it is secure.
+    /// The DNSSEC state of the MX answer that named the host. Without MX lookup it is secure.
     pub mx: Security,
-    /// The DANE state of the host itself, also behind an insecure MX answer. It is `Unknown` also when the address look-up
+    /// The DANE state of the host itself, also behind an insecure MX answer. It is `Unknown` also when the address lookup
     /// failed.
     pub dane: Dane,
     /// Why DANE does not apply; `None` unless [`Self::dane`] is [`Dane::Absent`].
@@ -99,7 +99,7 @@ pub struct DaneHosts {
     pub unusable: u8,
     /// Hosts without secure TLSA records, or behind an insecure MX answer.
     pub absent: u8,
-    /// Hosts whose look-up failed, so that their TLSA records are unknown.
+    /// Hosts whose lookup failed, so that their TLSA records are unknown.
     pub unknown: u8,
     /// Hosts with secure or unknown TLSA records behind an insecure MX answer; these hosts count as absent, too. RFC 7672
     /// §2.2.1 leaves it to the sender whether DANE applies to them. Postfix at level `dane` applies it, so no answer

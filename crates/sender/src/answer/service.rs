@@ -1,7 +1,7 @@
-//! The answer service: returns answers from the cache, or waits for a look-up.
+//! The answer service: returns answers from the cache, or waits for a lookup.
 //!
 //! The protocols in [`crate::serve`] call [`PolicyService::hit`] and [`PolicyService::ask`]. All requests for one next
-//! hop share a look-up (VAL-23). An answer that is due for a recheck is still returned, while a look-up runs in the
+//! hop share a lookup (VAL-23). An answer that is due for a recheck is still returned, while a lookup runs in the
 //! background.
 
 use super::Discovery;
@@ -48,7 +48,7 @@ impl Default for Rules {
     }
 }
 
-/// Answers policy queries of mail servers from the cache, the store, or a look-up.
+/// Answers policy queries of mail servers from the cache, the store, or a lookup.
 pub struct PolicyService {
     pub(super) dns: Arc<dyn Dns>,
     pub(super) discovery: Discovery,
@@ -65,11 +65,11 @@ pub struct PolicyService {
     /// [`Maps::version`], or 0 while there are no named sets.
     maps_version: AtomicU64,
     pub(super) in_flight: Arc<InFlight>,
-    /// Limits look-ups that requests wait for.
+    /// Limits lookups that requests wait for.
     pub(super) request_permits: Arc<Semaphore>,
-    /// Limits look-ups that began for a request and that no request waits for any more.
+    /// Limits lookups that began for a request and that no request waits for any more.
     pub(super) abandoned_permits: Arc<Semaphore>,
-    /// Limits look-ups in the background.
+    /// Limits lookups in the background.
     background_permits: Arc<Semaphore>,
     /// Calls of the operator that run, each with a clone.
     calls: Arc<()>,
@@ -176,7 +176,7 @@ impl PolicyService {
         set.map_or_else(|| domain.to_string(), |set| maps::key(set, domain.as_str()))
     }
 
-    /// Replaces the settings and clears the cache. Policies stay in the store. Look-ups in flight end for the requests
+    /// Replaces the settings and clears the cache. Policies stay in the store. Lookups in flight end for the requests
     /// that already wait for them; later requests start new ones.
     pub fn set(&self, settings: Settings) {
         self.tlsrpt.store(settings.tlsrpt, Ordering::Relaxed);
@@ -218,7 +218,7 @@ impl PolicyService {
         self.ask_in(None, key).await
     }
 
-    /// The answer for a key under a set of settings, from the cache or from a look-up. `None` is the default set. A look-up that takes longer than [`Settings::patience`]
+    /// The answer for a key under a set of settings, from the cache or from a lookup. `None` is the default set. A lookup that takes longer than [`Settings::patience`]
     /// continues in the background, and the request gets a temporary failure (SMK-13).
     pub async fn ask_in(self: &Arc<Self>, set: Option<&str>, key: &str) -> Arc<Entry> {
         let cache_key = |hop| set.map_or(Cow::Borrowed(hop), |set| Cow::Owned(maps::key(set, hop)));
@@ -268,7 +268,7 @@ impl PolicyService {
         self.deferral(reason)
     }
 
-    /// The answer while [`LOOKUPS_IN_FLIGHT`] look-ups are in flight: by the operator's rule, by the live policy in the store,
+    /// The answer while [`LOOKUPS_IN_FLIGHT`] lookups are in flight: by the operator's rule, by the live policy in the store,
     /// or a temporary failure.
     async fn answer_when_full(&self, hop: &NextHop, key: &str) -> Arc<Entry> {
         if let Some(entry) = self.answer_by_rule(hop, &self.settings_of(key)) {
@@ -278,7 +278,7 @@ impl PolicyService {
         let newest = stored.filter(|stored| self.discovery.is_newest(stored));
         let entry = newest.and_then(|stored| self.answer_from_store(hop, &stored, &self.settings_of(key)));
         entry.map_or_else(
-            || self.deferral(format!("too many look-ups ({LOOKUPS_IN_FLIGHT}) are in flight; retry later")),
+            || self.deferral(format!("too many lookups ({LOOKUPS_IN_FLIGHT}) are in flight; retry later")),
             Arc::new,
         )
     }
@@ -297,7 +297,7 @@ impl PolicyService {
         }
     }
 
-    /// Looks up a next hop under a key of the cache without using the cache, and returns the outcome; `None` when the look-up
+    /// Looks up a next hop under a key of the cache without using the cache, and returns the outcome; `None` when the lookup
     /// panicked.
     pub(super) async fn look_up_anew(
         self: &Arc<Self>,
@@ -311,7 +311,7 @@ impl PolicyService {
     }
 
     /// Looks up a next hop at the operator's request, without using the cache, and fetches its policy if one is announced and
-    /// any set of settings uses it. Returns the answer under the default settings; `None` when the look-up panicked. It
+    /// any set of settings uses it. Returns the answer under the default settings; `None` when the lookup panicked. It
     /// is done to its end also if the future is dropped.
     pub fn refresh<'a>(self: &'a Arc<Self>, hop: NextHop) -> BoxFuture<'a, Option<Arc<Entry>>> {
         let service = self.clone();
@@ -323,7 +323,7 @@ impl PolicyService {
             service.discovery.fetch_at_next_look_up(domain);
             let key = (service.rules.refresh_key)(&service, domain);
             let entry = service.look_up_anew(hop.clone(), name.clone(), Purpose::Operator).await;
-            // A policy that only a named set of settings uses. This look-up is the second one: storing a policy removes the
+            // A policy that only a named set of settings uses. This lookup is the second one: storing a policy removes the
             // answers under other keys, and with them what is known about DANE should the first one fail.
             if maps::split(&key).0.is_some() {
                 service.look_up_anew(NextHop::domain(domain.clone()), key, Purpose::Operator).await;
@@ -337,7 +337,7 @@ impl PolicyService {
     }
 
     /// Deletes everything about the policy domain of a next hop from the cache and the store. Returns true if there was
-    /// anything. Look-ups of the domain that are in flight neither cache nor store their outcome. It is done to its end also
+    /// anything. Lookups of the domain that are in flight neither cache nor store their outcome. It is done to its end also
     /// if the future is dropped.
     pub fn purge<'a>(self: &'a Arc<Self>, hop: &NextHop) -> BoxFuture<'a, Result<bool, store::StoreError>> {
         let (service, domain) = (self.clone(), hop.policy_domain().clone());
@@ -348,7 +348,7 @@ impl PolicyService {
             }
             service.discovery.forget(&domain);
             let stored = service.store.delete_policy(&domain).await;
-            // A look-up that started meanwhile may have read the policy before it was deleted.
+            // A lookup that started meanwhile may have read the policy before it was deleted.
             service.in_flight.outdate(&domain, || cached |= cache.remove_domain(&domain, None));
             Ok(stored? || cached)
         })
@@ -386,7 +386,7 @@ impl PolicyService {
         Some((held, remaining))
     }
 
-    /// True if no look-up is in flight, and no call of the operator runs.
+    /// True if no lookup is in flight, and no call of the operator runs.
     pub fn is_idle(&self) -> bool {
         self.in_flight.len() == 0 && !self.has_calls()
     }
@@ -413,7 +413,7 @@ impl PolicyService {
     }
 }
 
-/// True for [`TEST_DOMAIN`], which is answered without a look-up.
+/// True for [`TEST_DOMAIN`], which is answered without a lookup.
 pub(super) fn is_test(hop: &NextHop) -> bool {
     hop.policy_domain().as_str() == TEST_DOMAIN
 }

@@ -12,9 +12,9 @@ use std::time::Duration;
 pub struct Settings {
     /// Send TLSRPT attributes for every map, not only for those whose name requests them.
     pub tlsrpt: bool,
-    /// The maximum time that a request waits for a look-up before it gets a temporary failure.
+    /// The maximum time that a request waits for a lookup before it gets a temporary failure.
     pub patience: Duration,
-    /// The minimum time between two look-ups of a next hop; it applies when the TTL is shorter.
+    /// The minimum time between two lookups of a next hop; it applies when the TTL is shorter.
     pub recheck: Duration,
     /// The level for domains whose policy is in `testing`; `None` lets the mail server use its default level. With
     /// [`Level::Secure`], whose names are ignored, such policies are enforced.

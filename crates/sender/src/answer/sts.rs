@@ -13,7 +13,7 @@ use net::dns::DnsError;
 use net::https::FetchError;
 use std::time::Duration;
 
-/// The result of the TXT look-up at `_mta-sts.DOMAIN`.
+/// The result of the TXT lookup at `_mta-sts.DOMAIN`.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum RecordLookup {
     /// The domain publishes a valid record.
@@ -22,7 +22,7 @@ pub enum RecordLookup {
     Absent,
     /// Several records, or a malformed one: treated as absent (STS-09).
     Invalid(SelectError),
-    /// The look-up failed, so it is unknown whether a record exists (STS-13).
+    /// The lookup failed, so it is unknown whether a record exists (STS-13).
     Unknown(DnsError),
 }
 

@@ -61,7 +61,7 @@ impl PolicyService {
     /// changed.
     ///
     /// The answers for the domains are removed from the cache, so that a domain that was answered "no policy" gets its policy
-    /// with the next request. Look-ups in flight do not cache their outcome, and overwrite the policy only by one that they
+    /// with the next request. Lookups in flight do not cache their outcome, and overwrite the policy only by one that they
     /// fetched later. The import is done to its end also if the future is dropped.
     pub fn import<'a>(
         self: &'a Arc<Self>,

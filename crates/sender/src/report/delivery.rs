@@ -139,11 +139,11 @@ pub fn is_denied(target: &Rua, denied: &[DomainName]) -> bool {
 }
 
 impl ReportDelivery {
-    /// Looks up the report targets of a domain, and applies the rules to them. If the look-up fails, `known` is used: the
+    /// Looks up the report targets of a domain, and applies the rules to them. If the lookup fails, `known` is used: the
     /// record that the mail server saw when it sent mail.
     ///
     /// # Errors
-    /// The failed look-up, without a valid `known` and without a rule that names targets for the domain.
+    /// The failed lookup, without a valid `known` and without a rule that names targets for the domain.
     pub async fn targets(&self, domain: &DomainName, known: Option<&str>) -> Result<TargetPlan, DnsError> {
         match self.record(domain, known).await {
             Ok(record) => Ok(plan(domain, record, &self.target_rules)),

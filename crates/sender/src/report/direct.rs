@@ -58,7 +58,7 @@ impl DirectDelivery {
                 Err(Undelivered::temporary(format!("the MX records of {domain} fail DNSSEC validation")))
             }
             Err(other) => Err(Undelivered::temporary(format!(
-                "the look-up of the MX records of {domain} failed: {other}"
+                "the lookup of the MX records of {domain} failed: {other}"
             ))),
         }
     }
@@ -71,7 +71,7 @@ impl DirectDelivery {
                 return Err(Undelivered::temporary("its address records fail DNSSEC validation"));
             }
             Err(error) => {
-                return Err(Undelivered::temporary(format!("the look-up of its addresses failed: {error}")));
+                return Err(Undelivered::temporary(format!("the lookup of its addresses failed: {error}")));
             }
         };
         let demands = [TlsDemand::Opportunistic, TlsDemand::Never];

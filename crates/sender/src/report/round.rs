@@ -37,7 +37,7 @@ const BUSY_SPREAD_SECS: i64 = 120;
 pub(super) enum Round {
     /// The domain publishes no valid `_smtp._tls` record.
     NoRecord,
-    /// The look-up of the record failed.
+    /// The lookup of the record failed.
     LookUpFailed,
     /// The replies of the targets, in order; `None` for a target that was busy.
     Replies {

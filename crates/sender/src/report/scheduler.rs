@@ -405,7 +405,7 @@ impl ReportScheduler {
             Ok(plan) if plan.is_wanted => plan,
             Ok(_) => return Ok((Round::NoRecord, "the domain requests no reports".to_owned())),
             Err(error) => {
-                let reason = format!("the look-up of _smtp._tls.{} failed: {error}", report.domain);
+                let reason = format!("the lookup of _smtp._tls.{} failed: {error}", report.domain);
                 return Ok((Round::LookUpFailed, reason));
             }
         };

@@ -18,7 +18,7 @@ pub enum Variant {
     BelievesBogusAbsence,
     /// Lets a negative or null MX answer end a policy.
     BelievesMx,
-    /// Takes a failed look-up for an absence.
+    /// Takes a failed lookup for an absence.
     FailsOpen,
     /// Loses its policies in a restart.
     ForgetsPolicies,

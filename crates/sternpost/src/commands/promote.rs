@@ -1,4 +1,4 @@
-//! `sternpost promote`, `hold`, `excuse` and `omit`: the operator's decisions about a roll-out. [`operations::promotion`]
+//! `sternpost promote`, `hold`, `excuse` and `omit`: the operator's decisions about a rollout. [`operations::promotion`]
 //! stores them with their reasons; the next `sternpost apply` acts on them.
 
 use crate::terminal::{marks, say};

@@ -1,5 +1,5 @@
 //! `sternpost query`: prints what a sender would do with mail for a domain now, and why. By default it does a fresh
-//! look-up with an empty store; with --cached it asks the running server.
+//! lookup with an empty store; with --cached it asks the running server.
 
 use crate::control;
 use crate::terminal::{say, show};
@@ -25,10 +25,10 @@ pub struct Options {
     /// Print one line of JSON (docs/query.md)
     #[arg(long)]
     json: bool,
-    /// Show each step of the look-up
+    /// Show each step of the lookup
     #[arg(long, conflicts_with = "cached")]
     trace: bool,
-    /// Show the running server's cached answer instead of doing a fresh look-up
+    /// Show the running server's cached answer instead of doing a fresh lookup
     #[arg(long)]
     cached: bool,
     /// Answer with the settings of this socketmap name, [answers.maps.NAME]
@@ -57,7 +57,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     Ok(if explained.is_unknown { Exit::Unknown } else { Exit::Fine })
 }
 
-/// Does a fresh look-up, with an empty store and cache.
+/// Does a fresh lookup, with an empty store and cache.
 async fn explain(config: &Config, hop: &NextHop, map: Option<&str>) -> Result<Explained, Failure> {
     let world = World::new(config)?;
     let folder = tempfile::tempdir().map_err(|error| {

@@ -136,7 +136,7 @@ fn in_words(source: Source) -> &'static str {
         Source::MtaSts => "an MTA-STS policy",
         Source::Override => "the configuration",
         Source::NoPolicy => "no policy",
-        Source::Failure => "a failed look-up",
+        Source::Failure => "a failed lookup",
         Source::Test => "the test domain",
     }
 }

@@ -1,6 +1,6 @@
 //! `/readyz`: whether each role is ready, and if not, why and since when. A role is not ready while the store fails, while
 //! the resolver fails if the role needs it, and while one of its background tasks or sockets is down. Policy answers are
-//! ready while a PostgreSQL database is away: they go on from memory and by look-ups, and the outage would otherwise take all
+//! ready while a PostgreSQL database is away: they go on from memory and by lookups, and the outage would otherwise take all
 //! servers out of a load balancer at once. `?role=` limits the answer to one role, for a load balancer that sends only the
 //! requests of that role.
 

@@ -1,6 +1,6 @@
 //! Probes the resolver, at the start and then once a minute: whether it answers, and whether its answers still pass DNSSEC
 //! validation. A resolver that changes later would otherwise defer all mail, or remove DANE, with no sign but the log of
-//! single look-ups. The state appears in the log, in `/readyz` and as the metric `sternpost_resolver_up`.
+//! single lookups. The state appears in the log, in `/readyz` and as the metric `sternpost_resolver_up`.
 
 use config::failure::Failure;
 use jiff::Timestamp;
@@ -109,7 +109,7 @@ impl ResolverStatus {
 }
 
 /// Probes the resolver until the future is dropped. Returns only when the first probe shows that no answer can be
-/// validated and the role `[answers]` runs: then every look-up would fail and all mail would be deferred, which is a
+/// validated and the role `[answers]` runs: then every lookup would fail and all mail would be deferred, which is a
 /// configuration error. The server starts and answers before the first probe ends.
 pub async fn watch(resolver: Arc<Resolver>, answers_enabled: bool, status: Arc<ResolverStatus>) -> Failure {
     let first = resolver.probe().await;

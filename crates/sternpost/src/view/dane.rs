@@ -1,5 +1,5 @@
 //! Why DANE applies to an MX host or not, and what Postfix would do without Sternpost (RFC 7672 §2.2; postconf(5),
-//! `smtp_tls_security_level`, `smtp_tls_dane_insecure_mx_policy`). The input is the route of a look-up, or the counts that
+//! `smtp_tls_security_level`, `smtp_tls_dane_insecure_mx_policy`). The input is the route of a lookup, or the counts that
 //! a cached answer keeps; the result is a part of [`super::Explained`] and [`super::Remembered`].
 
 use formats::tlsa::TlsaRule;
@@ -29,7 +29,7 @@ pub enum Reason {
     UnusableTlsa,
     /// The host has no addresses.
     NoAddresses,
-    /// The look-up of the addresses or TLSA records failed.
+    /// The lookup of the addresses or TLSA records failed.
     LookupFailed,
     /// The domain has more MX hosts than are looked up.
     NotLookedUp,
@@ -77,7 +77,7 @@ struct AtLevelDane {
     skipped: usize,
 }
 
-/// Describes each MX host of a look-up. `is_enforced` is true if the answer is a policy in `enforce`; `sees_dnssec` is
+/// Describes each MX host of a lookup. `is_enforced` is true if the answer is a policy in `enforce`; `sees_dnssec` is
 /// false if the configuration switches DNSSEC off.
 pub fn hosts(
     domain: &DomainName,
@@ -174,7 +174,7 @@ fn consequence(reason: Reason, source: Source, is_enforced: bool) -> String {
             "TLS to the host is mandatory, but nothing authenticates it; an active attacker can read the mail."
         }
         (Reason::LookupFailed, Source::Dane | Source::Failure) => {
-            "The host is not used until the look-up succeeds; without another host, mail is deferred."
+            "The host is not used until the lookup succeeds; without another host, mail is deferred."
         }
         (_, Source::Dane) if is_enforced => "Other hosts have TLSA records, so this host is not used.",
         (_, Source::MtaSts) if is_enforced => "The policy in mode enforce authenticates the host instead.",
@@ -215,7 +215,7 @@ fn remedy(reason: Reason, domain: &DomainName, host: &DomainName) -> String {
 }
 
 impl PostfixAlone {
-    /// What Postfix would do after this look-up; `None` if the look-up was not necessary, so that the hosts are unknown.
+    /// What Postfix would do after this lookup; `None` if the lookup was not necessary, so that the hosts are unknown.
     pub fn of_route(looked: &LookupTrace, sees_dnssec: bool) -> Option<Self> {
         match &looked.route {
             Route::Hosts(hosts) if hosts.is_empty() => None,

@@ -17,6 +17,8 @@ mod honest;
 mod messages;
 mod place;
 mod plot;
+#[path = "../ports/mod.rs"]
+mod ports;
 mod sample;
 mod sessions;
 mod strangers;
@@ -38,7 +40,7 @@ pub struct Plan {
     round: Duration,
     /// The end of a round with strangers, in which they have gone and what they left is worked off. It is not measured.
     pause: Duration,
-    /// The time between two look-ups of new domains, and between two honest reports.
+    /// The time between two lookups of new domains, and between two honest reports.
     between: Duration,
     seed: u64,
     is_short: bool,

@@ -1,7 +1,7 @@
 //! Where it happens: a lab with the domains that are asked about and the keys of those who report, and the program with
 //! all roles that strangers and mail servers reach, in one process with one store.
 
-use crate::Plan;
+use crate::{Plan, ports};
 use formats::DomainName;
 use jiff::Timestamp;
 use lab::dns::{Rr, Signing};
@@ -9,7 +9,7 @@ use lab::{Lab, Ports, site};
 use net::clock::{Clock, SystemClock};
 use sender::report::DkimKey;
 use std::io::{Read, Write};
-use std::net::{SocketAddr, TcpListener, TcpStream};
+use std::net::{SocketAddr, TcpStream};
 use std::path::Path;
 use std::process::{Child, Command};
 use std::sync::Arc;
@@ -97,10 +97,6 @@ impl Program {
     }
 }
 
-fn free() -> SocketAddr {
-    TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap()
-}
-
 fn key(domain: &str) -> Arc<DkimKey> {
     Arc::new(DkimKey::generate(DomainName::parse(domain).unwrap(), "s").unwrap())
 }
@@ -137,10 +133,10 @@ impl Place {
             dir,
             _lab: lab,
             runtime,
-            answers: free(),
-            smtp: free(),
-            web: free(),
-            metrics: free(),
+            answers: ports::unused(),
+            smtp: ports::unused(),
+            web: ports::unused(),
+            metrics: ports::unused(),
             quota,
             honest,
             strangers,
@@ -202,7 +198,7 @@ impl Place {
             .unwrap();
         let program = Program(child);
         let begun = Instant::now();
-        while !self.log().contains("ready") || !self.is_ready() {
+        while !self.log().contains("ready store=") || !self.is_ready() {
             assert!(begun.elapsed() < Duration::from_secs(60), "it does not start: {}", self.log());
             std::thread::sleep(Duration::from_millis(20));
         }

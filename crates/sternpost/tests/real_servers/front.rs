@@ -29,7 +29,9 @@ fn serve(place: &Path, domains: &[&str], host: &str) -> Running {
     let line =
         format!("{} --config {}/sternpost.toml serve", env!("CARGO_BIN_EXE_sternpost"), place.display());
     let running = daemon(&line, &place.join("serve.log"));
-    until("it is ready", || std::fs::read_to_string(place.join("serve.log")).unwrap().contains("ready"));
+    until("it is ready", || {
+        std::fs::read_to_string(place.join("serve.log")).unwrap().contains("ready store=")
+    });
     running
 }
 

@@ -158,7 +158,7 @@ impl Ground {
         self.lab.post.strip(&DomainName::parse(&format!("mx1.{name}.test")).unwrap(), on);
     }
 
-    /// Asks as a mail server does until the answer has this in it; each asking may set a look-up going.
+    /// Asks as a mail server does until the answer has this in it; each asking may set a lookup going.
     pub fn until_answered(&self, name: &str, text: &str) {
         let mut said = String::new();
         until(&format!("{text} in the answer for {name}"), || {

@@ -285,7 +285,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
         let _running = daemon(&format!("{command} serve"), &log);
         let link = place.path().join("dashboard-link");
         until("the first link is there", || link.exists());
-        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready"));
+        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready store="));
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&link).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         let operator = std::fs::read_to_string(&link).unwrap();
@@ -316,7 +316,7 @@ fn the_pages_of_an_empty_installation_say_what_to_do_first() {
         let command =
             format!("{} --config {}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"), place.path().display());
         let _running = daemon(&format!("{command} serve"), &log);
-        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready"));
+        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready store="));
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let said = shell(&format!(
             "node {}/tests/pages/empty.mjs {} http://127.0.0.1:8460 {} {}",
@@ -356,7 +356,7 @@ fn every_page_is_reached_below_a_path_through_nginx() {
                 &format!("nginx -e {at}/nginx.err -c {at}/nginx.conf"),
                 &place.path().join("nginx.log"),
             );
-            until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready"));
+            until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready store="));
             until("nginx serves", || shell("ss -Hltn").contains("127.0.0.1:8080"));
             let link = std::fs::read_to_string(place.path().join("dashboard-link")).unwrap();
             assert!(link.starts_with("http://127.0.0.1:8080/sternpost/welcome/"), "{link}");

@@ -244,7 +244,7 @@ impl Desk {
             .unwrap();
         std::fs::write(self.path("pid"), child.id().to_string()).unwrap();
         self.serving = Some(child);
-        self.until("it is ready", |desk| desk.log().contains("ready"));
+        self.until("it is ready", |desk| desk.log().contains("ready store="));
     }
 
     /// Ends `sternpost serve`.

@@ -31,7 +31,7 @@ fn report() -> String {
 impl Everything {
     fn new() -> Self {
         let place = Place::new();
-        let [host, smtp, dashboard, admin, sessions] = [(); 5].map(|()| free());
+        let [host, smtp, dashboard, admin, sessions] = [(); 5].map(|()| ports::unused());
         let identity = place.lab.pki.issue(&format!("mta-sts.{DOMAIN}"), Cert::Good).unwrap();
         for (file, text) in [
             ("host.pem", identity.chain_pem()),

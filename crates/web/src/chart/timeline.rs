@@ -1,5 +1,5 @@
 //! The chart of a domain: sessions per day as stacked bars, and below them the share that failed in per cent, on one time
-//! axis. A line shows the share that the roll-out gate allows. Each day has its values as a title, which the script shows
+//! axis. A line shows the share that the rollout gate allows. Each day has its values as a title, which the script shows
 //! for the pointer and for arrow keys; the page has them as a table too. A year is drawn by weeks.
 
 use super::{DAY, bar, day_before, scaled, short, step};

@@ -1,4 +1,4 @@
-//! The verdict of each part of a domain: MTA-STS, policy host, MX hosts, DANE, TLS reports, roll-out. A part is only called
+//! The verdict of each part of a domain: MTA-STS, policy host, MX hosts, DANE, TLS reports, rollout. A part is only called
 //! good if something was observed that shows it; without an observation it says that there is no data yet.
 
 use super::Facts;
@@ -61,7 +61,7 @@ pub fn parts(facts: &Facts, around: &PartsContext<'_>) -> Vec<Part> {
         part("MX hosts", "mx", mx(facts, around)),
         part("DANE", "failures", dane(facts, around)),
         part("TLS reports", "senders", reports(facts, around)),
-        part("Roll-out", "roll-out", rollout(facts, around)),
+        part("Rollout", "rollout", rollout(facts, around)),
     ]
 }
 

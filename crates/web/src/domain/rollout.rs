@@ -1,4 +1,4 @@
-//! The roll-out on a domain's page: a bar with its stages, and the conditions of the gate with how much of each is met.
+//! The rollout on a domain's page: a bar with its stages, and the conditions of the gate with how much of each is met.
 
 use super::Facts;
 use crate::judge::Mark;

@@ -49,7 +49,7 @@ pub fn group_view(group: &Group) -> GroupView {
             Some(("Approve enforcement".to_owned(), format!("{link}#next-step")))
         }
         (Some(StepCause::Approve), _) => Some(("Review and approve".to_owned(), link.clone())),
-        (Some(StepCause::Decide), 1) => Some(("Decide".to_owned(), format!("{link}#roll-out"))),
+        (Some(StepCause::Decide), 1) => Some(("Decide".to_owned(), format!("{link}#rollout"))),
         (Some(StepCause::Failures), 1) => Some(("See the failures".to_owned(), format!("{link}#failures"))),
         (Some(StepCause::Alert), 1) => Some(("See the alert".to_owned(), format!("{link}#alerts"))),
         // The page of a damaged domain can't be shown.

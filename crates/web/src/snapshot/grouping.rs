@@ -42,7 +42,7 @@ pub enum Order {
     Broken,
     /// The operator has to decide about reported failures.
     Decision,
-    /// A step of the roll-out is due.
+    /// A step of the rollout is due.
     Step,
     /// Evidence is missing or lost.
     Evidence,
@@ -177,7 +177,7 @@ fn step_group(id: &str, cause: StepCause, entry: &Entry) -> Group {
             ("Not set up yet", "Mail to these domains is not protected against an attacker on the path.")
         }
         StepCause::Apply => {
-            ("The next step of the roll-out is due", "It changes the published policy or its records.")
+            ("The next step of the rollout is due", "It changes the published policy or its records.")
         }
         StepCause::Approve => (
             "The evidence is sufficient: ready to enforce",

@@ -1,4 +1,4 @@
-//! The roll-out context of the pages. Each page holds the context that was current when it began, so that a page that takes
+//! The rollout context of the pages. Each page holds the context that was current when it began, so that a page that takes
 //! long keeps no other one waiting. The context is read from the store again every few seconds, since commands change it too,
 //! and after each decision of an operator.
 

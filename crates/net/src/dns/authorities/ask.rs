@@ -1,5 +1,5 @@
 //! One query to one name server, over UDP and, if the answer is truncated, over TCP (RFC 1035 §4.2, RFC 7766). A resolver
-//! asks the next server when one fails; a roll-out has to know how each of them fails, so [`ServerFault`] tells a server that
+//! asks the next server when one fails; a rollout has to know how each of them fails, so [`ServerFault`] tells a server that
 //! is down from one that is late, one that does not serve the zone, and one that forwards somebody else's answer.
 
 use super::super::records::{absolute, belonging, data, record_type, seconds};

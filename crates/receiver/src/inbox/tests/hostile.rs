@@ -125,7 +125,7 @@ async fn who_waits_for_memory_goes_on_when_it_is_given_back_and_gives_up_in_the_
     assert!(here.await.unwrap());
 }
 
-/// Records the memory in use at each look-up. Selectors that begin with `slow` are never answered.
+/// Records the memory in use at each lookup. Selectors that begin with `slow` are never answered.
 pub(super) struct Watched {
     pub pool: Arc<ExtractionPool>,
     names: Names,

@@ -1,4 +1,4 @@
-//! Plays roll-outs against a zone and policy hosts in memory: undo, changes that are cut off, and conflicts.
+//! Plays rollouts against a zone and policy hosts in memory: undo, changes that are cut off, and conflicts.
 
 use super::super::apply::{NewHosts, Verification};
 use super::super::plan::{Permit, PlannedStep};

@@ -106,7 +106,7 @@ async fn a_changed_id_takes_effect_within_the_ttl_and_no_request_waits_for_it() 
     assert_eq!(bench.world.queries(NAME), 1, "the TTL has not expired");
     bench.clock.advance(1);
     let gate = bench.world.hold();
-    assert_eq!(bench.ask(NAME).await, secure("1"), "answered while the look-up hangs");
+    assert_eq!(bench.ask(NAME).await, secure("1"), "answered while the lookup hangs");
     bench.world.open(&gate);
     bench.settle().await;
     assert_eq!(bench.ask(NAME).await, secure("2"));
@@ -228,7 +228,7 @@ async fn val_24_an_mx_answer_without_a_host_strips_no_live_policy() {
         bench.restart();
         assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart");
         bench.settle().await;
-        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart and a look-up");
+        assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a restart and a lookup");
         bench.answers.set(Settings::default());
         assert_eq!(bench.ask(NAME).await, secure("1"), "{mx:?}, after a reload");
         bench.world.publish("first.example", forged);
@@ -282,7 +282,7 @@ async fn after_a_restart_answers_come_from_the_store_at_once_and_few_look_ups_ru
         }
     }
     let in_flight = bench.answers.in_flight.len();
-    assert_eq!(in_flight, BACKGROUND_LOOKUPS, "the limit of background look-ups");
+    assert_eq!(in_flight, BACKGROUND_LOOKUPS, "the limit of background lookups");
     bench.world.open(&gate);
     bench.settle().await;
 }

@@ -384,7 +384,7 @@ async fn reports_go_to_the_targets_of_the_current_record_or_of_the_known_one_if_
     let denied = bench.report("denied.example").await;
     assert_eq!(denied.state, DeliveryState::GivenUp);
     assert!(denied.said.contains("denies"), "{}", denied.said);
-    // No known record and a failing look-up: the report waits.
+    // No known record and a failing lookup: the report waits.
     bench.clock.advance(8 * 3600 - 60);
     let day = DateRange::utc_day(bench.clock.now()).start;
     let entry = PolicyReport {

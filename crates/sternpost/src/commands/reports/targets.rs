@@ -28,7 +28,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let plan = delivery.targets(&domain, None).await;
     context.store.close().await;
     let plan = plan.map_err(|error| {
-        Failure::new(format!("the look-up of _smtp._tls.{domain}"), error, "Try again later.")
+        Failure::new(format!("the lookup of _smtp._tls.{domain}"), error, "Try again later.")
     })?;
     let denied: Vec<bool> =
         plan.targets.iter().map(|planned| is_denied(&planned.target, &role.denied)).collect();

@@ -1,4 +1,4 @@
-//! Plays the guard with domains whose look-ups hang, at the smallest number of places.
+//! Plays the guard with domains whose lookups hang, at the smallest number of places.
 
 use super::*;
 use config::Config;

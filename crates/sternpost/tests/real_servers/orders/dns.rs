@@ -246,7 +246,9 @@ fn a_policy_host_moves_here_from_another_provider_without_a_gap() {
         let line =
             format!("{} --config {}/sternpost.toml serve", env!("CARGO_BIN_EXE_sternpost"), dir.display());
         let _serve = daemon(&line, &dir.join("serve.log"));
-        until("serve is ready", || std::fs::read_to_string(dir.join("serve.log")).unwrap().contains("ready"));
+        until("serve is ready", || {
+            std::fs::read_to_string(dir.join("serve.log")).unwrap().contains("ready store=")
+        });
         let is_over = AtomicBool::new(false);
         let applied = std::thread::scope(|scope| {
             let fetching = scope.spawn(|| {

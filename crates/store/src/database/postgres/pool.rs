@@ -6,7 +6,7 @@
 //! file may just be changing. A server that is full is waited for, even without any connection.
 //!
 //! While the database is away, statements fail at once with [`StoreError::Unreachable`](crate::StoreError::Unreachable), apart
-//! from one at a time that connects: a caller that can go on without the store, such as a policy look-up, must not wait for
+//! from one at a time that connects: a caller that can go on without the store, such as a policy lookup, must not wait for
 //! it. The pause between two attempts grows, with jitter, so that many processes do not return together.
 //!
 //! Connections that are idle for long are closed, apart from one, since other processes may need their places in the server.

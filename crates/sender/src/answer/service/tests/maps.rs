@@ -70,7 +70,7 @@ async fn a_purge_and_a_refresh_reach_every_map() {
     bench.world.publish(NAME, Published::nothing());
     assert!(bench.answers.purge(&hop).await.unwrap());
     assert_eq!(ask(&bench, "strict", NAME).await, "NOTFOUND");
-    // A look-up that runs during the purge brings nothing back.
+    // A lookup that runs during the purge brings nothing back.
     bench.world.publish(NAME, Published::policy("3", "testing", 604_800));
     bench.answers.purge(&hop).await.unwrap();
     let gate = bench.world.hold();

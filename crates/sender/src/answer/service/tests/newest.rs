@@ -169,7 +169,7 @@ async fn val_22_after_a_step_back_a_policy_that_could_not_be_stored_precedes_the
     assert_eq!(stored(&bench).await.unwrap().record_id.as_str(), "2", "now it is stored");
 }
 
-/// Starts a request, and waits until its look-up has fetched the policy.
+/// Starts a request, and waits until its lookup has fetched the policy.
 async fn start(bench: &Bench, key: &'static str) -> JoinHandle<String> {
     let (answers, fetches) = (bench.answers.clone(), bench.world.fetches(NAME));
     let request = tokio::spawn(async move { format!("OK {}", answers.ask(key).await.text(false)) });

@@ -1,4 +1,4 @@
-//! Look-ups in flight while the operator purges a domain, reloads the settings or requests a refresh.
+//! Lookups in flight while the operator purges a domain, reloads the settings or requests a refresh.
 
 use super::world::{Bench, Published, secure};
 use super::*;
@@ -9,7 +9,7 @@ fn hop() -> NextHop {
     NextHop::domain(DomainName::parse(NAME).unwrap())
 }
 
-/// Starts a request, and waits until its look-up is in flight.
+/// Starts a request, and waits until its lookup is in flight.
 async fn start(bench: &Bench) -> JoinHandle<String> {
     let (answers, before) = (bench.answers.clone(), bench.answers.metrics.misses.get());
     let request = tokio::spawn(async move { format!("OK {}", answers.ask(NAME).await.text(false)) });
@@ -98,11 +98,11 @@ async fn a_request_after_a_reload_gets_an_answer_by_the_new_settings() {
     let gate = bench.world.hold();
     let before = start(&bench).await;
     bench.answers.set(encrypt());
-    assert_eq!(bench.ask(NAME).await, "OK encrypt", "at once, since no look-up is needed");
+    assert_eq!(bench.ask(NAME).await, "OK encrypt", "at once, since no lookup is needed");
     bench.world.open(&gate);
     assert_eq!(before.await.unwrap(), secure("1"));
     bench.settle().await;
-    assert_eq!(bench.ask(NAME).await, "OK encrypt", "the old look-up is not cached");
+    assert_eq!(bench.ask(NAME).await, "OK encrypt", "the old lookup is not cached");
     assert_eq!(bench.store.policies_after("", 9).await.unwrap().len(), 1, "but its policy is stored");
 }
 
@@ -115,7 +115,7 @@ async fn a_refresh_never_joins_a_request_that_the_store_answers() {
         bench.restart();
         bench.clock.advance(86_400);
         bench.world.publish(NAME, Published::policy("2", "enforce", 604_800));
-        // Neither look-up has run yet when the second starts.
+        // Neither lookup has run yet when the second starts.
         let request = bench.answers.look_up(hop(), NAME.to_owned(), Purpose::Request, None).unwrap();
         let mut refresh = bench.answers.look_up(hop(), NAME.to_owned(), purpose, None).unwrap();
         let entry = refresh.wait_for(Option::is_some).await.unwrap().clone().unwrap();

@@ -1,4 +1,4 @@
-//! Many look-ups at once: their number is bounded, and a look-up that no request waits for keeps no place.
+//! Many lookups at once: their number is bounded, and a lookup that no request waits for keeps no place.
 
 use super::world::{Bench, Published, secure};
 use super::*;
@@ -59,11 +59,11 @@ async fn beyond_the_bound_a_request_is_deferred_at_once_and_a_held_policy_still_
         tokio::task::yield_now().await;
     }
     let reply = bench.ask("mute.one.more.example").await;
-    assert!(reply.starts_with("TEMP ") && reply.contains("too many look-ups"), "{reply}");
+    assert!(reply.starts_with("TEMP ") && reply.contains("too many lookups"), "{reply}");
     assert_eq!(bench.ask(NAME).await, secure("1"), "from the store");
     assert_eq!(bench.ask("ruled.example").await, "NOTFOUND", "by the operator's rule");
     let replies = futures_util::future::join_all(flood).await;
-    let refused = replies.iter().filter(|reply| reply.as_ref().unwrap().contains("too many look-ups"));
+    let refused = replies.iter().filter(|reply| reply.as_ref().unwrap().contains("too many lookups"));
     assert_eq!(refused.count(), 5000 - 4096);
     assert_eq!(bench.answers.cache.len(), 0, "a refusal is not cached");
 }
@@ -74,7 +74,7 @@ async fn a_look_up_that_waits_for_the_store_ends_when_no_request_waits_and_no_pl
     let hop = NextHop::domain(DomainName::parse(NAME).unwrap());
     let start = || match bench.answers.in_flight.join_or_start(NAME.into(), &hop, Purpose::Request, None) {
         JoinOrStart::Started(guard, pending) => (guard, pending),
-        JoinOrStart::Joined(_) | JoinOrStart::Full => panic!("no look-up can be joined"),
+        JoinOrStart::Joined(_) | JoinOrStart::Full => panic!("no lookup can be joined"),
     };
     let places = u32::try_from(ABANDONED_LOOKUPS).unwrap();
     let _places = bench.answers.abandoned_permits.clone().acquire_many_owned(places).await.unwrap();

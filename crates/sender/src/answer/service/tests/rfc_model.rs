@@ -29,7 +29,7 @@ enum Act {
     HostDown,
     /// The policy file becomes malformed.
     Malformed,
-    /// The look-up of the record fails.
+    /// The lookup of the record fails.
     RecordDown,
     /// The MX answer has no host any more, which must not change any answer.
     MxGone(usize),
@@ -122,7 +122,7 @@ impl Sender {
                 }
             }
         }
-        // A failed look-up of the record has no TTL, so the minimum recheck applies.
+        // A failed lookup of the record has no TTL, so the minimum recheck applies.
         let ttl = if published.record.is_err() { 60 } else { published.ttl.max(60) };
         let has_host = matches!(published.mx, Ok(MxAnswer::Host) | Err(DnsError::NoSuchRecord(_)));
         self.hosts_known |= has_host && found.is_some();

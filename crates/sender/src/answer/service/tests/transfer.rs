@@ -129,7 +129,7 @@ async fn a_look_up_in_flight_does_not_hide_the_imported_policy() {
     while bench.answers.metrics.looking.get() == 0 {
         tokio::task::yield_now().await;
     }
-    // The look-up has read the store by now, or reads the imported policy.
+    // The lookup has read the store by now, or reads the imported policy.
     for _ in 0..100 {
         tokio::task::yield_now().await;
     }

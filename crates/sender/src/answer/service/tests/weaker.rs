@@ -1,4 +1,4 @@
-//! Cached answers that would be weaker than what is known by now, or than what a look-up would find.
+//! Cached answers that would be weaker than what is known by now, or than what a lookup would find.
 
 use super::world::{Bench, Published, secure};
 use super::*;

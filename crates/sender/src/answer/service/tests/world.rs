@@ -233,7 +233,7 @@ impl Bench {
         format!("{} {}", entry.word(false), entry.text(false)).trim_end().to_owned()
     }
 
-    /// Waits until no look-up is in flight.
+    /// Waits until no lookup is in flight.
     pub async fn settle(&self) {
         while !self.answers.is_idle() {
             tokio::task::yield_now().await;

@@ -60,7 +60,7 @@ pub enum Act {
     Purge {
         is_interrupted: bool,
     },
-    /// Mail servers ask, and the operator purges the domain while their look-ups are in flight.
+    /// Mail servers ask, and the operator purges the domain while their lookups are in flight.
     PurgeInFlight {
         keys: Vec<Key>,
         is_interrupted: bool,
@@ -72,7 +72,7 @@ pub enum Act {
         max_age: u32,
         is_interrupted: bool,
     },
-    /// The operator asks for a new look-up.
+    /// The operator asks for a new lookup.
     Operator,
     /// The daily refresh runs.
     Refresh,

@@ -1,7 +1,7 @@
 //! Compares what the service did in one act with what the [`Sender`] allows, and takes the outcome over.
 //!
 //! Three kinds of statements are checked: each answer and each change of the cache is an allowed one; no answer, given
-//! or cached, is weaker than a live policy or than DANE that is proved; and what is due is done (look-ups, fetches, the
+//! or cached, is weaker than a live policy or than DANE that is proved; and what is due is done (lookups, fetches, the
 //! daily refresh, the deletion of expired policies).
 
 use super::acts::{DAY, RuleKind};
@@ -23,7 +23,7 @@ fn ensure(holds: bool, what: impl FnOnce() -> String) -> Checked {
     if holds { Ok(()) } else { Err(what()) }
 }
 
-/// The zone as the look-ups of an act may have seen it.
+/// The zone as the lookups of an act may have seen it.
 fn views(observed: &Observed, look_ups: usize) -> Vec<Zone> {
     let honest = observed.zone;
     match observed.events.forged {
@@ -107,7 +107,7 @@ impl Asked<'_> {
         allowed
     }
 
-    /// DANE that a look-up proved is never weakened, whatever the reference says.
+    /// DANE that a lookup proved is never weakened, whatever the reference says.
     fn check_dane(
         &self,
         observed: &Observed,
@@ -132,7 +132,7 @@ fn dane_floor(model: &Sender, key: Key, view: &Zone, reply: &Reply) -> Checked {
 }
 
 fn unchanged(key: Key, before: Option<&Cached>, now: Option<&Cached>) -> Checked {
-    ensure(now.is_none() || now == before, || format!("{key:?}: {before:?} became {now:?} without a look-up"))
+    ensure(now.is_none() || now == before, || format!("{key:?}: {before:?} became {now:?} without a lookup"))
 }
 
 /// A cache may forget, but what it holds is an allowed outcome and no older.
@@ -192,7 +192,7 @@ pub fn check_purge(model: &mut Sender, observed: &Observed) -> Checked {
     finish(model, &before, observed)
 }
 
-/// A purge while look-ups were in flight: they answer by what was known before or after it, and leave nothing behind.
+/// A purge while lookups were in flight: they answer by what was known before or after it, and leave nothing behind.
 pub fn check_purge_in_flight(model: &mut Sender, observed: &Observed) -> Checked {
     let mut keys: Vec<Key> = observed.answers.iter().map(|(key, _)| *key).collect();
     keys.sort_unstable();
@@ -250,7 +250,7 @@ pub fn check_refresh(model: &mut Sender, observed: &Observed, is_done: bool) -> 
     let (views, key) = (views(observed, 1), model.config.refresh_key());
     model.absorb(&observed.events, &[key], &views);
     check_fetch(&before, observed)?;
-    // A rule that answers instead of the policy postpones the refresh, too, without a look-up.
+    // A rule that answers instead of the policy postpones the refresh, too, without a lookup.
     let is_ruled = !model.uses_published_policy(model.config.refresh_key());
     if (is_looked_up || is_ruled) && observed.events.fetched.is_empty() {
         model.postponed_at = Some(model.now);

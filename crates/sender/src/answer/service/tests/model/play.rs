@@ -153,7 +153,7 @@ impl<'a> Game<'a> {
         self.pass(2 * DAY);
         self.ask(&[Key::Domain]).await?;
         for key in [Key::Domain, Key::Named] {
-            // The store answers the first request, and the second one starts a look-up.
+            // The store answers the first request, and the second one starts a lookup.
             self.ask(&[key]).await?;
             self.ask(&[key]).await?;
             let reply = self.ask(&[key]).await?.pop().map(|(_, reply)| reply);
@@ -317,7 +317,7 @@ impl<'a> Game<'a> {
         oracle::check_refresh(&mut self.model, &observed, is_done)
     }
 
-    /// Waits until all look-ups have ended, and returns what they changed.
+    /// Waits until all lookups have ended, and returns what they changed.
     async fn observe(&self, answers: Vec<(Key, Reply)>) -> Observed {
         while !self.service.is_idle() {
             tokio::task::yield_now().await;

@@ -222,7 +222,7 @@ fn by_policy(config: Config, hosts: &[HostState], found: Found) -> Reply {
     }
 }
 
-/// How long a failed look-up is remembered, in seconds.
+/// How long a failed lookup is remembered, in seconds.
 const FAILURE: u64 = 30;
 /// How long "no policy" is used at most, in seconds.
 const NOTHING: u64 = 3600;

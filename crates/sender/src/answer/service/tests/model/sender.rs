@@ -2,7 +2,7 @@
 //! which answers and which changes of the cache were allowed.
 //!
 //! It holds what the world gave the service ([`Events`]): the live policy is the newest one that HTTPS authenticated.
-//! Where the order of concurrent look-ups or a step of the clock leaves several outcomes open, all are allowed; a
+//! Where the order of concurrent lookups or a step of the clock leaves several outcomes open, all are allowed; a
 //! temporary failure is among them only where nothing better can be known.
 
 use super::acts::{Config, DAY, RuleKind};
@@ -85,7 +85,7 @@ pub struct Cached {
 #[derive(Debug, Clone)]
 pub struct Allowed {
     pub cached: Cached,
-    /// True if it comes from the store, so that it is due for a look-up at once.
+    /// True if it comes from the store, so that it is due for a lookup at once.
     pub is_from_store: bool,
 }
 
@@ -253,7 +253,7 @@ impl Sender {
         }
     }
 
-    /// The policies that may apply after a look-up. The policy of this look-up is held already, if it fetched one.
+    /// The policies that may apply after a lookup. The policy of this lookup is held already, if it fetched one.
     fn found(&self, zone: &Zone, is_new: bool) -> Vec<Found> {
         let without = match zone.record {
             Record::Published(_) => Found::Unavailable,
@@ -266,7 +266,7 @@ impl Sender {
         }
     }
 
-    /// The allowed outcomes of a look-up that saw this zone, beside a valid answer in the cache.
+    /// The allowed outcomes of a lookup that saw this zone, beside a valid answer in the cache.
     pub fn outcomes(&self, key: Key, zone: &Zone, cached: Option<&Cached>, is_new: bool) -> Vec<Allowed> {
         let (route, ttl) = route(key, zone);
         let one = |found| {

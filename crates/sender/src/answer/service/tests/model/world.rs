@@ -125,7 +125,7 @@ pub struct Forged {
 }
 
 impl Zone {
-    /// The zone as a look-up sees it whose MX answer is forged. In a signed zone a forged answer is bogus.
+    /// The zone as a lookup sees it whose MX answer is forged. In a signed zone a forged answer is bogus.
     pub fn with_forged(mut self, forged: Forged) -> Self {
         self.mx = if self.is_signed { MxAnswer::Bogus } else { forged.mx };
         self.ttls.mx = forged.ttl;
