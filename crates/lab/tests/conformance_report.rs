@@ -6,13 +6,14 @@ use net::BoxFuture;
 use net::clock::{Clock, SystemClock};
 use std::sync::Arc;
 use std::time::Duration;
-use sternpost_lab::conformance::case::{Case, Level, Without};
+use sternpost_lab::conformance::case::{Case, Fate, Level, Without};
 use sternpost_lab::conformance::control::{Control, ControlSender};
-use sternpost_lab::conformance::oracle::Outcome;
+use sternpost_lab::conformance::oracle::{Outcome, Seen, judge};
 use sternpost_lab::conformance::report::{Difference, Report};
 use sternpost_lab::conformance::run::{Message, Options, Progress, Sender, run};
 use sternpost_lab::conformance::world::{Place, World};
 use sternpost_lab::conformance::{cases, render};
+use sternpost_lab::traffic::{Event, Mail, MailStep, Observed, Question, RecordType};
 
 /// A mail server that takes messages, or not, and delivers nothing.
 struct Silent {
@@ -152,4 +153,26 @@ fn the_list_names_every_case_and_an_explanation_has_every_phase() {
         let text = render::explain(case);
         assert_eq!(text.matches("  message ").count(), case.phases.len(), "{text}");
     }
+}
+
+/// RFC 8461 §4.2 demands SNI of senders that use MTA-STS.
+#[test]
+fn only_a_sender_that_asks_for_the_policy_is_judged_by_its_sni() {
+    let case = named(&["enforce"]).remove(0);
+    let event = |what| Event { at: Duration::ZERO, client: "127.0.0.1".parse().unwrap(), what };
+    let mail = |step| event(Observed::Mail(Mail { host: "mx1.enforce.test".into(), session: 1, step }));
+    let session = vec![mail(MailStep::Connected), mail(MailStep::Hello(None)), mail(MailStep::Secured)];
+    let question = event(Observed::Dns(Question {
+        name: "_mta-sts.enforce.test.".into(),
+        kind: RecordType::TXT,
+        is_tcp: false,
+        recursion_desired: true,
+        dnssec_ok: true,
+        authentic_data: false,
+        checking_disabled: false,
+        outcome: sternpost_lab::traffic::Outcome::Genuine,
+    }));
+    let judged = |events| judge(&case, &case.phases[0], &Seen { fate: Fate::Tls, events });
+    assert_eq!(judged(session.clone()), (Outcome::Conforms, None));
+    assert_eq!(judged([vec![question], session].concat()).0, Outcome::Violates);
 }

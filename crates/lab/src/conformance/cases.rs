@@ -11,7 +11,7 @@ mod matching;
 mod modes;
 mod policy;
 
-use super::case::{Case, Check, Fate, Group, Level, Phase, Without};
+use super::case::{Case, Check, Fate, Group, Ipv6, Level, Phase, Without};
 use crate::Case as World;
 use crate::case::{Setup, Topic};
 use crate::cases::{good, policy_text};
@@ -42,6 +42,7 @@ fn plain(id: &'static str, group: Group, source: &'static str, about: &'static s
         about,
         world: world(id, about),
         sites: Vec::new(),
+        ipv6: Vec::new(),
         phases: vec![Phase::of(&[Fate::Tls])],
         without: Without::Conforms,
     }
@@ -86,6 +87,11 @@ impl Case {
 
     fn level(mut self, level: Level) -> Self {
         self.level = level;
+        self
+    }
+
+    fn ipv6(mut self, label: &'static str, what: Ipv6) -> Self {
+        self.ipv6.push((label, what));
         self
     }
 

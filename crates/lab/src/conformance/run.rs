@@ -125,6 +125,10 @@ pub async fn run(
 
 async fn one(world: &World, sender: &dyn Sender, case: &Case, options: Options) -> CaseResult {
     let mut result = CaseResult::new(case);
+    if let Some(why) = world.unable(case) {
+        result.stop(Stop::NotObservable(why.to_owned()));
+        return result;
+    }
     for number in 1..=case.phases.len() {
         let outcome = phase(world, sender, case, number, options, &mut result).await;
         if outcome != Outcome::Conforms {
