@@ -12,7 +12,7 @@ const SMTPConnection = require('nodemailer/lib/smtp-connection');
 const [from, to, file] = process.argv.slice(2);
 const policy = domain => path.join(process.env.LAB_DIR, 'policies', encodeURIComponent(domain));
 
-// As the resolver of newer Node.js does: the records of the answer, whether or not it is authenticated.
+// The records of the answer, whether or not it is authenticated: mx-connect has no place for that.
 async function resolveTlsa(name) {
     const { stdout } = await promisify(execFile)('dig', ['+noall', '+comments', '+answer', name, 'TLSA']);
     if (!/status: (NOERROR|NXDOMAIN)/.test(stdout)) {
@@ -20,16 +20,17 @@ async function resolveTlsa(name) {
     }
     const records = stdout.matchAll(/\sTLSA\s+(\d+) (\d+) (\d+) ([0-9A-F ]+)$/gm);
     return Array.from(records, ([, usage, selector, match, data]) => ({
-        certUsage: Number(usage),
+        usage: Number(usage),
         selector: Number(selector),
-        match: Number(match),
-        data: Buffer.from(data.replaceAll(' ', ''), 'hex')
+        mtype: Number(match),
+        cert: Buffer.from(data.replaceAll(' ', ''), 'hex')
     }));
 }
 
 const cache = {
     get: async domain => fs.existsSync(policy(domain)) && JSON.parse(fs.readFileSync(policy(domain), 'utf8')),
-    set: async (domain, found) => fs.writeFileSync(policy(domain), JSON.stringify(found))
+    // The error of a failed fetch is an object that JSON does not have.
+    set: async (domain, found) => fs.writeFileSync(policy(domain), JSON.stringify({ ...found, error: undefined }))
 };
 
 async function main() {

@@ -641,8 +641,11 @@ fn a_domain_is_shown_as_a_table_of_what_the_rfcs_ask_of_it() {
         said(&command.output().unwrap())
     };
     let file = |name: &str| std::fs::read_to_string(place.dir.path().join(name)).unwrap();
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/audit.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
     let verdicts = |name: &str| -> std::collections::BTreeMap<String, String> {
         let value: Value = serde_json::from_str(&file(name)).unwrap();
+        fits(&value, &schema, &schema, "").unwrap_or_else(|why| panic!("{why}\n{value}"));
         let items = value["items"].as_array().unwrap();
         items.iter().map(|item| (text(&item["id"]), text(&item["verdict"]))).collect()
     };
@@ -651,7 +654,6 @@ fn a_domain_is_shown_as_a_table_of_what_the_rfcs_ask_of_it() {
     assert_eq!(code, 0, "{out}{err}");
     assert!(out.contains("RFC 8461") && out.contains("Internet.nl"), "{out}");
     let good = verdicts("good.json");
-    assert!(good.values().all(|verdict| verdict != "not-met" || verdict == "not-examined"), "{good:?}");
     for id in [
         "sts-record",
         "host-certificate",

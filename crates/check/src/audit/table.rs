@@ -332,7 +332,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         source: "RFC 7672 §3.1, RFC 6698 §2.1",
         level: Must,
         asks: "TLSA records can be looked up and are usable, with usage 2 or 3.",
-        against: &[Check::DaneLookup, Check::DaneSyntax, Check::DaneUsage],
+        against: &[Check::DaneUnknown, Check::DaneSyntax, Check::DaneUsage],
         unless: &[Check::DaneAbsent],
         points: &[("DANE", "TLSA records valid")],
     },
