@@ -278,8 +278,7 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
         HttpBehavior::Chunked(body) => {
             stream.write_all(&chunked(body)).await?;
             watch.is_complete = true;
-            stream.flush().await?;
-            until_closed(stream).await
+            stream.shutdown().await
         }
         answers => {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
@@ -294,8 +293,10 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
                     Ok::<_, Infallible>(response)
                 }
             });
-            let http =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // One request for each connection: a connection that a client keeps open looks like a fetch that goes on.
+            let http = hyper::server::conn::http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
             let outcome = http.await.map_err(io::Error::other);
             watch.is_complete = outcome.is_ok();
             outcome
