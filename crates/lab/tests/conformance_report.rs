@@ -27,6 +27,30 @@ impl Sender for Silent {
     }
 }
 
+/// A mail server that takes messages, looks up the domain's addresses, and does nothing more.
+struct Stuck(Arc<World>);
+
+impl Sender for Stuck {
+    fn inject<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<Progress, String>> {
+        let name = message.to.rsplit_once('@').unwrap().1.to_owned() + ".";
+        self.0.traffic.question("127.0.0.1".parse().unwrap(), question(&name, RecordType::A));
+        Box::pin(std::future::ready(Ok(Progress::Running)))
+    }
+}
+
+fn question(name: &str, kind: RecordType) -> Question {
+    Question {
+        name: name.into(),
+        kind,
+        is_tcp: false,
+        recursion_desired: true,
+        dnssec_ok: true,
+        authentic_data: false,
+        checking_disabled: false,
+        outcome: sternpost_lab::traffic::Outcome::Genuine,
+    }
+}
+
 /// A correct sender that can't be restarted.
 struct Fixed(ControlSender);
 
@@ -162,17 +186,20 @@ fn only_a_sender_that_asks_for_the_policy_is_judged_by_its_sni() {
     let event = |what| Event { at: Duration::ZERO, client: "127.0.0.1".parse().unwrap(), what };
     let mail = |step| event(Observed::Mail(Mail { host: "mx1.enforce.test".into(), session: 1, step }));
     let session = vec![mail(MailStep::Connected), mail(MailStep::Hello(None)), mail(MailStep::Secured)];
-    let question = event(Observed::Dns(Question {
-        name: "_mta-sts.enforce.test.".into(),
-        kind: RecordType::TXT,
-        is_tcp: false,
-        recursion_desired: true,
-        dnssec_ok: true,
-        authentic_data: false,
-        checking_disabled: false,
-        outcome: sternpost_lab::traffic::Outcome::Genuine,
-    }));
+    let question = event(Observed::Dns(question("_mta-sts.enforce.test.", RecordType::TXT)));
     let judged = |events| judge(&case, &case.phases[0], &Seen { fate: Fate::Tls, events });
     assert_eq!(judged(session.clone()), (Outcome::Conforms, None));
     assert_eq!(judged([vec![question], session].concat()).0, Outcome::Violates);
+}
+
+/// A message that waits for limits of the mail server does not count as one that MTA-STS stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_that_tries_nothing_has_not_passed_a_case_in_which_mail_has_to_wait() {
+    let cases = named(&["enforce-expired"]);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let world = Arc::new(World::start(Place::free(), clock, &cases).await.unwrap());
+    let options =
+        Options { quiet: Duration::from_millis(100), phase: Duration::from_secs(5), ..Options::default() };
+    let results = run(world.clone(), Arc::new(Stuck(world)), &cases, options, &|_| {}).await;
+    assert_eq!(results[0].outcome, Outcome::NotObservable, "{:?}", results[0].why);
 }

@@ -223,7 +223,7 @@ pub enum Check {
     TlsaAsked(&'static str),
     /// No TLSA records were queried.
     NoTlsaAsked,
-    /// No sender or recipient was given away in cleartext.
+    /// No recipient was given away in cleartext. No RFC forbids MAIL before the connection is given up.
     NothingInClear,
 }
 
@@ -243,7 +243,7 @@ impl Check {
             Self::MxSni => "SNI is the name of the MX host, if the sender uses MTA-STS".into(),
             Self::TlsaAsked(label) => format!("the TLSA records of {label} are queried"),
             Self::NoTlsaAsked => "no TLSA records are queried".into(),
-            Self::NothingInClear => "neither MAIL nor RCPT is sent in cleartext".into(),
+            Self::NothingInClear => "no recipient is sent in cleartext".into(),
         }
     }
 }

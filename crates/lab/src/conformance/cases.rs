@@ -66,7 +66,9 @@ fn honored(id: &'static str, group: Group, source: &'static str, about: &'static
 /// A domain with a policy that names another host and must not count: a conforming sender delivers.
 fn ignored(id: &'static str, group: Group, source: &'static str, about: &'static str) -> Case {
     let body = elsewhere(id);
-    plain(id, group, source, about).with(|setup| setup.answers = HttpBehavior::Policy(body.clone()))
+    plain(id, group, source, about)
+        .with(|setup| setup.answers = HttpBehavior::Policy(body.clone()))
+        .clear_as_well()
 }
 
 /// A policy in mode `enforce` that names another host than the domain has.
@@ -124,6 +126,16 @@ impl Case {
 
     fn discriminates(mut self) -> Self {
         self.without = Without::FallsShort;
+        self
+    }
+
+    /// Nothing demands TLS in the case: a sender that never uses it conforms where it delivers.
+    fn clear_as_well(mut self) -> Self {
+        for phase in &mut self.phases {
+            if phase.conforms == [Fate::Tls] {
+                phase.conforms.push(Fate::Clear);
+            }
+        }
         self
     }
 

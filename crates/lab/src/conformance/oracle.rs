@@ -145,10 +145,7 @@ fn holds(check: Check, case: &Case, seen: &Seen) -> bool {
             .iter()
             .any(|event| matches!(&event.what, Observed::Dns(question) if question.kind == RecordType::TLSA)),
         Check::NothingInClear => !mails(events).any(|mail| match &mail.step {
-            MailStep::Command { line, tls: false } => {
-                let line = line.to_ascii_uppercase();
-                line.starts_with("MAIL FROM") || line.starts_with("RCPT TO")
-            }
+            MailStep::Command { line, tls: false } => line.to_ascii_uppercase().starts_with("RCPT TO"),
             _ => false,
         }),
     }

@@ -54,7 +54,8 @@ fn sessions() -> Vec<Case> {
             "enforce-starttls-refused",
             "the MX host offers STARTTLS and replies 454",
             Behavior::StarttlsRefused,
-        ),
+        )
+        .passed_by_some(),
         does(
             "enforce-handshake-breaks",
             "the MX host closes the connection in the handshake",
