@@ -113,7 +113,10 @@ impl Inside {
         // On a machine without IPv6, the cases that need it are not observable.
         let [a, b, c, d] = NETWORK_6;
         let prefix = std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
-        let _ = shell(&format!("ip -6 address add {prefix}1/64 dev lo nodad"));
+        // One for the clients, two for the lab's servers; the rest of the network answers that nothing listens.
+        for number in 1..=3 {
+            let _ = shell(&format!("ip -6 address add {prefix}{number}/64 dev lo nodad"));
+        }
         let _ = shell(&format!("ip -6 route add local {prefix}/64 dev lo"));
         write(&folder.join("resolv.conf"), "nameserver 127.0.0.1\noptions trust-ad timeout:2 attempts:2\n")?;
         shell("mount --make-rprivate /")?;
