@@ -106,6 +106,8 @@ pub struct Batch {
     config: BatchConfig,
     /// Sockets that are connected to a resolver: that of number `n` to the server `n % servers`.
     sockets: Vec<UdpSocket>,
+    /// The socket that is read first.
+    first_socket: usize,
     slots: Vec<Slot>,
     /// Indices of unused `slots`.
     free: Vec<usize>,
@@ -177,6 +179,7 @@ impl Batch {
         let now = Instant::now();
         Ok(Self {
             sockets,
+            first_socket: 0,
             slots: (0..in_flight).map(slot).collect(),
             free: (0..in_flight).rev().collect(),
             waiting: HashMap::with_capacity(in_flight),
@@ -277,7 +280,9 @@ impl Batch {
     /// Reads the datagrams that have arrived.
     fn receive(&mut self, context: &mut Context<'_>, out: &mut Vec<(usize, Outcome)>) {
         let mut bytes = [0; RESPONSE_BYTES];
-        for number in 0..self.sockets.len() {
+        // Each time another socket is the first one, so that none waits for long.
+        self.first_socket = (self.first_socket + 1) % self.sockets.len();
+        for number in (self.first_socket..self.sockets.len()).chain(0..self.first_socket) {
             while out.len() < AT_ONCE {
                 let Some(socket) = self.sockets.get(number) else { break };
                 let mut buffer = ReadBuf::new(&mut bytes);
