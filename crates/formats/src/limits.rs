@@ -346,7 +346,7 @@ limits! {
     IMAP_TIME: Duration = Duration::from_secs(60);
     /// Folders of one mailbox that are read; further ones are ignored with a warning.
     IMAP_FOLDERS: usize = 100;
-    /// The answer of an OAuth server, an access token in a file, or the output of a command that prints one.
+    /// The answer of an OAuth server, an access token or a password of a mailbox in a file, or the output of a command that prints one.
     ACCESS_TOKEN_BYTES: usize = 65_536;
     /// Files in one imported zip file. The first ones are imported, and the zip file counts as unreadable.
     ZIP_MEMBERS: usize = 10_000;

@@ -31,9 +31,8 @@ pub(super) async fn sign_in(
     tls: &Arc<ClientConfig>,
     secrets: &Secrets,
 ) -> Result<(Connection, Capabilities), ImapError> {
-    if let Login::Password(password) = &mailbox.login {
-        secrets.remember(password);
-    }
+    let password = mailbox.login.password()?;
+    secrets.remember(password.as_deref().unwrap_or_default());
     let stream = dial(inbox.dns.as_ref(), &mailbox.host, mailbox.port).await?;
     let (mut connection, greeting) = match mailbox.tls {
         ImapTls::Implicit => greeted(Box::new(secure(tls, &mailbox.host, stream).await?), secrets).await?,
@@ -50,8 +49,9 @@ pub(super) async fn sign_in(
             None => capabilities(&mut connection).await?,
         };
         match &mailbox.login {
-            Login::Password(password) => {
-                by_password(&mut connection, &capabilities, &mailbox.user, password).await?;
+            Login::Password(_) => {
+                let password = password.unwrap_or_default();
+                by_password(&mut connection, &capabilities, &mailbox.user, &password).await?;
             }
             Login::Token(source) => {
                 let token = source.token(inbox.dns.as_ref(), tls, secrets).await?;
