@@ -542,7 +542,7 @@ fn results_of_a_list_are_counted_split_joined_and_compared() {
     let site = lab::site(&place.lab.pki, "mta-sts.good-testing.test", body).unwrap();
     place.lab.sites.put("mta-sts.good-testing.test", site);
     let (_, changes, err) = place.check(&["--from", "list", "--since", "all"]);
-    assert_eq!(changes, "good-testing.test: testing -> enforce\n", "{err}");
+    assert_eq!(changes, "good-testing.test: testing -> enforce; no longer RPT-RUA-LOOP\n", "{err}");
     let (_, changes, err) = place.check(&["--from", "list", "--since", "all", "--json"]);
     let change: Value =
         serde_json::from_str(&changes).unwrap_or_else(|error| panic!("{error}: {changes}{err}"));
