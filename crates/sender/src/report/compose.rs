@@ -192,7 +192,7 @@ impl PreparedReport {
         file_name_of(submitter, &self.domain, self.day, self.installation_id()).to_string()
     }
 
-    /// The word of the installation in the `report-id`; `None` in IDs of releases that had none.
+    /// The ID of the installation in the `report-id`; `None` in IDs of releases that had none.
     fn installation_id(&self) -> Option<&str> {
         let (_, word) = self.report_id.split_once('.')?.0.split_once('-')?;
         Some(word).filter(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))

@@ -112,7 +112,7 @@ pub enum SchedulerError {
     /// A task that builds reports was cancelled or panicked, so the day is incomplete and is built again.
     #[error("building reports was interrupted: {0}")]
     Interrupted(JoinError),
-    /// No word for this installation can be created.
+    /// No ID for this installation can be created.
     #[error("no report ID can be created: {0}")]
     Word(#[from] NoRandomBytes),
     /// A report about this domain can't be serialized.
@@ -516,7 +516,7 @@ impl ReportScheduler {
     }
 }
 
-/// Returns the random word in the IDs of this installation's reports. It is created once and kept in the store.
+/// Returns the random ID of the installation, a part of the IDs of this installation's reports. It is created once and kept in the store.
 ///
 /// # Errors
 /// If the store fails, or the system provides no random bytes.

@@ -80,7 +80,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             None => say(&format!("{} {}: skipped, it needs no policy now.", marks().info, spec.name)),
         }
     }
-    drop(observed);
+    drop(looked);
     if options.domains.is_empty() {
         failures.extend(context.unreadable());
     }
