@@ -3,8 +3,8 @@
 //! nothing counts as one that does not show the change, until it answers, is no longer listed in DNS, or the operator leaves
 //! it out ([`super::decisions::Omission`]).
 //!
-//! [`Collector`] records what name servers show while [`super::observe()`] queries them, and [`record_policy_copies`] compares the policy
-//! files of all addresses.
+//! [`Collector`] records what name servers show while [`super::observe()`] queries them, and [`record_policy_copies`] compares the
+//! policy files of all addresses.
 
 use super::observed::{NoMailHosts, ObservedState};
 use super::state::PublishedPolicy;

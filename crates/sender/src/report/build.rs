@@ -60,9 +60,9 @@ const MAX_DETAILS: usize = 10_000;
 /// Builds the report about the UTC day that contains `within`; `None` when there was no session (RPT-25). `probes` are
 /// the results of [`super::TestingProber`] for this domain and day.
 ///
-/// The `report-id` consists of the day, `installation_id`, the domain and the submitter. The ID of the installation is kept in the store
-/// ([`super::installation_id`]): a report that is rebuilt after a crash has the same ID, and the report of another
-/// machine with the same submitter has another one. Receivers drop the second of two reports with one ID.
+/// The `report-id` consists of the day, `installation_id`, the domain and the submitter. The ID of the installation is
+/// kept in the store ([`super::installation_id`]): a report that is rebuilt after a crash has the same ID, and the report of
+/// another machine with the same submitter has another one. Receivers drop the second of two reports with one ID.
 pub fn build(
     within: Timestamp,
     tally: DomainTally,

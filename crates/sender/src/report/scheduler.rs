@@ -516,7 +516,7 @@ impl ReportScheduler {
     }
 }
 
-/// Returns the random ID of the installation, a part of the IDs of this installation's reports. It is created once and kept in the store.
+/// Returns the random ID of this installation, a part of the IDs of its reports. It is created once and kept in the store.
 ///
 /// # Errors
 /// If the store fails, or the system provides no random bytes.
