@@ -125,7 +125,7 @@ enum FailOn {
     Error,
     /// Warnings and errors
     Warning,
-    /// Never: findings do not change the exit code
+    /// Findings do not change the exit code
     Never,
 }
 
