@@ -21,10 +21,10 @@ use std::path::Path;
 pub struct Promote {
     /// Mail domain, such as example.org
     domain: String,
-    /// Promote even if the reports do not yet show that enforcement loses no mail. The MX hosts are probed first
+    /// Promote before the reports show that enforcement loses no mail; the MX hosts are probed first
     #[arg(long, requires = "reason")]
     force: bool,
-    /// With --force: promote even if MX hosts fail the probe, so that senders do not deliver to them
+    /// With --force: promote even if MX hosts fail the probe; senders will not deliver mail to these hosts
     #[arg(long, requires = "force")]
     although_mail_is_lost: bool,
     /// Reason, recorded in the journal
