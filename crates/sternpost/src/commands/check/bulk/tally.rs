@@ -311,7 +311,7 @@ impl Tally {
             let _ = writeln!(out, "  {count:>9}  {}{mode}", self.share(*count));
         }
         for (check, severity, count) in self.rows().into_iter().take(most.unwrap_or(usize::MAX)) {
-            let (share, word) = (self.share(count), forms::word(severity));
+            let (share, word) = (self.share(count), forms::severity_label(severity));
             let _ = writeln!(out, "  {count:>9}  {share}{word:<8} {check:<22} {}", check.about());
             for (cause, count) in self.causes(check).into_iter().filter(|_| most.is_none()) {
                 let _ = writeln!(
