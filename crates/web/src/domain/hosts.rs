@@ -1,7 +1,7 @@
 //! The MX hosts on a domain's page: what the guard's probes found, the certificates that they saw, and the failures that
 //! reports name.
 
-use super::Facts;
+use super::DomainData;
 use super::failures::is_recent;
 use crate::judge::Mark;
 use crate::text;
@@ -72,7 +72,7 @@ impl HostRow {
 
 /// The hosts that are MX hosts, that were probed, or that reports name. MX hosts come first, since a report may contain
 /// any name.
-pub fn hosts(facts: &Facts, seen: &SeenCertificates, now: Timestamp) -> Vec<HostRow> {
+pub fn hosts(facts: &DomainData, seen: &SeenCertificates, now: Timestamp) -> Vec<HostRow> {
     let mx: BTreeSet<&str> = facts.rollout.mx.iter().map(DomainName::as_str).collect();
     let mut rows: BTreeMap<&str, HostRow> = mx.iter().map(|host| (*host, HostRow::new(host))).collect();
     let names: BTreeSet<&str> = facts.host_days.iter().map(|day| day.name.as_str()).collect();
