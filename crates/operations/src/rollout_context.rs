@@ -1,6 +1,7 @@
 //! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
 use crate::database::open_store;
+use crate::file_domains::FileDomains;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
 use crate::unconfigured::Unconfigured;
 use crate::world::{World, domain};
@@ -39,6 +40,8 @@ pub struct RolloutContext {
     pub damaged: Vec<(String, String)>,
     /// Domains that are no longer configured, although senders may hold a policy of them.
     pub unconfigured: Vec<Unconfigured>,
+    /// The domains of the configuration file, by name.
+    in_file: Arc<FileDomains>,
     /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
     /// This context's name for leases.
@@ -84,6 +87,7 @@ impl RolloutContext {
             known: Vec::new(),
             damaged: Vec::new(),
             unconfigured: Vec::new(),
+            in_file: Arc::new(FileDomains::new(&config)),
             decided: BTreeMap::new(),
             holder: holder(),
             _scratch: None,
@@ -104,6 +108,7 @@ impl RolloutContext {
             known: Vec::new(),
             damaged: Vec::new(),
             unconfigured: Vec::new(),
+            in_file: self.in_file.clone(),
             decided: BTreeMap::new(),
             holder: self.holder.clone(),
             _scratch: None,
@@ -163,19 +168,14 @@ impl RolloutContext {
 
     /// True when the configuration file contains the domain.
     pub fn is_in_file(&self, name: &DomainName) -> bool {
-        self.config.domains.iter().any(|spec| spec.name == *name)
+        self.in_file.get(name).is_some()
     }
 
     /// True if the configuration file as it is now has other settings for the domain than this process: `[[domain]]` is read at
     /// the start only, and another process may work by the new settings. Also true if the file can't be parsed; false if it
     /// can't be read.
     pub fn is_changed_in_file(&self, name: &DomainName) -> bool {
-        let Some(file) = self.config.file.as_deref().filter(|file| std::fs::File::open(file).is_ok()) else {
-            return false;
-        };
-        let Ok(now) = Config::load(Some(file)) else { return true };
-        let of = |config: &Config| config.domains.iter().find(|spec| spec.name == *name).cloned();
-        of(&now) != of(&self.config)
+        self.in_file.is_changed(name)
     }
 
     /// Checks that the configuration has everything that a domain's settings refer to.
@@ -192,7 +192,7 @@ impl RolloutContext {
 
     /// The current settings of a domain, from the file or the store; `None` when neither has it.
     pub async fn known_domain(&self, name: &DomainName) -> Result<Option<DomainSpec>, Failure> {
-        match self.config.domains.iter().find(|spec| spec.name == *name) {
+        match self.in_file.get(name) {
             Some(spec) => Ok(Some(spec.clone())),
             None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
         }

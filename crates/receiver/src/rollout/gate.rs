@@ -10,10 +10,12 @@
 //! Anybody with a domain can send signed reports. So either enough registrable domains have to report, of which none
 //! counts for more than half of the sessions, or the guard's own probes of every MX host have to pass on the same days.
 //! Failures that only few senders report keep the gate shut for a limited time; then the operator is asked. docs/safety.md
-//! lists who can do what; `adversary` plays it.
+//! lists who can do what; `adversary` plays it, and `adversary_mail` with signed mails.
 
 #[cfg(test)]
 mod adversary;
+#[cfg(test)]
+mod adversary_mail;
 mod bound;
 mod cause;
 mod evidence;

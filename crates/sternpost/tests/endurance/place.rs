@@ -33,6 +33,7 @@ pub struct Place {
     runtime: tokio::runtime::Runtime,
     pub answers: SocketAddr,
     smtp: SocketAddr,
+    lmtp: SocketAddr,
     web: SocketAddr,
     metrics: SocketAddr,
     quota: Quotas,
@@ -51,6 +52,7 @@ pub struct Quotas {
 #[derive(Debug, Clone)]
 pub struct Target {
     pub smtp: SocketAddr,
+    pub lmtp: SocketAddr,
     pub web: SocketAddr,
     /// The path of the URL for reports.
     pub path: String,
@@ -135,6 +137,7 @@ impl Place {
             runtime,
             answers: ports::unused(),
             smtp: ports::unused(),
+            lmtp: ports::unused(),
             web: ports::unused(),
             metrics: ports::unused(),
             quota,
@@ -154,7 +157,7 @@ impl Place {
              [answers]\nlisten = [\"{}\"]\n\
              [metrics]\nlisten = \"{}\"\n\
              [dashboard]\nlisten = [\"{}\"]\n\
-             [inbox]\naddresses = [\"{ADDRESS}\"]\nname = \"mx.{OURS}\"\nsmtp = [\"{}\"]\nhttp = \"/in\"\ndmarc = true\n\
+             [inbox]\naddresses = [\"{ADDRESS}\"]\nname = \"mx.{OURS}\"\nsmtp = [\"{}\"]\nlmtp = [\"{}\"]\nhttp = \"/in\"\ndmarc = true\n\
              quarantine_size = {}\nunverified_size = {}\n\
              [[domain]]\nname = \"{OURS}\"\n",
             names.port(),
@@ -164,6 +167,7 @@ impl Place {
             self.metrics,
             self.web,
             self.smtp,
+            self.lmtp,
             self.quota.quarantine >> 20,
             self.quota.unverified >> 20,
         )
@@ -215,7 +219,7 @@ impl Place {
             let store = Store::open(&self.path().join("sternpost.db")).await.unwrap();
             store.secret("reports", "not set").await.unwrap()
         });
-        Target { smtp: self.smtp, web: self.web, path: format!("/in/{secret}") }
+        Target { smtp: self.smtp, lmtp: self.lmtp, web: self.web, path: format!("/in/{secret}") }
     }
 
     pub fn is_ready(&self) -> bool {

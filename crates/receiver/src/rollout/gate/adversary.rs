@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use store::Store;
 use store::reports::{Arrival, KeptReport, NewReport, Trust};
 
-const NOW: i64 = 130;
+pub(super) const NOW: i64 = 130;
 /// Testing began on day 100.
 const DAYS: std::ops::Range<i64> = 90..NOW + 2;
 
@@ -45,8 +45,8 @@ enum MoveKind {
     Replayed(i64),
 }
 
-const EVIL: [&str; 2] = ["evil.example", "wicked.example"];
-const HONEST: [&str; 4] = ["one.example", "two.example", "three.example", "four.example"];
+pub(super) const EVIL: [&str; 2] = ["evil.example", "wicked.example"];
+pub(super) const HONEST: [&str; 4] = ["one.example", "two.example", "three.example", "four.example"];
 
 impl Move {
     fn report(&self) -> KeptReport {

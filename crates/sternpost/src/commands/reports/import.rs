@@ -34,9 +34,9 @@ pub struct Options {
     json: bool,
 }
 
-/// Maximum number of items in one transaction. Each transaction writes the pages of the indexes that it changes, and these are
-/// spread over the whole index, so that few large transactions write much less than many small ones.
-const BATCH_REPORTS: usize = 5000;
+/// Maximum number of items that are stored together: as many as the store takes in one transaction, and fewer than the reader is
+/// ahead by ([`CHUNKS_AHEAD`]), so that it goes on reading while the store writes.
+const BATCH_REPORTS: usize = 1000;
 /// Bytes of items, with their reports, after which a transaction is written.
 const BATCH_BYTES: usize = 32 << 20;
 /// How long a transaction waits for the next item. The items that wait hold memory that the next one may need.

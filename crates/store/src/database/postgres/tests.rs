@@ -3,7 +3,7 @@ use crate::Store;
 use crate::database::Location;
 use crate::query::sql;
 use crate::scratch::access;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The database at the URL in the variable `STERNPOST_TEST_POSTGRES`; `None` without the variable.
 fn server() -> Option<PostgresLocation> {
@@ -270,6 +270,83 @@ async fn a_write_that_was_given_up_while_it_waited_for_a_lock_is_not_carried_out
     store.close().await;
 }
 
+/// Servers before PostgreSQL 14 keep the place for the statement's time limit.
+#[tokio::test]
+async fn a_read_that_was_given_up_leaves_its_place_at_the_server_within_seconds() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let store = Store::connect(&location, &access()).await.unwrap();
+    let sleeping = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE usename = '{}' AND query LIKE '%pg_sleep(50)%'",
+        postgres.user
+    );
+    let mut other = link::connect(&server().unwrap(), &access(), 0).await.unwrap().0;
+    let mut count =
+        async || sqlx::raw_sql(AssertSqlSafe(sleeping.clone())).fetch_all(&mut other).await.unwrap().len();
+    let begun = std::time::Instant::now();
+    let read = || sql("SELECT 1 FROM pg_sleep(50)");
+    let interrupted: Vec<_> = (0..2)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { read().fetch_all::<(i64,)>(&store).await })
+        })
+        .collect();
+    while count().await < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    interrupted.iter().for_each(tokio::task::JoinHandle::abort);
+    // A caller that can go on without it.
+    let limit = Duration::from_millis(300);
+    assert!(read().within(limit).fetch_all::<(i64,)>(&store).await.is_err());
+    while count().await > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "only the time limits end them");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_comes_last_gets_a_place_although_the_others_are_always_busy() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    if is_pooled(&location) {
+        return;
+    }
+    let first = Store::connect(&location, &access()).await.unwrap();
+    administer(format!("ALTER ROLE {} CONNECTION LIMIT 17", postgres.user)).await;
+    sql("INSERT INTO domain (name, spec) VALUES ('a', '1')").execute(&first).await.unwrap();
+    let second = Store::connect(&location, &access()).await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..40)
+        .map(|number| {
+            let store = [&first, &second][number % 2].clone();
+            let is_over = is_over.clone();
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    sql("SELECT 1 FROM pg_sleep(0.01)").fetch_all::<(i64,)>(&store).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        })
+        .collect();
+    let used = format!("SELECT 1 FROM pg_stat_activity WHERE usename = '{}'", postgres.user);
+    let mut other = link::connect(&server().unwrap(), &access(), 0).await.unwrap().0;
+    while sqlx::raw_sql(AssertSqlSafe(used.clone())).fetch_all(&mut other).await.unwrap().len() < 17 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let third = Store::connect(&location, &access()).await.unwrap();
+    for _ in 0..20 {
+        sql("UPDATE domain SET spec = '2'").execute(&third).await.unwrap();
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    for store in [first, second, third] {
+        store.close().await;
+    }
+}
+
 #[tokio::test]
 async fn the_server_has_time_limits_for_each_statement() {
     let Some(location) = new_schema().await else { return };
@@ -294,7 +371,7 @@ async fn the_server_has_time_limits_for_each_statement() {
 /// Passes bytes to the server, and loses the answer to a `COMMIT` with the connection.
 struct LossyNetwork {
     path: String,
-    loses_commit: Arc<std::sync::atomic::AtomicBool>,
+    loses_commit: Arc<AtomicBool>,
 }
 
 impl crate::Network for LossyNetwork {
@@ -350,7 +427,7 @@ async fn where_the_answer_to_a_commit_is_lost_sessions_count_once_and_a_lease_is
     use crate::handover::CountSource;
     let Some(Location::Postgres(mut location)) = new_schema().await else { return };
     let PostgresHost::Socket { folder, port } = &location.hosts[0] else { return };
-    let loses_commit = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let loses_commit = Arc::new(AtomicBool::new(false));
     let path = format!("{}/.s.PGSQL.{port}", folder.display());
     let network = LossyNetwork { path, loses_commit: loses_commit.clone() };
     location.hosts = vec![PostgresHost::Tcp { name: "127.0.0.1".to_owned(), port: 1 }];
