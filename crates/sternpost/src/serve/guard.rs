@@ -18,6 +18,7 @@ use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
 use operations::goal::CurrentGoal;
+use operations::seen_certificates;
 use operations::unconfigured::Unconfigured;
 use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
@@ -417,14 +418,16 @@ async fn alert_of_evidence(
     Ok(disputed(&spec.name, &gate))
 }
 
-/// Stores the MX hosts and their probes, which are evidence and explain failures in reports.
+/// Stores the MX hosts with their certificates and their probes, which are evidence and explain failures in reports.
 async fn store_look(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState, look: &GuardLook) {
     let (store, now) = (&context.store, context.world.clock.now());
     if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
         tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
     }
     for (host, certificate) in &look.certificates {
-        context.world.seen.put(host, certificate, now);
+        if let Err(error) = seen_certificates::put(store, host, certificate, now).await {
+            tracing::warn!(domain = %spec.name, "the certificate of {host} can't be stored: {error}");
+        }
     }
     let Some(newest) = rollout.newest() else { return };
     let policy = PolicyDigest::of_patterns(&newest.mx);

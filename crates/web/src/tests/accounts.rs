@@ -10,7 +10,7 @@ async fn a_newer_link_ends_the_earlier_one_and_what_it_grants_is_shown() {
     let by_mistake = place.link("mallory", Some(Role::Operator)).await;
     let answer =
         ada.submit("/settings", "/settings/people", &[("name", "mallory"), ("role", "reader")]).await;
-    assert!(answer.body.contains("creates the user mallory with the role reader"), "{}", answer.body);
+    assert!(answer.body.contains("creates the user mallory with the role Viewer"), "{}", answer.body);
     assert!(answer.body.contains("https://dash.example/welcome/"));
     let mut mallory = place.browser("203.0.113.1");
     assert_eq!(mallory.get(&by_mistake).await.status, StatusCode::NOT_FOUND);
