@@ -15,7 +15,7 @@ use receiver::host::order::ChallengeType;
 use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
-use receiver::rollout::gate::{Evidence, Facts, Gate, judge, may_promote_alone};
+use receiver::rollout::gate::{Evidence, EvidenceInput, Gate, judge, may_promote_alone};
 use receiver::rollout::plan::Permit;
 use receiver::rollout::timeline::Reading;
 use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
@@ -182,7 +182,7 @@ impl RolloutContext {
     /// Checks that the configuration has everything that a domain's settings refer to.
     pub fn fits(&self, spec: &DomainSpec) -> Result<(), Failure> {
         fits(spec, &self.config)?;
-        self.wanted(spec).aliases().map(drop).map_err(|error| {
+        self.desired(spec).aliases().map(drop).map_err(|error| {
             Failure::usage(
                 format!("{} can't be delegated", spec.name),
                 error,
@@ -206,8 +206,8 @@ impl RolloutContext {
         let fail = |error| store_failure(&error);
         self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
         self.take_up(&spec.name).await?;
-        let wanted = serde_json::to_string(spec).unwrap_or_default();
-        let what = format!("settings changed: {wanted}");
+        let desired = serde_json::to_string(spec).unwrap_or_default();
+        let what = format!("settings changed: {desired}");
         self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
     }
 
@@ -216,7 +216,7 @@ impl RolloutContext {
         self.only_in_store(name)?;
         let rollout = self.rollout(name).await?;
         let now = self.world.clock.now();
-        let bound = rollout.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
+        let bound = rollout.published.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
         if bound && removal == Removal::Free {
             return Err(Failure::finding(
                 format!("{name} is not removed"),
@@ -329,17 +329,17 @@ impl RolloutContext {
     }
 
     /// The planner's input for a domain: its settings, limited by the decisions in force.
-    pub fn wanted(&self, spec: &DomainSpec) -> DesiredState {
-        self.wanted_under(spec, &self.decisions(&spec.name))
+    pub fn desired(&self, spec: &DomainSpec) -> DesiredState {
+        self.desired_under(spec, &self.decisions(&spec.name))
     }
 
     /// The planner's input for a domain under these decisions.
-    pub fn wanted_under(&self, spec: &DomainSpec, decisions: &Decisions) -> DesiredState {
-        let wanted = spec.wanted(
-            self.config.host.as_ref().and_then(|host| host.place.clone()),
+    pub fn desired_under(&self, spec: &DomainSpec, decisions: &Decisions) -> DesiredState {
+        let desired = spec.desired(
+            self.config.host.as_ref().and_then(|host| host.policy_host_target.clone()),
             self.config.delegation.clone(),
         );
-        DesiredState { mode: decisions.allowed(wanted.mode), ..wanted }
+        DesiredState { mode: decisions.allowed(desired.mode), ..desired }
     }
 
     /// Builds the applier that carries out a domain's plan.
@@ -362,7 +362,7 @@ impl RolloutContext {
             publisher: publisher(&self.config, &self.world.clock, spec)?,
             hosting,
             new_hosts: NewHosts::AddToPolicy,
-            omitted: self.decisions(&spec.name).omitted_places(),
+            omitted: self.decisions(&spec.name).omitted_endpoints(),
             store: self.store.clone(),
             clock: self.world.clock.clone(),
         })
@@ -397,7 +397,7 @@ impl RolloutContext {
         let reports = self.store.reports_about(name, since).await.map_err(fail)?;
         let probes = self.store.guard_probes(name, since).await.map_err(fail)?;
         let mx_hosts = self.store.mx_history(name).await.map_err(fail)?;
-        let facts = Facts {
+        let facts = EvidenceInput {
             reports: &reports,
             probes: &probes,
             mx_hosts: &mx_hosts,
@@ -425,7 +425,7 @@ impl RolloutContext {
         let Some((spec, decisions)) = self.current(&spec.name).await? else { return Ok(false) };
         let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
-            && self.wanted_under(&spec, &decisions).mode == Mode::Enforce
+            && self.desired_under(&spec, &decisions).mode == Mode::Enforce
             && !rollout.is_held
             && rollout.approved.is_none()
             && rollout.mode.is_some_and(|known| known.mode == Mode::Testing);

@@ -160,7 +160,7 @@ impl World {
     }
 
     /// The check options that follow from the configuration.
-    pub fn looks(&self, config: &Config) -> check::Options {
+    pub fn check_options(&self, config: &Config) -> check::Options {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
@@ -169,8 +169,8 @@ impl World {
     pub async fn check_resolver(&self, config: &Config) -> Result<(), Failure> {
         match self.plain.probe().await {
             Err(error) if error.is_absence() => Err(Failure::new(
-                format!("the DNS resolver {} does not tell the truth", crate::resolvers(config)),
-                "it says that the root zone does not exist, so it would say that of every domain",
+                format!("the DNS resolver {} gives false answers", crate::resolvers(config)),
+                "it answers that the root zone does not exist, and so it would for every domain",
                 "Some networks answer so until you have signed in with a browser. Sign in, or name another resolver:\n  [dns]\n  servers = [\"9.9.9.9:53\"]",
             )),
             _ => Ok(()),

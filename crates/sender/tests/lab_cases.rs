@@ -162,7 +162,7 @@ async fn answer(name: &str) -> (String, Vec<String>) {
     let discovery = Discovery::new(dns.clone(), clients.policies, store.clone(), clock.clone());
     let service = PolicyService::new(dns.clone(), discovery, store, clock, 1 << 20, Settings::default());
     let entry = service.ask(&case.domain()).await;
-    let text = format!("{} {}", entry.word(false), entry.text(false));
+    let text = format!("{} {}", entry.reply_status(false), entry.text(false));
     let asked = dns.tlsa.lock().unwrap().clone();
     (text, asked)
 }

@@ -194,7 +194,7 @@ fn planned() -> Duration {
     let now = SystemClock.now();
     let begun = Instant::now();
     for (spec, seen) in &specs {
-        let stages = plan(&spec.wanted(None, None), &RolloutState::default(), seen, Permit::Testing, now);
+        let stages = plan(&spec.desired(None, None), &RolloutState::default(), seen, Permit::Testing, now);
         assert_eq!(stages.len(), 5);
     }
     begun.elapsed()

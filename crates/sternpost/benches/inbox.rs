@@ -235,7 +235,7 @@ async fn fill_many(file: &Path) {
             assumed: false,
         };
         let mode = Some(InMode { mode: Mode::Enforce, since });
-        let state = RolloutState { mode, promises: vec![promise], ..RolloutState::default() };
+        let state = RolloutState { mode, published: vec![promise], ..RolloutState::default() };
         store.put_rollout(&name, &state).await.unwrap();
     }
     store.close().await;
@@ -338,7 +338,7 @@ async fn fill(file: &Path, reports: usize) {
         };
         let mode = Some(InMode { mode: Mode::Testing, since: now - SignedDuration::from_hours(24 * 60) });
         store
-            .put_rollout(&name, &RolloutState { mode, promises: vec![promise], ..RolloutState::default() })
+            .put_rollout(&name, &RolloutState { mode, published: vec![promise], ..RolloutState::default() })
             .await
             .unwrap();
     }

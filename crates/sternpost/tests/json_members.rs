@@ -41,7 +41,7 @@ fn rollout(now: Timestamp) -> RolloutState {
     let later = now + SignedDuration::from_hours(24);
     RolloutState {
         mode: Some(InMode { mode: Mode::Testing, since: now - SignedDuration::from_hours(24 * 20) }),
-        promises: vec![PublishedPolicy {
+        published: vec![PublishedPolicy {
             mode: Mode::Testing,
             max_age: 86_400,
             mx: vec![pattern.clone()],

@@ -54,7 +54,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let channels = ["mail".to_owned()];
         let told = "summary".to_owned();
-        let notice = || Some(NewNotice { channels: &channels, born: at(700), told: &told });
+        let notice = || Some(NewNotice { channels: &channels, changed_at: at(700), content: &told });
         assert_eq!(store.last_done("weekly").await.unwrap(), None);
         assert!(store.do_once("weekly", at(600), notice()).await.unwrap());
         assert!(!store.do_once("weekly", at(600), notice()).await.unwrap());

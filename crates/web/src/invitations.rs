@@ -49,7 +49,7 @@ impl NewInvitation {
     /// When the link expires, and that an earlier link has ended, in two sentences.
     pub fn validity(&self) -> String {
         format!(
-            "It is valid until {} UTC, and can be used once. Any earlier link for {} has ended.",
+            "It is valid until {} UTC, and can be used once. An earlier link for {} is no longer valid.",
             crate::text::minute(&self.invitation.expires_at),
             self.invitation.name
         )

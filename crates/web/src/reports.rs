@@ -288,7 +288,7 @@ pub async fn quarantined(
     Path(id): Path<i64>,
 ) -> Answer {
     if !visitor.is_operator() {
-        let what = "Quarantined input may be somebody's mail. Only operators may read it.";
+        let what = "Quarantined input may contain private mail. Only operators may read it.";
         return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
     }
     let bytes = dashboard.context().await?.store.quarantined_bytes(id).await?;

@@ -7,9 +7,9 @@ use store::Tenant;
 /// A user's role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// May view all pages.
+    /// May view all pages
     Reader,
-    /// May view all pages and make changes.
+    /// May view all pages and make changes
     Operator,
 }
 

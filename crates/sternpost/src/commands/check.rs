@@ -125,7 +125,7 @@ enum FailOn {
     Error,
     /// Warnings and errors
     Warning,
-    /// No finding
+    /// Findings do not change the exit code
     Never,
 }
 
@@ -181,7 +181,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
             _ => Families::Both,
         },
         skip_port_25: options.skip_port_25,
-        ..world.looks(&config)
+        ..world.check_options(&config)
     };
     let checker = world.checker(&config, looks, options.from.is_some()).await?;
     if let Some(from) = &options.from {

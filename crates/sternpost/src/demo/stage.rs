@@ -174,7 +174,7 @@ impl Stage {
     }
 
     /// The desired state of the domain.
-    pub fn wanted(&self) -> Result<DesiredState, Failure> {
+    pub fn desired(&self) -> Result<DesiredState, Failure> {
         let rua = Rua::parse("mailto:tlsrpt@watch.test").ok().flatten();
         Ok(DesiredState {
             domain: self.domain.clone(),
@@ -191,7 +191,7 @@ impl Stage {
 
     /// Starts or stops the attacker that strips STARTTLS at both MX hosts.
     pub fn strip(&self, on: bool) {
-        self.mx.iter().for_each(|host| self.lab.post.strip(host, on));
+        self.mx.iter().for_each(|host| self.lab.mail_traffic.strip(host, on));
     }
 
     /// Delivers one message from a sender to the domain.
@@ -285,7 +285,7 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
     lab.names.set_all("watch.test.", records).map_err(|e| fail(&e))?;
     let addresses = vec!["tlsrpt@watch.test".to_owned()];
     let inbox = Inbox::new(store.clone(), ours.dns.clone(), clock, Arrival::Smtp);
-    lab.post.hand_over(&host, Arc::new(Inbox { addresses, ..inbox }));
+    lab.mail_traffic.hand_over(&host, Arc::new(Inbox { addresses, ..inbox }));
     Ok(())
 }
 

@@ -183,6 +183,10 @@ mod tests {
             ),
             ("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n", "admin.token"),
             ("[host]\nlisten = [\"127.0.0.1:0\"]\nkey_file = \"host.key\"\n", "host.key"),
+            (
+                "[inbox]\naddresses = [\"tls@a.example\"]\n[inbox.imap]\nhost = \"a.example\"\nuser = \"u\"\npassword_file = \"imap.pw\"\n",
+                "imap.pw",
+            ),
         ] {
             let problems = found(text, dir.path()).await;
             assert!(problems.iter().any(|one| one.contains(file)), "{file}: {problems:?}");

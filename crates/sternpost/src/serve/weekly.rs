@@ -49,7 +49,7 @@ impl WeeklyRole {
             Some(_) => {
                 self.context.learn().await?;
                 let mail = weekly_summary(&self.context, due).await?.mail();
-                let notice = NewNotice { channels: &self.channels, born: now, told: &mail };
+                let notice = NewNotice { channels: &self.channels, changed_at: now, content: &mail };
                 store.do_once(TASK, due, Some(notice)).await.map_err(fail)?;
             }
         }
@@ -81,7 +81,7 @@ mod tests {
     async fn sent(role: &WeeklyRole) -> Vec<String> {
         let now = role.context.world.clock.now();
         let due = role.context.store.due_notices::<SummaryMail>(&role.channels[0], now, 99).await.unwrap();
-        due.into_iter().map(|notice| notice.told.subject).collect()
+        due.into_iter().map(|notice| notice.content.subject).collect()
     }
 
     #[tokio::test]

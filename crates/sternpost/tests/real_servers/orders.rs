@@ -52,7 +52,7 @@ impl Room {
             dns_challenges: None,
             randomness: Arc::new(SystemRandomness),
             vault: Arc::new(Vault::with_key(KEY).unwrap()),
-            place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
+            policy_host_target: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
             holder: "test".to_owned(),
         };
         Self { store, clock, orders }

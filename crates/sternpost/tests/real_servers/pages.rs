@@ -57,7 +57,7 @@ async fn fill(file: &Path) {
         };
         let rollout = RolloutState {
             mode: Some(InMode { mode: Mode::Testing, since: ago(20) }),
-            promises: vec![promise],
+            published: vec![promise],
             last_id: Some(PolicyId::parse("20261101000000").unwrap()),
             ..RolloutState::default()
         };
@@ -89,7 +89,7 @@ async fn fill(file: &Path) {
         };
         store.put_outgoing(&[sent]).await.unwrap();
         let mut round = store.due_outgoing(now, None, 9).await.unwrap().pop().unwrap();
-        round.said = said.to_owned();
+        round.outcome_text = said.to_owned();
         round.tries = 1;
         round.state = if said == EVIL {
             store::outgoing::DeliveryState::Waiting
@@ -166,7 +166,7 @@ async fn fill_many(file: &Path) {
     let name = |text: &str| DomainName::parse(text).unwrap();
     let published = |domain: &str, mode: Mode, since: i64| RolloutState {
         mode: Some(InMode { mode, since: ago(since) }),
-        promises: vec![PublishedPolicy {
+        published: vec![PublishedPolicy {
             mode,
             max_age: 604_800,
             mx: vec![MxPattern::parse(&format!("mx1.{domain}")).unwrap()],

@@ -288,7 +288,7 @@ fn puts_back(room: &Room, service: &str) {
     assert_eq!(addresses(), before, "{service}");
     others_are_untouched(room, &zone);
     let status = room.ends(&format!("status {zone}"), 0);
-    assert!(status.contains(&format!("a change of {place} that was cut off at")), "{status}");
+    assert!(status.contains(&format!("a change of {place} that was interrupted at")), "{status}");
 }
 
 /// Run after run is killed, each one request later than the one before, until one has nothing left to do before its kill.

@@ -56,7 +56,7 @@ pub struct ListedReport {
     /// The number of deviations from RFC 8460 that the parser found.
     pub warnings: u64,
     /// Whether the report is evidence, or why not.
-    pub evidence: Standing,
+    pub evidence: EvidenceStatus,
     /// The domain of the mail, if it is known; the results about its MX hosts may be filed under it.
     pub about: Option<String>,
 }
@@ -64,7 +64,7 @@ pub struct ListedReport {
 /// Whether a report is evidence for or against enforcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum EvidenceStatus {
     /// The report counts as evidence, except for other policies than the present one.
     Counts,
     /// The report has no valid signature, and the operator does not vouch for it.
@@ -73,8 +73,8 @@ pub enum Standing {
     Late,
 }
 
-impl Standing {
-    /// True for [`Standing::Late`].
+impl EvidenceStatus {
+    /// True for [`EvidenceStatus::Late`].
     pub fn is_late(self) -> bool {
         self == Self::Late
     }
@@ -91,7 +91,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for EvidenceStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Counts => f.write_str("counts as evidence"),
@@ -200,10 +200,10 @@ impl FromRow for ListedReport {
             domains: row.get::<Option<String>>()?.unwrap_or_default().split(',').map(str::to_owned).collect(),
             successful: count(row.get()?)?,
             failed: count(row.get()?)?,
-            evidence: Standing::Counts,
+            evidence: EvidenceStatus::Counts,
             about: row.get()?,
         };
-        listed.evidence = Standing::of(listed.trust, listed.end, listed.received_at);
+        listed.evidence = EvidenceStatus::of(listed.trust, listed.end, listed.received_at);
         Ok(listed)
     }
 }

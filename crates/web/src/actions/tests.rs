@@ -44,7 +44,7 @@ impl Place {
             let pattern = MxPattern::parse(&format!("*.{domain}.test")).unwrap();
             let in_testing = |rollout: &mut RolloutState| {
                 rollout.mode = Some(InMode { mode: Mode::Testing, since: SystemClock.now() });
-                rollout.promises = vec![PublishedPolicy {
+                rollout.published = vec![PublishedPolicy {
                     mode: Mode::Testing,
                     max_age: 86_400,
                     mx: vec![pattern],

@@ -1,7 +1,7 @@
 //! The MX hosts on a domain's page: what the guard's probes found, the certificates that they saw, and the failures that
 //! reports name.
 
-use super::Facts;
+use super::DomainData;
 use super::failures::is_recent;
 use crate::judge::Mark;
 use crate::text;
@@ -73,7 +73,7 @@ impl HostRow {
 
 /// The hosts that are MX hosts, that were probed, or that reports name. MX hosts come first, since a report may contain
 /// any name.
-pub async fn hosts(facts: &Facts, store: &Store, now: Timestamp) -> Result<Vec<HostRow>, StoreError> {
+pub async fn hosts(facts: &DomainData, store: &Store, now: Timestamp) -> Result<Vec<HostRow>, StoreError> {
     let mut rows = rows(facts, now);
     let names: Vec<DomainName> = rows.iter().filter_map(|row| DomainName::parse(&row.host).ok()).collect();
     let mut seen = seen_certificates::of(store, &names.iter().collect::<Vec<_>>()).await?;
@@ -83,7 +83,7 @@ pub async fn hosts(facts: &Facts, store: &Store, now: Timestamp) -> Result<Vec<H
     Ok(rows)
 }
 
-fn rows(facts: &Facts, now: Timestamp) -> Vec<HostRow> {
+fn rows(facts: &DomainData, now: Timestamp) -> Vec<HostRow> {
     let mx: BTreeSet<&str> = facts.rollout.mx.iter().map(DomainName::as_str).collect();
     let mut rows: BTreeMap<&str, HostRow> = mx.iter().map(|host| (*host, HostRow::new(host))).collect();
     let names: BTreeSet<&str> = facts.host_days.iter().map(|day| day.name.as_str()).collect();

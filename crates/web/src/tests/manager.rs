@@ -19,7 +19,7 @@ async fn place() -> Place {
         assumed: false,
     };
     let mode = Some(InMode { mode: Mode::Enforce, since: ago(80) });
-    let rollout = RolloutState { mode, promises: vec![promise], ..RolloutState::default() };
+    let rollout = RolloutState { mode, published: vec![promise], ..RolloutState::default() };
     place.store.put_rollout(&DomainName::parse("one.example").unwrap(), &rollout).await.unwrap();
     for day in 1..70 {
         let failed = match day {

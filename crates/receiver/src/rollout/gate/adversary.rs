@@ -108,8 +108,15 @@ fn result(reports: &[KeptReport], is_probed: bool, now: i64) -> (Evidence, Gate)
 fn without_the_rules_the_adversaries_succeed() {
     let result = |reports: &[KeptReport], thresholds: &Thresholds| {
         let (excused, mx_hosts) = (&BTreeSet::new(), &mx_hosts());
-        let facts =
-            Facts { reports, probes: &[], mx_hosts, policy: None, since: at(100), excused, now: at(NOW) };
+        let facts = EvidenceInput {
+            reports,
+            probes: &[],
+            mx_hosts,
+            policy: None,
+            since: at(100),
+            excused,
+            now: at(NOW),
+        };
         judge(&facts, thresholds).1
     };
     let strict = Thresholds::default();

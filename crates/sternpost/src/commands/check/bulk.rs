@@ -280,7 +280,7 @@ impl Tally {
         let mut checks: Vec<_> = self.checks.iter().collect();
         checks.sort_by_key(|(check, (severity, count))| (*severity, std::cmp::Reverse(*count), **check));
         for (check, (severity, count)) in checks.iter().take(20) {
-            eprintln!("  {count:>9}  {:<8} {check:<22} {}", forms::word(*severity), check.about());
+            eprintln!("  {count:>9}  {:<8} {check:<22} {}", forms::severity_label(*severity), check.about());
         }
     }
 }

@@ -28,7 +28,7 @@ const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// The time limit for the test of a connection that was idle.
 const TEST_TIME: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two attempts to connect.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// If connecting fails and no statement has ended well for this long, the connections in use may hang. A caller that can go on
 /// without the store does not wait for them.
 const DOUBT_AFTER: Duration = Duration::from_secs(2);
@@ -447,7 +447,7 @@ impl<C: Connector> Drop for Handle<C> {
 
 /// The pause after this number of failures. It doubles with each, and is shortened by up to a half at random.
 fn pause(failures: u32, random: u64) -> Duration {
-    let (first, longest) = PAUSES;
+    let (first, longest) = RETRY_DELAYS;
     let full = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
     let thousandths = u32::try_from(random % 500).unwrap_or_default();
     full - full * thousandths / 1000

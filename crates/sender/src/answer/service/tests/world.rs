@@ -230,7 +230,7 @@ impl Bench {
     /// The reply to Postfix without TLSRPT attributes.
     pub async fn ask(&self, key: &str) -> String {
         let entry = self.answers.ask(key).await;
-        format!("{} {}", entry.word(false), entry.text(false)).trim_end().to_owned()
+        format!("{} {}", entry.reply_status(false), entry.text(false)).trim_end().to_owned()
     }
 
     /// Waits until no lookup is in flight.

@@ -431,8 +431,8 @@ fn reply(entry: &Entry) -> Reply {
         "OK" => format!("OK {text}"),
         other => other.to_owned(),
     };
-    let plain = without_reason(entry.word(false), entry.text(false));
-    let level = entry.level().unwrap_or_else(|| entry.word(true).to_owned());
+    let plain = without_reason(entry.reply_status(false), entry.text(false));
+    let level = entry.level().unwrap_or_else(|| entry.reply_status(true).to_owned());
     Reply { plain, level, source: entry.source }
 }
 
