@@ -207,7 +207,7 @@ fn session<'s>(store: &Store, digest: &'s str) -> NewSession<'s> {
 /// Calls that fill all tables of a tenant. Row ids that they name are those of the tenant that is filled first.
 fn fill() -> Vec<Call> {
     calls![store;
-        raise(&a(), "k", "s", at(DAY), &text("alert"), Some(NewNotice { channels: &[text("mail")], born: at(DAY), told: &text("told") }));
+        raise(&a(), "k", "s", at(DAY), &text("alert"), Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("told") }));
         pause_channel("other", at(DAY + 9));
         put_domain(&a(), &text("spec"));
         put_rollout(&a(), &vec![1]);
@@ -328,7 +328,7 @@ fn changes() -> Vec<Call> {
     calls![store;
         postpone_notices("mail", later());
         end_notices(&[1]);
-        end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], born: at(DAY), told: &text("over") }));
+        end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("over") }));
         delete_notices(later());
         change_rollout(&a(), |state: &mut Vec<u8>| state.push(2));
         set_record_change(1, ChangeState::Done);
