@@ -103,7 +103,8 @@ async fn a_host_has_the_issuer_of_its_certificate_and_the_days_left_by_its_own_l
             issuer: "C=US, O=Example Trust, CN=R11".to_owned(),
             names: Vec::new(),
             not_before: now - hours(begun),
-            not_after: now + hours(left),
+            // The store keeps whole seconds, as certificates have.
+            not_after: now + hours(left) + SignedDuration::from_secs(1),
             fingerprint: String::new(),
             key_digest: String::new(),
             common_name: None,
