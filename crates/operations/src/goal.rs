@@ -92,7 +92,7 @@ mod tests {
     async fn two() -> (tempfile::TempDir, RolloutContext, RolloutContext, DomainSpec) {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::parse("[dns]\nservers = [\"127.0.0.1:1\"]\n", None).unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let spec = DomainSpec { auto_promote: true, ..DomainSpec::new(name()) };
         store.put_domain(&name(), &spec).await.unwrap();
@@ -202,7 +202,7 @@ mod tests {
         };
         std::fs::write(&file, text("")).unwrap();
         let config = Config::load(Some(&file)).unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let context = RolloutContext::at(config, store, world).await.unwrap();
         let spec = context.known_domain(&name()).await.unwrap().unwrap();

@@ -76,7 +76,8 @@ impl RolloutContext {
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store = Store::open(&path).await.map_err(|error| file_failure(&path, &error))?;
+        let store =
+            Store::open(&path, store::Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }

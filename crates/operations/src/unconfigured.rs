@@ -100,7 +100,7 @@ mod tests {
     async fn a_domain_whose_settings_disappeared_is_missed_until_no_sender_can_hold_its_policy() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::parse("[dns]\nservers = [\"127.0.0.1:1\"]\n", None).unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let mut context = RolloutContext::at(config, store.clone(), world).await.unwrap();
         let name = domain("a.example").unwrap();

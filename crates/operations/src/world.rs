@@ -1,6 +1,5 @@
 //! Builds the network clients (DNS, policy hosts, mail servers) from the configuration.
 
-use crate::seen_certificates::SeenCertificates;
 use check::{Checker, Sessions};
 use config::Config;
 use config::failure::Failure;
@@ -49,8 +48,6 @@ pub struct World {
     pub helo: Helo,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// The certificates of MX hosts that the guard has seen.
-    pub seen: SeenCertificates,
 }
 
 /// Overrides of the clients' addresses and time limits.
@@ -140,7 +137,6 @@ impl World {
             sources: reach.sources.clone(),
             overrides: reach.addresses.clone(),
             clock,
-            seen: SeenCertificates::default(),
         })
     }
 

@@ -97,7 +97,7 @@ fn report(count: usize) {
 fn fill(place: &Path, count: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&place.join("s.db")).await.unwrap();
+        let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
         let now = Timestamp::now();
         let later = |hours| now.saturating_add(SignedDuration::from_hours(hours)).unwrap();
         for begin in (0..count).step_by(10_000) {

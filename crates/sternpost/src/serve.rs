@@ -365,7 +365,7 @@ fn start_log(config: &Config) {
 async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
     let Some(path) = config.store.file() else { return open_store(config).await };
     let shown = path.display();
-    match Store::connect(&config.store, &access(config)).await {
+    match Store::connect(&config.store, &access(config), store::Tenant::FIRST).await {
         Ok(store) => Ok(store),
         Err(StoreError::Broken { .. }) if options.replace_broken_store => {
             let fail = |error: &dyn std::fmt::Display| {
@@ -376,7 +376,7 @@ async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
                 "the store {shown} was damaged; renamed it to {} and created an empty one",
                 aside.display()
             );
-            Store::open(path).await.map_err(|e| fail(&e))
+            Store::open(path, store::Tenant::FIRST).await.map_err(|e| fail(&e))
         }
         Err(StoreError::Broken { why, .. }) => Err(Failure::usage(
             format!("the store {shown} is damaged"),

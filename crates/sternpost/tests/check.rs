@@ -566,7 +566,7 @@ fn one_of_our_own_domains_is_held_against_the_last_look() {
         .unwrap();
     assert!(status.status.success() && !place.dir.path().join("sternpost.db").exists());
     let path = place.dir.path().join("sternpost.db");
-    let opened = store::Store::open(&path);
+    let opened = store::Store::open(&path, store::Tenant::FIRST);
     tokio::runtime::Runtime::new().unwrap().block_on(opened).unwrap();
     let trips = |id: &str| {
         let seen: Value = serde_json::from_str(&place.check(&["good-enforce.test", "--json"]).1).unwrap();

@@ -69,7 +69,7 @@ fn rollout(now: Timestamp) -> RolloutState {
 }
 
 async fn fill(file: &Path) {
-    let store = Store::open(file).await.unwrap();
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
     let (now, a) = (Timestamp::now(), name("a.example"));
     store.put_rollout(&a, &rollout(now)).await.unwrap();
     let decision = json!({ "reason": "known", "who": "ada", "at": now });

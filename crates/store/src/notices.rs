@@ -3,7 +3,7 @@
 
 use crate::query::sql;
 use crate::writing::Writing;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{Store, StoreError, damaged, time};
 use jiff::Timestamp;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -40,7 +40,7 @@ pub(crate) async fn insert<N: Serialize>(
     let json = serde_json::to_string(notice.content).map_err(damaged("notice"))?;
     for channel in notice.channels {
         sql("INSERT INTO notice (tenant, channel, told, born, tries, due) VALUES ($1, $2, $3, $4, 0, $4)")
-            .bind(TENANT)
+            .bind(writing.tenant)
             .bind(channel)
             .bind(&json)
             .bind(notice.changed_at.as_second())
@@ -64,7 +64,7 @@ impl Store {
                AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3)
              ORDER BY id LIMIT $4",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
         .bind(most)
@@ -84,7 +84,7 @@ impl Store {
         let mut writing = self.writing().await?;
         for id in ids {
             sql("DELETE FROM notice WHERE tenant = $1 AND id = $2")
-                .bind(TENANT)
+                .bind(self.tenant)
                 .bind(*id)
                 .execute(&mut writing)
                 .await?;
@@ -96,7 +96,7 @@ impl Store {
     pub async fn pause_channel(&self, channel: &str, until: Timestamp) -> Result<(), StoreError> {
         sql("INSERT INTO notice_pause (tenant, channel, until) VALUES ($1, $2, $3)
              ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(channel)
         .bind(until.as_second())
         .execute(self)
@@ -107,7 +107,7 @@ impl Store {
     /// Deletes notifications of alert changes before `before`. Returns their number.
     pub async fn delete_notices(&self, before: Timestamp) -> Result<u64, StoreError> {
         let done = sql("DELETE FROM notice WHERE tenant = $1 AND born < $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(before.as_second())
             .execute(self)
             .await?;
@@ -118,7 +118,7 @@ impl Store {
     /// and counts one more attempt for each.
     pub async fn postpone_notices(&self, channel: &str, due: Timestamp) -> Result<(), StoreError> {
         sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(channel)
             .bind(due.as_second())
             .execute(self)

@@ -333,7 +333,7 @@ pub async fn invite(
     let new = create_invitation(store, session.tenant, dashboard.auth.clock.now(), &name, role).await?;
     tracing::info!(by = visitor.name, name, role = new.role.as_str(), "invitation created");
     let link = format!("{}{}", dashboard.config.url, new.path);
-    let notice = format!("{} {}", new.grants(), new.validity());
+    let notice = format!("{} {}", new.grants(Role::title), new.validity());
     settings_page(&dashboard, &visitor, &session, notice, Some(link)).await
 }
 

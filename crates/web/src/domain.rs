@@ -292,7 +292,7 @@ async fn exported(
                 causes.iter().map(|cause| ExportedFailure::new(cause, &around)).collect();
             export(format, "failures", tables::FAILURES, &rows)
         }
-        Table::Hosts => export(format, "hosts", tables::HOSTS, &hosts(facts, &context.world.seen, now)),
+        Table::Hosts => export(format, "hosts", tables::HOSTS, &hosts(facts, &context.store, now).await?),
         Table::Journal => export(format, "journal", tables::JOURNAL, &context.store.journal_of(name).await?),
     })
 }
@@ -331,7 +331,7 @@ async fn rendered(
     let bound = thresholds.failure_rate;
     let name = spec.name.to_string();
     let judged = facts.judged(context, &spec, now);
-    let hosts = hosts(&facts, &context.world.seen, now);
+    let hosts = hosts(&facts, &context.store, now).await?;
     let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
     let around = PartsContext {
         spec: &spec,

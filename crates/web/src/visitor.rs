@@ -22,6 +22,14 @@ impl Role {
         }
     }
 
+    /// The role's name on pages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Reader => "Viewer",
+            Self::Operator => "Operator",
+        }
+    }
+
     /// Parses a role's name. An unknown name gets the fewest rights.
     pub(crate) fn parse(text: &str) -> Self {
         if text == "operator" { Self::Operator } else { Self::Reader }

@@ -97,7 +97,7 @@ pub(crate) fn sign_headers(
 
 async fn inbox(dns: Names) -> (tempfile::TempDir, Inbox) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("inbox.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("inbox.db"), store::Tenant::FIRST).await.unwrap();
     let addresses = vec!["r@a.example".to_owned()];
     let name = DomainName::parse("mx.a.example").ok();
     // Not the pool of the process: tests run at the same time.

@@ -44,7 +44,7 @@ impl World {
             true => tempfile::tempdir_in(ramdisk).unwrap(),
             false => tempfile::tempdir().unwrap(),
         };
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         Self { upstream: upstream(&lab), lab, identities, attacker, store, _dir: dir }
     }
 }

@@ -64,7 +64,7 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
             let config = context.config.dashboard.as_ref().ok_or_else(off)?;
             let new = invite(&context.store, TENANT, context.world.clock.now(), name, *role).await?;
             say(&format!("{}{}", config.url, new.path));
-            eprintln!("{}\n{}", new.grants(), new.validity());
+            eprintln!("{}\n{}", new.grants(Role::as_str), new.validity());
         }
         Command::People { json } => {
             let users = Users::read(&context.store, context.world.clock.now()).await.map_err(fail)?;

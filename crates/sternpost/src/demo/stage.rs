@@ -87,7 +87,8 @@ impl Stage {
         let lab = Arc::new(Lab::start(Ports::free(), clock.now()).await.map_err(|e| fail(&e))?);
         let domain = name("harbour.test")?;
         let mx = mail_hosts(&lab, &domain).await.map_err(|e| fail(&e))?;
-        let store = Store::open(&folder.join("receiver.db")).await.map_err(|e| fail(&e))?;
+        let store =
+            Store::open(&folder.join("receiver.db"), store::Tenant::FIRST).await.map_err(|e| fail(&e))?;
         let ours = lab.clients("watch.test", injected.clone()).map_err(|e| fail(&e))?;
         open_inbox(&lab, &ours, &store, injected.clone()).await?;
         let policy_host = lab.fresh_address();
@@ -126,7 +127,9 @@ impl Stage {
         let fail = failed_at("a sender");
         let submitter = name(organization)?;
         let clients = self.lab.clients(organization, self.clock.clone()).map_err(|e| fail(&e))?;
-        let store = Store::open(&self.folder.join(format!("{file}.db"))).await.map_err(|e| fail(&e))?;
+        let store = Store::open(&self.folder.join(format!("{file}.db")), store::Tenant::FIRST)
+            .await
+            .map_err(|e| fail(&e))?;
         let posts = clients.policies.clone();
         let discovery =
             Discovery::new(clients.dns.clone(), clients.policies, store.clone(), self.clock.clone());

@@ -373,7 +373,7 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+            let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
             let book = AlertBook::new(store.clone(), clock.clone(), vec!["webhook".to_owned()]);
             Self { _dir: dir, store, clock, book }

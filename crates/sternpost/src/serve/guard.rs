@@ -18,6 +18,7 @@ use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
 use operations::goal::CurrentGoal;
+use operations::seen_certificates;
 use operations::unconfigured::Unconfigured;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardCheck, GuardError};
@@ -417,7 +418,7 @@ async fn alert_of_evidence(
     Ok(disputed(&spec.name, &gate))
 }
 
-/// Stores the MX hosts and their probes, which are evidence and explain failures in reports.
+/// Stores the MX hosts with their certificates and their probes, which are evidence and explain failures in reports.
 async fn store_check(
     context: &RolloutContext,
     spec: &DomainSpec,
@@ -429,7 +430,9 @@ async fn store_check(
         tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
     }
     for (host, certificate) in &checked.certificates {
-        context.world.seen.put(host, certificate, now);
+        if let Err(error) = seen_certificates::put(store, host, certificate, now).await {
+            tracing::warn!(domain = %spec.name, "the certificate of {host} can't be stored: {error}");
+        }
     }
     let Some(newest) = rollout.newest() else { return };
     let policy = PolicyDigest::of_patterns(&newest.mx);

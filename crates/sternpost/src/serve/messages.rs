@@ -393,7 +393,7 @@ mod tests {
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
             let out = dir.path().join("out");
             let messenger = Messenger {
-                store: Store::open(&dir.path().join("s.db")).await.unwrap(),
+                store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
                 clock: clock.clone(),
                 webhook: None,
                 transport: Some(Transport::Folder(out.clone())),

@@ -36,7 +36,7 @@ pub async fn obstacles(config: &Config) -> Vec<Failure> {
         Ok(folder) => folder,
         Err(error) => return vec![Failure::new("can't create a temporary folder", error, "Set TMPDIR.")],
     };
-    let store = match Store::open(&folder.path().join("rehearsal.db")).await {
+    let store = match Store::open(&folder.path().join("rehearsal.db"), Tenant::FIRST).await {
         Ok(store) => store,
         Err(error) => return vec![Failure::new("can't create a temporary store", error, "Set TMPDIR.")],
     };
@@ -59,7 +59,7 @@ async fn database(config: &Config) -> Option<Failure> {
         Some(file) => file.exists(),
         None => {
             let access = Access { may_migrate: false, ..access(config) };
-            match Store::connect(&config.store, &access).await {
+            match Store::connect(&config.store, &access, Tenant::FIRST).await {
                 Ok(store) => {
                     let people = store.people(Tenant::FIRST).await;
                     store.close().await;

@@ -277,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a4_a_full_quarantine_is_counted_and_raises_one_alert_until_a_day_after_the_last_loss() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let quota = Quota { bytes: 1000, items: 100 };
         let text =
             "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
@@ -323,7 +323,10 @@ mod tests {
     async fn a_loss_is_alerted_in_the_next_round_if_the_store_fails_in_between() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("s.db");
-        let (store, failing) = (Store::open(&file).await.unwrap(), Store::open(&file).await.unwrap());
+        let (store, failing) = (
+            Store::open(&file, store::Tenant::FIRST).await.unwrap(),
+            Store::open(&file, store::Tenant::FIRST).await.unwrap(),
+        );
         let text =
             "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
         let config = Config::parse(text, None).unwrap();
@@ -350,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn q3_a_loss_in_the_first_round_raises_the_alert() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         for number in 0..5 {
             quarantine(&store, number, &Quota { bytes: 10_000, items: 100 }).await;
         }

@@ -70,7 +70,7 @@ mod tests {
         let config = config::Config::parse(text, None).unwrap();
         let mut world = World::new(&config).unwrap();
         world.clock = clock.clone();
-        let store = Store::open(&dir.join("s.db")).await.unwrap();
+        let store = Store::open(&dir.join("s.db"), store::Tenant::FIRST).await.unwrap();
         WeeklyRole {
             context: RolloutContext::at(config, store, Arc::new(world)).await.unwrap(),
             time: WeekTime::parse("mon 08:00").unwrap(),

@@ -216,7 +216,7 @@ impl Place {
     /// Where strangers write to; the path of the URL is a secret in the store.
     pub fn target(&self) -> Target {
         let secret = self.runtime.block_on(async {
-            let store = Store::open(&self.path().join("sternpost.db")).await.unwrap();
+            let store = Store::open(&self.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
             store.secret("reports", "not set").await.unwrap()
         });
         Target { smtp: self.smtp, lmtp: self.lmtp, web: self.web, path: format!("/in/{secret}") }
@@ -232,7 +232,7 @@ impl Place {
     /// What is in the store; the program has to have ended.
     pub fn stored_honest_reports(&self) -> Stored {
         self.runtime.block_on(async {
-            let store = Store::open(&self.path().join("sternpost.db")).await.unwrap();
+            let store = Store::open(&self.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
             let (mut ids, mut verified) = (Vec::new(), 0);
             for key in &self.honest {
                 let submitter = Some(key.domain.to_string());

@@ -128,7 +128,7 @@ impl Room {
 fn certificates(place: &Path, pki: &Pki) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&place.join("sternpost.db")).await.unwrap();
+        let store = Store::open(&place.join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
         for zone in ZONES {
             let host = format!("mta-sts.{zone}");
             let identity = pki.issue(&host, Cert::Good).unwrap();

@@ -2,8 +2,8 @@
 
 use super::{Arrival, Trust};
 use crate::query::{FromRow, Row, Value, built, total};
-use crate::writing::Counter;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::writing::TenantCounter;
+use crate::{Store, StoreError, Tenant, damaged, time};
 use formats::limits::REPORT_EVIDENCE_DAYS;
 use formats::report::DateRange;
 use jiff::{SignedDuration, Timestamp};
@@ -133,9 +133,9 @@ const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report
 
 impl Search {
     /// The statement that selects the reports, with its values.
-    fn statement(&self) -> (String, Vec<Value<'_>>) {
+    fn statement(&self, tenant: Tenant) -> (String, Vec<Value<'_>>) {
         let mut text = format!("{LISTED}{FROM}");
-        let mut values = vec![TENANT.into()];
+        let mut values = vec![tenant.into()];
         let mut add = |text: &mut String, condition: &str, value| {
             values.push(value);
             text.push_str(&condition.replace("$?", &format!("${}", values.len())));
@@ -163,7 +163,7 @@ impl Search {
 impl Store {
     /// Returns the reports that match `search`, newest first.
     pub async fn reports(&self, search: &Search) -> Result<Vec<ListedReport>, StoreError> {
-        let (text, values) = search.statement();
+        let (text, values) = search.statement(self.tenant);
         let mut query = built(text);
         query.values = values;
         query.fetch_all(self).await
@@ -173,12 +173,12 @@ impl Store {
     pub async fn report(&self, id: i64) -> Result<Option<StoredReport>, StoreError> {
         let more = ", report.packed, (SELECT text FROM name WHERE id = report.signer)";
         let query = built(format!("{LISTED}{more}{FROM} AND report.id = $2"));
-        query.bind(TENANT).bind(id).fetch_optional(self).await
+        query.bind(self.tenant).bind(id).fetch_optional(self).await
     }
 
     /// Returns the number of stored reports, without expired ones.
     pub async fn report_count(&self) -> Result<u64, StoreError> {
-        u64::try_from(self.counter(Counter::ReportCount).await?).map_err(damaged("report"))
+        u64::try_from(self.tenant_counter(TenantCounter::ReportCount).await?).map_err(damaged("report"))
     }
 }
 
@@ -224,7 +224,7 @@ mod tests {
     async fn the_newest_reports_are_found_without_sorting_all_of_them() {
         // The plans of SQLite, whichever database the other tests use.
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), Tenant::FIRST).await.unwrap();
         let all = Search { most: 30, ..Search::default() };
         let of_sender = Search { submitter: Some("big.example".into()), ..all.clone() };
         for (search, index) in [
@@ -234,7 +234,7 @@ mod tests {
             (Search { before: Some(9), ..of_sender.clone() }, "report_submitter"),
             (of_sender, "report_submitter"),
         ] {
-            let (text, values) = search.statement();
+            let (text, values) = search.statement(Tenant::FIRST);
             let mut query = built(format!("EXPLAIN QUERY PLAN {text}"));
             query.values = values;
             let rows: Vec<(i64, i64, i64, String)> = query.fetch_all(&store).await.unwrap();

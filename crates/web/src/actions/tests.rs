@@ -39,7 +39,7 @@ impl Place {
             text += &format!("[[domain]]\nname = \"{domain}.test\"\n");
         }
         let config = config::Config::parse(&text, Some(dir.path().join("sternpost.toml"))).unwrap();
-        let store = Store::open(config.store.file().unwrap()).await.unwrap();
+        let store = Store::open(config.store.file().unwrap(), store::Tenant::FIRST).await.unwrap();
         for domain in domains {
             let pattern = MxPattern::parse(&format!("*.{domain}.test")).unwrap();
             let in_testing = |rollout: &mut RolloutState| {

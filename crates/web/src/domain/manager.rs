@@ -76,7 +76,7 @@ pub async fn page(
     let facts = DomainData::load(&context, &spec, range, now).await?;
     let bound = context.config.thresholds.failure_rate;
     let judged = facts.judged(&context, &spec, now);
-    let hosts = hosts(&facts, &context.world.seen, now);
+    let hosts = hosts(&facts, &context.store, now).await?;
     let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
     let around = super::PartsContext {
         spec: &spec,

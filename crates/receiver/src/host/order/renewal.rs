@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_is_kept_although_its_renewal_information_can_not_be_stored() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let orders = Orders {
             store: store.clone(),
             dns: Arc::new(NoDns),

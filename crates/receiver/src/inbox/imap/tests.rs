@@ -38,7 +38,7 @@ impl Scene {
     async fn new(quirks: Quirks) -> Self {
         let server = Server::start(quirks).await;
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("inbox.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("inbox.db"), store::Tenant::FIRST).await.unwrap();
         let dns = Arc::new(Loopback { has_v6: false });
         let inbox = Inbox::new(store, dns, Arc::new(SystemClock), Arrival::Imap);
         let mailbox = ImapMailbox {

@@ -254,7 +254,7 @@ fn arriving(kept: &KeptReport, domain: &DomainName) -> NewReport {
 fn through_the_store_they_move_no_more() {
     let place = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let store = runtime.block_on(Store::open(&place.path().join("s.db"))).unwrap();
+    let store = runtime.block_on(Store::open(&place.path().join("s.db"), store::Tenant::FIRST)).unwrap();
     let number = Cell::new(0);
     let stored = |reports: &[KeptReport]| {
         number.set(number.get() + 1);

@@ -300,7 +300,7 @@ impl Stage {
             hosting: Some(Arc::new(Files(world.clone()))),
             new_hosts: NewHosts::AddToPolicy,
             omitted: Vec::new(),
-            store: Store::open(&folder.path().join("sternpost.db")).await.unwrap(),
+            store: Store::open(&folder.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap(),
             clock: Arc::new(WorldClock(world.now.clone())),
         };
         Self { world, applier, _folder: folder }

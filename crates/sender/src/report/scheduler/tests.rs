@@ -133,7 +133,7 @@ impl Bench {
             busy: DeliveryLimits::default(),
         };
         let scheduler = ReportScheduler {
-            store: Store::open(&dir.path().join("s.db")).await.unwrap(),
+            store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
             clock: clock.clone(),
             delivery,
             rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },

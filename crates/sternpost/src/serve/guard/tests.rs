@@ -32,7 +32,7 @@ async fn guard(folder: &std::path::Path) -> GuardRole {
         text.push_str(&format!("[[domain]]\nname = \"{name}\"\n"));
     }
     let config = Config::parse(&text, None).unwrap();
-    let store = Store::open(&folder.join("s.db")).await.unwrap();
+    let store = Store::open(&folder.join("s.db"), store::Tenant::FIRST).await.unwrap();
     let policy = Policy::new(Mode::Enforce, 600, vec![MxPattern::parse("mx.example").unwrap()]).unwrap();
     for name in names {
         let enforced = |rollout: &mut RolloutState| {

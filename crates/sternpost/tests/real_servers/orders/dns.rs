@@ -98,7 +98,7 @@ struct Room {
 
 impl Room {
     async fn new(place: &Path, challenge: ChallengeType) -> Self {
-        let store = Store::open(&place.join("s.db")).await.unwrap();
+        let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let servers = vec!["127.0.0.1:53".parse().unwrap()];
         let resolver =

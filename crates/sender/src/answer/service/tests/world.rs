@@ -210,7 +210,7 @@ impl Bench {
             true => tempfile::tempdir_in(ramdisk).unwrap(),
             false => tempfile::tempdir().unwrap(),
         };
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         open_readers(&store).await;
         let world = Arc::new(World::default());
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));

@@ -84,7 +84,7 @@ const RENEWAL: u32 = 1000;
 
 /// Opens the store with all its connections, so that none is opened while the file is away.
 async fn open(path: &Path) -> Store {
-    let store = Store::open(path).await.unwrap();
+    let store = Store::open(path, store::Tenant::FIRST).await.unwrap();
     let name = DomainName::parse("none.example").unwrap();
     for read in join_all((0..16).map(|_| store.policy(&name))).await {
         assert_eq!(read.unwrap(), None);
