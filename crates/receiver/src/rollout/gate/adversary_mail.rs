@@ -279,7 +279,7 @@ impl Senders {
     async fn stored(&self, mut deliveries: Vec<Delivery>) -> Vec<KeptReport> {
         deliveries.sort_by_key(|delivery| delivery.at);
         let place = tempfile::tempdir().unwrap();
-        let store = Store::open(&place.path().join("s.db")).await.unwrap();
+        let store = Store::open(&place.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new(at(90)));
         let base = Inbox::new(store.clone(), self.dns.clone(), clock.clone(), Arrival::Smtp);
         let inbox = Inbox { pool: Arc::new(ExtractionPool::new(2, 512 << 20)), ..base };

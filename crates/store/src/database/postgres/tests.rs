@@ -275,7 +275,7 @@ async fn a_write_that_was_given_up_while_it_waited_for_a_lock_is_not_carried_out
 async fn a_read_that_was_given_up_leaves_its_place_at_the_server_within_seconds() {
     let Some(location) = new_schema().await else { return };
     let Location::Postgres(postgres) = &location else { panic!() };
-    let store = Store::connect(&location, &access()).await.unwrap();
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     let sleeping = format!(
         "SELECT 1 FROM pg_stat_activity WHERE usename = '{}' AND query LIKE '%pg_sleep(50)%'",
         postgres.user
@@ -312,10 +312,10 @@ async fn a_process_that_comes_last_gets_a_place_although_the_others_are_always_b
     if is_pooled(&location) {
         return;
     }
-    let first = Store::connect(&location, &access()).await.unwrap();
+    let first = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     administer(format!("ALTER ROLE {} CONNECTION LIMIT 17", postgres.user)).await;
     sql("INSERT INTO domain (name, spec) VALUES ('a', '1')").execute(&first).await.unwrap();
-    let second = Store::connect(&location, &access()).await.unwrap();
+    let second = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     let is_over = Arc::new(AtomicBool::new(false));
     let tasks: Vec<_> = (0..40)
         .map(|number| {
@@ -334,7 +334,7 @@ async fn a_process_that_comes_last_gets_a_place_although_the_others_are_always_b
     while sqlx::raw_sql(AssertSqlSafe(used.clone())).fetch_all(&mut other).await.unwrap().len() < 17 {
         tokio::time::sleep(Duration::from_millis(20)).await;
     }
-    let third = Store::connect(&location, &access()).await.unwrap();
+    let third = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     for _ in 0..20 {
         sql("UPDATE domain SET spec = '2'").execute(&third).await.unwrap();
     }
