@@ -19,7 +19,6 @@ exim_main() {
   cat <<MAIN
 primary_hostname = mail.sender.test
 domainlist local_domains =
-disable_ipv6
 host_lookup =
 never_users =
 dns_dnssec_ok = 1

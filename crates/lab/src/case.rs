@@ -69,6 +69,8 @@ pub struct Setup {
     pub tlsrpt_records: Vec<Vec<String>>,
     /// Additional records, by labels below the domain; an empty label is the domain itself.
     pub extra: Vec<(String, Vec<Rr>)>,
+    /// Zones of their own below the domain: the label and the DNSSEC state.
+    pub zones: Vec<(&'static str, Signing)>,
     /// The TTL of all records, in seconds.
     pub ttl: u32,
     /// A second name server of the zone; `None` for only the lab's own.

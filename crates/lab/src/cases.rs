@@ -53,6 +53,7 @@ pub(crate) fn good(name: &'static str, topic: Topic, about: &'static str) -> Cas
         no_mx: NoMx::Implicit,
         tlsrpt_records: vec![vec![format!("v=TLSRPTv1; rua=mailto:tlsrpt@{name}.test")]],
         extra: vec![],
+        zones: vec![],
         ttl: 300,
         second_server: None,
     };

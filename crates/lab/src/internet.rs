@@ -204,6 +204,10 @@ impl Lab {
     async fn fill(&self, case: &Case) -> Result<(), LabError> {
         let origin = format!("{}.", case.domain());
         self.names.set_ttl(&origin, case.setup.ttl);
+        for (label, signing) in &case.setup.zones {
+            self.names.add_zone(&below(label, &origin), *signing)?;
+            self.names.set_ttl(&below(label, &origin), case.setup.ttl);
+        }
         let mut records = self.record(case, &origin)?;
         records.extend(self.policy_site(case, &origin)?);
         records.extend(self.mail(case, &origin).await?);
@@ -213,7 +217,12 @@ impl Lab {
             records.push((below(label, &origin), more.clone()));
         }
         records.extend(self.second_server(case, &origin).await?);
-        Ok(self.names.set_all(&origin, records)?)
+        self.names.set_all(&origin, records)?;
+        // The records below are in the zones by now, which have to be signed again.
+        for (label, _) in &case.setup.zones {
+            self.names.set(&below(label, &origin), Vec::new())?;
+        }
+        Ok(())
     }
 
     async fn second_server(&self, case: &Case, origin: &str) -> Result<Vec<(String, Vec<Rr>)>, LabError> {
@@ -351,6 +360,18 @@ impl Lab {
             return Ok(address);
         }
         let listener = bind(SocketAddr::new(IpAddr::V4(address), self.smtp_port)).await?;
+        self.start_mail_host_on(listener, host, behavior, identity)?;
+        Ok(address)
+    }
+
+    /// Starts a mail server for `host` on this listener, such as one with an IPv6 address.
+    pub fn start_mail_host_on(
+        &self,
+        listener: tokio::net::TcpListener,
+        host: &DomainName,
+        behavior: Behavior,
+        identity: &Identity,
+    ) -> Result<(), LabError> {
         let other = match behavior {
             Behavior::OnlyWithSni => self.pki.issue("elsewhere.test", Cert::Good)?,
             _ => identity.clone(),
@@ -363,7 +384,7 @@ impl Lab {
             &other,
             self.mail_traffic.clone(),
         )?);
-        Ok(address)
+        Ok(())
     }
 
     fn keep(&self, host: MailHost) {

@@ -57,6 +57,10 @@ pub enum HttpBehavior {
     Browsers(String),
     /// Returns status 403 with a browser challenge.
     Challenge,
+    /// Serves this body by HTTP/1.0, which has no length but the end of the connection.
+    Http10(String),
+    /// Serves this body in chunks of 20 bytes (RFC 9112 §7.1).
+    Chunked(String),
 }
 
 /// The certificate and the behavior of one policy host.
@@ -71,7 +75,7 @@ pub struct Site {
 /// The HTTPS server of all policy hosts. Dropping it stops the server.
 pub struct PolicyHosts {
     shared: Arc<Shared>,
-    _task: AbortOnDrop,
+    tasks: Mutex<Vec<AbortOnDrop>>,
 }
 
 #[derive(Default)]
@@ -129,14 +133,20 @@ impl Drop for Watch {
 impl PolicyHosts {
     /// Starts serving on this listener, without any sites.
     pub fn start(listener: TcpListener) -> Self {
-        let shared = Arc::new(Shared::default());
-        let of_task = shared.clone();
+        let this = Self { shared: Arc::default(), tasks: Mutex::default() };
+        this.listen(listener);
+        this
+    }
+
+    /// Serves the same sites on one more listener, such as one with an IPv6 address.
+    pub fn listen(&self, listener: TcpListener) {
+        let shared = self.shared.clone();
         let task = tokio::spawn(async move {
             while let Ok((stream, client)) = listener.accept().await {
-                tokio::spawn(serve(stream, client.ip(), of_task.clone()));
+                tokio::spawn(serve(stream, client.ip(), shared.clone()));
             }
         });
-        Self { shared, _task: AbortOnDrop(task) }
+        self.tasks.lock().unwrap_or_else(PoisonError::into_inner).push(AbortOnDrop(task));
     }
 
     /// Adds or replaces the site of a host.
@@ -222,7 +232,12 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
     };
     if matches!(
         site.answers,
-        HttpBehavior::CutOff | HttpBehavior::Stalls | HttpBehavior::Drips | HttpBehavior::Endless
+        HttpBehavior::CutOff
+            | HttpBehavior::Stalls
+            | HttpBehavior::Drips
+            | HttpBehavior::Endless
+            | HttpBehavior::Http10(_)
+            | HttpBehavior::Chunked(_)
     ) {
         watch.head(&read_head(&mut stream).await?);
     }
@@ -254,6 +269,17 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
                 stream.write_all(&[b'v'; 1024]).await?;
             }
         }
+        HttpBehavior::Http10(body) => {
+            let text = format!("HTTP/1.0 200 OK\r\nContent-Type: text/plain\r\n\r\n{body}");
+            stream.write_all(text.as_bytes()).await?;
+            watch.is_complete = true;
+            stream.shutdown().await
+        }
+        HttpBehavior::Chunked(body) => {
+            stream.write_all(&chunked(body)).await?;
+            watch.is_complete = true;
+            stream.shutdown().await
+        }
         answers => {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
                 watch.request(&request);
@@ -267,13 +293,28 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
                     Ok::<_, Infallible>(response)
                 }
             });
-            let http =
-                hyper::server::conn::http1::Builder::new().serve_connection(TokioIo::new(stream), service);
+            // One request for each connection: a connection that a client keeps open looks like a fetch that goes on.
+            let http = hyper::server::conn::http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
             let outcome = http.await.map_err(io::Error::other);
             watch.is_complete = outcome.is_ok();
             outcome
         }
     }
+}
+
+/// A complete response with this body in chunks of 20 bytes.
+fn chunked(body: &str) -> Vec<u8> {
+    let mut text =
+        b"HTTP/1.1 200 OK\r\nContent-Type: text/plain\r\nTransfer-Encoding: chunked\r\n\r\n".to_vec();
+    for chunk in body.as_bytes().chunks(20) {
+        text.extend_from_slice(format!("{:x}\r\n", chunk.len()).as_bytes());
+        text.extend_from_slice(chunk);
+        text.extend_from_slice(b"\r\n");
+    }
+    text.extend_from_slice(b"0\r\n\r\n");
+    text
 }
 
 /// Reads a complete request head, so that the response does not precede the request.

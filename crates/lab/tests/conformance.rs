@@ -62,6 +62,8 @@ const NARROW: &[(Control, &[&str])] = &[
         Control::NoDane,
         &[
             "dane-agility-wrong",
+            "dane-alias",
+            "dane-alias-target",
             "dane-both",
             "dane-ee",
             "dane-fails-enforce",
@@ -182,6 +184,7 @@ const NARROW: &[(Control, &[&str])] = &[
             "attack-suppressed-record",
             "enforce-garbage",
             "enforce-handshake-breaks",
+            "enforce-ipv6",
             "enforce-mixed",
             "enforce-no-starttls",
             "enforce-second-starttls",
@@ -203,6 +206,11 @@ const NARROW: &[(Control, &[&str])] = &[
             "update-from-testing",
         ],
     ),
+    (Control::NeedsLength, &["fetch-chunked", "fetch-http10"]),
+    (Control::OnlyIpv4, &["enforce-ipv6", "fetch-ipv6-only"]),
+    (Control::UnsignedDane, &["dane-host-unsigned", "dane-unlinked", "dane-unsigned", "dane-unsigned-query"]),
+    (Control::OnlyAliasNames, &["dane-alias-target"]),
+    (Control::OnlyAliasTargets, &["dane-alias"]),
     (Control::PolicyOfParent, &["record-of-parent"]),
     (Control::FirstRecord, &["record-twice"]),
     (

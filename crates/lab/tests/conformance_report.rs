@@ -6,13 +6,14 @@ use net::BoxFuture;
 use net::clock::{Clock, SystemClock};
 use std::sync::Arc;
 use std::time::Duration;
-use sternpost_lab::conformance::case::{Case, Level, Without};
+use sternpost_lab::conformance::case::{Case, Fate, Level, Without};
 use sternpost_lab::conformance::control::{Control, ControlSender};
-use sternpost_lab::conformance::oracle::Outcome;
+use sternpost_lab::conformance::oracle::{Outcome, Seen, judge};
 use sternpost_lab::conformance::report::{Difference, Report};
 use sternpost_lab::conformance::run::{Message, Options, Progress, Sender, run};
 use sternpost_lab::conformance::world::{Place, World};
 use sternpost_lab::conformance::{cases, render};
+use sternpost_lab::traffic::{Event, Mail, MailStep, Observed, Question, RecordType};
 
 /// A mail server that takes messages, or not, and delivers nothing.
 struct Silent {
@@ -23,6 +24,30 @@ impl Sender for Silent {
     fn inject<'a>(&'a self, _: &'a Message) -> BoxFuture<'a, Result<Progress, String>> {
         let outcome = if self.takes { Ok(Progress::Running) } else { Err("550 <no> & \"never\"".to_owned()) };
         Box::pin(std::future::ready(outcome))
+    }
+}
+
+/// A mail server that takes messages, looks up the domain's addresses, and does nothing more.
+struct Stuck(Arc<World>);
+
+impl Sender for Stuck {
+    fn inject<'a>(&'a self, message: &'a Message) -> BoxFuture<'a, Result<Progress, String>> {
+        let name = message.to.rsplit_once('@').unwrap().1.to_owned() + ".";
+        self.0.traffic.question("127.0.0.1".parse().unwrap(), question(&name, RecordType::A));
+        Box::pin(std::future::ready(Ok(Progress::Running)))
+    }
+}
+
+fn question(name: &str, kind: RecordType) -> Question {
+    Question {
+        name: name.into(),
+        kind,
+        is_tcp: false,
+        recursion_desired: true,
+        dnssec_ok: true,
+        authentic_data: false,
+        checking_disabled: false,
+        outcome: sternpost_lab::traffic::Outcome::Genuine,
     }
 }
 
@@ -152,4 +177,29 @@ fn the_list_names_every_case_and_an_explanation_has_every_phase() {
         let text = render::explain(case);
         assert_eq!(text.matches("  message ").count(), case.phases.len(), "{text}");
     }
+}
+
+/// RFC 8461 §4.2 demands SNI of senders that use MTA-STS.
+#[test]
+fn only_a_sender_that_asks_for_the_policy_is_judged_by_its_sni() {
+    let case = named(&["enforce"]).remove(0);
+    let event = |what| Event { at: Duration::ZERO, client: "127.0.0.1".parse().unwrap(), what };
+    let mail = |step| event(Observed::Mail(Mail { host: "mx1.enforce.test".into(), session: 1, step }));
+    let session = vec![mail(MailStep::Connected), mail(MailStep::Hello(None)), mail(MailStep::Secured)];
+    let question = event(Observed::Dns(question("_mta-sts.enforce.test.", RecordType::TXT)));
+    let judged = |events| judge(&case, &case.phases[0], &Seen { fate: Fate::Tls, events });
+    assert_eq!(judged(session.clone()), (Outcome::Conforms, None));
+    assert_eq!(judged([vec![question], session].concat()).0, Outcome::Violates);
+}
+
+/// A message that waits for limits of the mail server does not count as one that MTA-STS stopped.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_mail_server_that_tries_nothing_has_not_passed_a_case_in_which_mail_has_to_wait() {
+    let cases = named(&["enforce-expired"]);
+    let clock: Arc<dyn Clock> = Arc::new(SystemClock);
+    let world = Arc::new(World::start(Place::free(), clock, &cases).await.unwrap());
+    let options =
+        Options { quiet: Duration::from_millis(100), phase: Duration::from_secs(5), ..Options::default() };
+    let results = run(world.clone(), Arc::new(Stuck(world)), &cases, options, &|_| {}).await;
+    assert_eq!(results[0].outcome, Outcome::NotObservable, "{:?}", results[0].why);
 }

@@ -202,7 +202,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache::run(&command, config).await,
         #[cfg(feature = "lab")]
-        Command::Lab(command) => lab::run(&command).await,
+        Command::Lab(command) => lab::run(&command, config).await,
         Command::Config(command) => config_command::run(&command, config).await,
     }
 }

@@ -739,3 +739,55 @@ impl Drop for Ended {
         let _ = self.0.wait();
     }
 }
+
+/// The table for an auditor (`lab conformance --domain`), held against the schema of the documentation by its members.
+#[test]
+fn a_domain_is_shown_as_a_table_of_what_the_rfcs_ask_of_it() {
+    let place = Place::new();
+    let audit = |domain: &str, more: &[&str]| {
+        let mut command = Command::new(env!("CARGO_BIN_EXE_sternpost"));
+        command.current_dir(place.dir.path()).args(["lab", "conformance", "--domain", domain]).args(more);
+        said(&command.output().unwrap())
+    };
+    let file = |name: &str| std::fs::read_to_string(place.dir.path().join(name)).unwrap();
+    let schema = Path::new(env!("CARGO_MANIFEST_DIR")).join("../../docs/audit.schema.json");
+    let schema: Value = serde_json::from_str(&std::fs::read_to_string(schema).unwrap()).unwrap();
+    let verdicts = |name: &str| -> std::collections::BTreeMap<String, String> {
+        let value: Value = serde_json::from_str(&file(name)).unwrap();
+        fits(&value, &schema, &schema, "").unwrap_or_else(|why| panic!("{why}\n{value}"));
+        let items = value["items"].as_array().unwrap();
+        items.iter().map(|item| (text(&item["id"]), text(&item["verdict"]))).collect()
+    };
+    let (code, out, err) =
+        audit("good-all.test", &["--json", "good.json", "--markdown", "good.md", "--html", "good.html"]);
+    assert_eq!(code, 0, "{out}{err}");
+    assert!(out.contains("RFC 8461") && out.contains("Internet.nl"), "{out}");
+    let good = verdicts("good.json");
+    for id in [
+        "sts-record",
+        "host-certificate",
+        "policy-file",
+        "mx-covered",
+        "mx-certificate",
+        "report-record",
+        "dane-match",
+    ] {
+        assert_eq!(good[id], "met", "{id}");
+    }
+    assert!(file("good.md").contains("| RFC 8461 §3.1 | MUST | met |"));
+    assert!(file("good.html").contains("<td class=\"met\">met"));
+
+    let (code, _, err) = audit("mx-expired.test", &["--json", "bad.json"]);
+    assert_eq!(code, 1, "{err}");
+    let bad = verdicts("bad.json");
+    assert_eq!((bad["mx-certificate"].as_str(), bad["mx-covered"].as_str()), ("not-met", "met"));
+
+    let (code, _, err) = audit("nothing-yet.test", &["--json", "none.json", "--fail-on", "never"]);
+    assert_eq!(code, 0, "{err}");
+    let none = verdicts("none.json");
+    assert_eq!((none["sts-record"].as_str(), none["policy-file"].as_str()), ("not-met", "not-applicable"));
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap().to_owned()
+}

@@ -124,10 +124,22 @@ pub struct Case {
     pub world: World,
     /// Further web sites below the domain: the label and the policy file that they serve.
     pub sites: Vec<(&'static str, String)>,
+    /// The hosts below the domain that IPv6 concerns: the label, and what is at the IPv6 address. The only label beside
+    /// `mta-sts` is `mx1` of one case, since loopback has one IPv6 address.
+    pub ipv6: Vec<(&'static str, Ipv6)>,
     /// The messages, in order. Each phase begins when the mail server has settled after the one before.
     pub phases: Vec<Phase>,
     /// Whether a sender without MTA-STS and DANE conforms too. Such a case does not count in the score.
     pub without: Without,
+}
+
+/// What is at the IPv6 address of a host.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Ipv6 {
+    /// The host, which has no IPv4 address.
+    Only,
+    /// Nothing. The host has an IPv4 address as well.
+    Dead,
 }
 
 /// What a sender does that knows neither MTA-STS nor DANE and uses STARTTLS where it is offered.
@@ -204,13 +216,14 @@ pub enum Check {
     DeliveredTo(&'static str),
     /// The MX hosts with these labels were first connected to in this order; more may follow.
     Order(&'static [&'static str]),
-    /// Each ClientHello at an MX host had its name as SNI.
+    /// Each ClientHello at an MX host had its name as SNI. RFC 8461 §4.2 demands that of senders that use MTA-STS: a sender
+    /// that asked for neither the record nor the policy is not judged by it.
     MxSni,
     /// TLSA records of the MX host with this label were queried.
     TlsaAsked(&'static str),
     /// No TLSA records were queried.
     NoTlsaAsked,
-    /// No sender or recipient was given away in cleartext.
+    /// No recipient was given away in cleartext. No RFC forbids MAIL before the connection is given up.
     NothingInClear,
 }
 
@@ -227,10 +240,10 @@ impl Check {
             Self::NoRequestTo(label) => format!("the host {label} is not requested"),
             Self::DeliveredTo(label) => format!("the message is delivered to {label}"),
             Self::Order(labels) => format!("MX hosts are tried in the order {}", labels.join(", ")),
-            Self::MxSni => "SNI is the name of the MX host".into(),
+            Self::MxSni => "SNI is the name of the MX host, if the sender uses MTA-STS".into(),
             Self::TlsaAsked(label) => format!("the TLSA records of {label} are queried"),
             Self::NoTlsaAsked => "no TLSA records are queried".into(),
-            Self::NothingInClear => "neither MAIL nor RCPT is sent in cleartext".into(),
+            Self::NothingInClear => "no recipient is sent in cleartext".into(),
         }
     }
 }

@@ -11,7 +11,7 @@ mod matching;
 mod modes;
 mod policy;
 
-use super::case::{Case, Check, Fate, Group, Level, Phase, Without};
+use super::case::{Case, Check, Fate, Group, Ipv6, Level, Phase, Without};
 use crate::Case as World;
 use crate::case::{Setup, Topic};
 use crate::cases::{good, policy_text};
@@ -42,6 +42,7 @@ fn plain(id: &'static str, group: Group, source: &'static str, about: &'static s
         about,
         world: world(id, about),
         sites: Vec::new(),
+        ipv6: Vec::new(),
         phases: vec![Phase::of(&[Fate::Tls])],
         without: Without::Conforms,
     }
@@ -65,7 +66,9 @@ fn honored(id: &'static str, group: Group, source: &'static str, about: &'static
 /// A domain with a policy that names another host and must not count: a conforming sender delivers.
 fn ignored(id: &'static str, group: Group, source: &'static str, about: &'static str) -> Case {
     let body = elsewhere(id);
-    plain(id, group, source, about).with(|setup| setup.answers = HttpBehavior::Policy(body.clone()))
+    plain(id, group, source, about)
+        .with(|setup| setup.answers = HttpBehavior::Policy(body.clone()))
+        .clear_as_well()
 }
 
 /// A policy in mode `enforce` that names another host than the domain has.
@@ -86,6 +89,11 @@ impl Case {
 
     fn level(mut self, level: Level) -> Self {
         self.level = level;
+        self
+    }
+
+    fn ipv6(mut self, label: &'static str, what: Ipv6) -> Self {
+        self.ipv6.push((label, what));
         self
     }
 
@@ -118,6 +126,16 @@ impl Case {
 
     fn discriminates(mut self) -> Self {
         self.without = Without::FallsShort;
+        self
+    }
+
+    /// Nothing demands TLS in the case: a sender that never uses it conforms where it delivers.
+    fn clear_as_well(mut self) -> Self {
+        for phase in &mut self.phases {
+            if phase.conforms == [Fate::Tls] {
+                phase.conforms.push(Fate::Clear);
+            }
+        }
         self
     }
 

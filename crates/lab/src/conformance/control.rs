@@ -63,13 +63,23 @@ pub enum Control {
     AnyRecord,
     /// Takes any file with an `mx` field for a policy in mode `enforce`.
     AnyPolicy,
+    /// Takes the policy from responses that state the length of the body only.
+    NeedsLength,
+    /// Uses IPv4 only.
+    OnlyIpv4,
+    /// Uses TLSA records that DNSSEC does not secure.
+    UnsignedDane,
+    /// Looks up TLSA records at the name of the MX record only, also where that is an alias.
+    OnlyAliasNames,
+    /// Looks up TLSA records at the target only where the MX host is an alias.
+    OnlyAliasTargets,
     /// Delivers nothing at all.
     Idle,
 }
 
 impl Control {
     /// All controls.
-    pub const ALL: [Self; 24] = [
+    pub const ALL: [Self; 29] = [
         Self::Correct,
         Self::Plain,
         Self::NoSts,
@@ -93,6 +103,11 @@ impl Control {
         Self::FirstRecord,
         Self::AnyRecord,
         Self::AnyPolicy,
+        Self::NeedsLength,
+        Self::OnlyIpv4,
+        Self::UnsignedDane,
+        Self::OnlyAliasNames,
+        Self::OnlyAliasTargets,
         Self::Idle,
     ];
 
@@ -177,9 +192,14 @@ impl State {
             Control::PolicyBeforeDane => has_policy().await,
             _ => false,
         };
-        let dns: Arc<dyn Dns> = match ignores_dane {
-            true => Arc::new(Insecure(self.clients.dns.clone())),
-            false => self.clients.dns.clone(),
+        let dns = self.clients.dns.clone();
+        let dns: Arc<dyn Dns> = match self.control {
+            _ if ignores_dane => Arc::new(Bent { inner: dns, how: Bend::Security(Security::Insecure) }),
+            Control::UnsignedDane => Arc::new(Bent { inner: dns, how: Bend::Security(Security::Secure) }),
+            Control::OnlyIpv4 => Arc::new(Bent { inner: dns, how: Bend::NoIpv6 }),
+            Control::OnlyAliasNames => Arc::new(Bent { inner: dns, how: Bend::AliasesInsecure }),
+            Control::OnlyAliasTargets => Arc::new(Bent { inner: dns, how: Bend::TargetsOnly }),
+            _ => dns,
         };
         let mail = Arc::new(Lax { control: self.control, inner: self.clients.mail.clone() });
         ReferenceSender { dns, mail, policies: self.clone() }
@@ -322,9 +342,11 @@ impl State {
 
     async fn file(&self, domain: &DomainName) -> Result<Vec<u8>, FetchError> {
         match self.control {
-            Control::FollowsRedirects | Control::AnyPolicyCertificate | Control::AnyResponse => {
-                self.lax_file(domain).await
-            }
+            Control::FollowsRedirects
+            | Control::AnyPolicyCertificate
+            | Control::AnyResponse
+            | Control::NeedsLength
+            | Control::OnlyIpv4 => self.lax_file(domain).await,
             _ => Ok(self.clients.policies.fetch(domain).await?.body),
         }
     }
@@ -340,6 +362,9 @@ impl State {
             visit = self.visit(&target).await?;
         }
         match (self.control, visit.outcome.clone()) {
+            (Control::NeedsLength, Ok(page)) if page.header("content-length").is_none() => {
+                Err(FetchError::Time)
+            }
             (Control::AnyPolicyCertificate, Ok(page)) if page.status == 200 => {
                 if let Some(tls) = &mut visit.tls {
                     tls.pkix = Ok(());
@@ -357,7 +382,9 @@ impl State {
         let found =
             net::dns::host_addresses(self.clients.dns.as_ref(), host).await.map_err(FetchError::Dns)?;
         let mut last = Err(FetchError::Time);
-        for address in found.addresses {
+        let usable =
+            found.addresses.iter().copied().filter(|ip| self.control != Control::OnlyIpv4 || ip.is_ipv4());
+        for address in usable {
             let visit = self.clients.policies.visit(&Call::policy(host, address)).await;
             if visit.outcome.is_ok() {
                 return Ok(visit);
@@ -374,14 +401,48 @@ impl PolicySource for State {
     }
 }
 
-/// DNS without DNSSEC: nothing is secure, so that DANE does not apply.
-struct Insecure(Arc<dyn Dns>);
+/// DNS as a wrong control understands it.
+struct Bent {
+    inner: Arc<dyn Dns>,
+    how: Bend,
+}
 
-impl Dns for Insecure {
+enum Bend {
+    /// Each answer has this security. Where nothing is secure, DANE does not apply.
+    Security(Security),
+    /// The answers to queries that followed an alias are not secure.
+    AliasesInsecure,
+    /// Queries for the TLSA records of an alias get those of its target.
+    TargetsOnly,
+    /// There are no IPv6 addresses.
+    NoIpv6,
+}
+
+impl Bent {
+    /// The name of the TLSA records of the target, if the host that these TLSA records are for is an alias.
+    async fn target_of_tlsa(&self, name: &DomainName) -> Option<DomainName> {
+        let host = name.parent()?.parent()?;
+        let answer = self.inner.lookup(&host, Kind::A).await.ok()?;
+        answer.aliases.last()?.below("_25._tcp").ok()
+    }
+}
+
+impl Dns for Bent {
     fn lookup<'a>(&'a self, name: &'a DomainName, kind: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
         Box::pin(async move {
-            let answer = self.0.lookup(name, kind).await?;
-            Ok(Answer { security: Security::Insecure, ..answer })
+            if matches!((&self.how, kind), (Bend::TargetsOnly, Kind::Tlsa))
+                && let Some(target) = self.target_of_tlsa(name).await
+            {
+                return self.inner.lookup(&target, kind).await;
+            }
+            let mut answer = self.inner.lookup(name, kind).await?;
+            match self.how {
+                Bend::Security(security) => answer.security = security,
+                Bend::AliasesInsecure if !answer.aliases.is_empty() => answer.security = Security::Insecure,
+                Bend::NoIpv6 if kind == Kind::Aaaa => answer.records.clear(),
+                Bend::AliasesInsecure | Bend::TargetsOnly | Bend::NoIpv6 => {}
+            }
+            Ok(answer)
         })
     }
 }

@@ -135,17 +135,17 @@ fn holds(check: Check, case: &Case, seen: &Seen) -> bool {
             }
             labels.iter().zip(order).all(|(label, connected)| host(label) == connected)
         }
-        Check::MxSni => mails(events)
-            .all(|mail| !matches!(&mail.step, MailStep::Hello(name) if name.as_ref() != Some(&mail.host))),
+        Check::MxSni => {
+            let uses_sts = asked(&host("_mta-sts"), RecordType::TXT) || requests().next().is_some();
+            let has_sni = |mail: &Mail| !matches!(&mail.step, MailStep::Hello(name) if name.as_ref() != Some(&mail.host));
+            !uses_sts || mails(events).all(has_sni)
+        }
         Check::TlsaAsked(label) => asked(&host(&format!("_25._tcp.{label}")), RecordType::TLSA),
         Check::NoTlsaAsked => !events
             .iter()
             .any(|event| matches!(&event.what, Observed::Dns(question) if question.kind == RecordType::TLSA)),
         Check::NothingInClear => !mails(events).any(|mail| match &mail.step {
-            MailStep::Command { line, tls: false } => {
-                let line = line.to_ascii_uppercase();
-                line.starts_with("MAIL FROM") || line.starts_with("RCPT TO")
-            }
+            MailStep::Command { line, tls: false } => line.to_ascii_uppercase().starts_with("RCPT TO"),
             _ => false,
         }),
     }

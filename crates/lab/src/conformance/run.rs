@@ -1,11 +1,11 @@
 //! Runs cases through a mail server: changes the domains, hands messages over, waits until the server has settled, and
 //! judges what was seen. Cases run side by side; those that restart the server run alone afterwards.
 
-use super::case::{Case, Change};
+use super::case::{Case, Change, Fate, Without};
 use super::oracle::{Outcome, Seen, fate, judge};
 use super::report::{CaseResult, PhaseResult};
 use super::world::{SENDER, World};
-use crate::traffic::{Event, FetchStep, MailStep, Observed};
+use crate::traffic::{Event, FetchStep, MailStep, Observed, RecordType};
 use net::BoxFuture;
 use std::sync::Arc;
 use std::time::Duration;
@@ -125,6 +125,10 @@ pub async fn run(
 
 async fn one(world: &World, sender: &dyn Sender, case: &Case, options: Options) -> CaseResult {
     let mut result = CaseResult::new(case);
+    if let Some(why) = world.unable(case) {
+        result.stop(Stop::NotObservable(why.to_owned()));
+        return result;
+    }
     for number in 1..=case.phases.len() {
         let outcome = phase(world, sender, case, number, options, &mut result).await;
         if outcome != Outcome::Conforms {
@@ -176,9 +180,23 @@ async fn phase(
         return result.stop(Stop::LabFailed(why));
     }
     let seen = Seen { fate: fate(case, number, &events), events };
+    if progress == Progress::Running && number == 1 && case.without == Without::FallsShort && is_idle(&seen) {
+        let why = "the mail server looked up addresses, and neither asked for a policy or TLSA records nor reached an MX host";
+        return result.stop(Stop::NotObservable(why.into()));
+    }
     let (outcome, why) = judge(case, phase, &seen);
     result.phases.push(PhaseResult::new(phase, &seen));
     result.judged(number, case.phases.len(), outcome, why)
+}
+
+/// Whether the message waits and the mail server did nothing that shows why: it may wait for its own limits. A sender that has no
+/// policy in its cache can't know that it has to wait.
+fn is_idle(seen: &Seen) -> bool {
+    let says_something = |event: &Event| match &event.what {
+        Observed::Dns(question) => matches!(question.kind, RecordType::TXT | RecordType::TLSA),
+        Observed::Https(_) | Observed::Fetch(_) | Observed::Mail(_) => true,
+    };
+    seen.fate == Fate::Waits && !seen.events.iter().any(says_something)
 }
 
 /// Why a case ended without a verdict.
@@ -208,7 +226,7 @@ async fn settle(world: &World, case: &Case, number: usize, from: usize, options:
         if events.len() != count {
             (count, last) = (events.len(), Instant::now());
         }
-        let is_there = fate(case, number, &events) != super::case::Fate::Waits;
+        let is_there = fate(case, number, &events) != Fate::Waits;
         let is_quiet = count > 0 && last.elapsed() > options.quiet && open_connections(&events) <= 0;
         if is_there || is_quiet {
             // What closes the connection is part of the record.

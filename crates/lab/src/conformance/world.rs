@@ -1,7 +1,7 @@
 //! The lab with the domains of the yardstick, observed: a DNS front that mail servers query, the policy hosts and the
 //! mail servers. [`World::apply`] makes the changes between two phases.
 
-use super::case::{Case, Change};
+use super::case::{Case, Change, Ipv6};
 use crate::behavior::Behavior;
 use crate::case::NoMx;
 use crate::dns::Rr;
@@ -14,9 +14,11 @@ use formats::DomainName;
 use net::clock::Clock;
 use net::dns::{Dns, Resolver, ResolverConfig};
 use std::collections::BTreeMap;
-use std::net::{Ipv4Addr, SocketAddr};
+use std::io;
+use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use tokio::net::TcpListener;
 
 /// Where the servers of a world listen.
 #[derive(Debug, Clone, Copy)]
@@ -29,13 +31,15 @@ pub struct Place {
     pub front: Option<SocketAddr>,
     /// The validating resolver behind the front; `None` if the front leads to the lab's name server itself.
     pub resolver: Option<SocketAddr>,
+    /// The first four parts of the lab's IPv6 addresses, which have to be local; `None` for ::1 alone.
+    pub ipv6: Option<[u16; 4]>,
 }
 
 impl Place {
     /// Free ports on loopback, without a resolver: for senders that validate by themselves.
     pub fn free() -> Self {
         let ports = Ports::free();
-        Self { network: [127, ports.block], ports, front: None, resolver: None }
+        Self { network: [127, ports.block], ports, front: None, resolver: None, ipv6: None }
     }
 }
 
@@ -47,6 +51,9 @@ const QUERY_TIME: Duration = Duration::from_secs(1);
 /// How long the lab's own senders wait for a policy file and for a reply of SMTP.
 const SESSION_TIME: Duration = Duration::from_secs(4);
 
+/// How often a lab is started until its ports, which the kernel picks, are free on IPv6 too.
+const PORT_TRIES: usize = 5;
+
 /// A running lab with observers.
 pub struct World {
     /// The lab.
@@ -55,12 +62,18 @@ pub struct World {
     pub traffic: Traffic,
     front: DnsProxy,
     attacks: Mutex<BTreeMap<String, Vec<DnsAttack>>>,
+    /// Why this machine can't run the cases with IPv6.
+    without_ipv6: Option<String>,
 }
 
 impl World {
     /// Starts a lab with the domains of these cases.
     pub async fn start(place: Place, clock: Arc<dyn Clock>, cases: &[Case]) -> Result<Self, LabError> {
-        let lab = Lab::start_in(place.network, place.ports, clock.now()).await?;
+        let (lab, ipv6) = start(place, clock.as_ref()).await?;
+        let (without_ipv6, ipv6) = match ipv6 {
+            Ok(ipv6) => (None, Some(ipv6)),
+            Err(error) => (Some(format!("this machine has no IPv6: {error}")), None),
+        };
         let traffic = Traffic::new(clock);
         lab.observe(&traffic);
         let upstream = place.resolver.unwrap_or(lab.names.address);
@@ -68,11 +81,19 @@ impl World {
             Some(address) => DnsProxy::start_at(address, upstream, traffic.clone()).await?,
             None => DnsProxy::start(Ipv4Addr::LOCALHOST, upstream, traffic.clone()).await?,
         };
-        let this = Self { lab, traffic, front, attacks: Mutex::default() };
+        let this = Self { lab, traffic, front, attacks: Mutex::default(), without_ipv6 };
         this.sender_domain().await?;
         this.lab.add_all(cases.iter().map(|case| &case.world)).await?;
         cases.iter().try_for_each(|case| this.add_sites(case))?;
+        if let Some(ipv6) = ipv6 {
+            this.add_ipv6(ipv6, cases)?;
+        }
         Ok(this)
+    }
+
+    /// Why a case can't be run here.
+    pub fn unable(&self, case: &Case) -> Option<&str> {
+        self.without_ipv6.as_deref().filter(|_| !case.ipv6.is_empty())
     }
 
     /// The address where mail servers query DNS.
@@ -91,6 +112,30 @@ impl World {
         case = case.no_policy();
         case.setup.no_mx = NoMx::Implicit;
         self.lab.add(&case).await
+    }
+
+    fn add_ipv6(&self, ipv6: Ipv6Listeners, cases: &[Case]) -> Result<(), LabError> {
+        self.lab.sites.listen(ipv6.https);
+        let mut smtp = Some(ipv6.smtp);
+        let concerned =
+            cases.iter().flat_map(|case| case.ipv6.iter().map(move |(label, what)| (case, *label, *what)));
+        for (case, label, what) in concerned {
+            let host = format!("{label}.{}", case.domain());
+            let (address, listener) = match (what, label) {
+                (Ipv6::Dead, _) => (ipv6.dead, None),
+                (Ipv6::Only, "mta-sts") => (ipv6.policy_host, None),
+                (Ipv6::Only, _) => (ipv6.mail_host, smtp.take()),
+            };
+            if what == Ipv6::Only {
+                self.lab.names.remove(&format!("{host}."))?;
+            }
+            self.lab.names.set(&format!("{host}."), vec![Rr::Aaaa(address)])?;
+            if let Some(listener) = listener {
+                let identity = self.lab.pki.issue(&host, Cert::Good)?;
+                self.lab.start_mail_host_on(listener, &name(&host)?, Behavior::Good, &identity)?;
+            }
+        }
+        Ok(())
     }
 
     fn add_sites(&self, case: &Case) -> Result<(), LabError> {
@@ -172,6 +217,50 @@ impl World {
         let bounce = format!(".{}@{SENDER}", case.id);
         self.traffic.since(from, |event| belongs(&event.what, &domain, &bounce))
     }
+}
+
+/// The IPv6 addresses of a lab, with the sockets that listen there.
+struct Ipv6Listeners {
+    policy_host: Ipv6Addr,
+    mail_host: Ipv6Addr,
+    /// An address where nothing listens.
+    dead: Ipv6Addr,
+    https: TcpListener,
+    smtp: TcpListener,
+}
+
+impl Ipv6Listeners {
+    async fn open(place: Place, lab: &Lab) -> io::Result<Self> {
+        let (policy_host, mail_host, dead) = match place.ipv6 {
+            Some([a, b, c, d]) => {
+                let address = |last| Ipv6Addr::new(a, b, c, d, 0, 0, 0, last);
+                (address(2), address(3), address(9))
+            }
+            // Nothing listens at the ninth address of the lab's network; loopback has no other IPv6 address than ::1.
+            None => {
+                let [high, low] = place.network;
+                (Ipv6Addr::LOCALHOST, Ipv6Addr::LOCALHOST, Ipv4Addr::new(high, low, 0, 9).to_ipv6_mapped())
+            }
+        };
+        let https = TcpListener::bind((policy_host, lab.https_port)).await?;
+        let smtp = TcpListener::bind((mail_host, lab.smtp_port)).await?;
+        Ok(Self { policy_host, mail_host, dead, https, smtp })
+    }
+}
+
+/// Starts a lab whose ports are free on IPv6 too. The inner error is the reason why there is no IPv6.
+async fn start(place: Place, clock: &dyn Clock) -> Result<(Lab, io::Result<Ipv6Listeners>), LabError> {
+    let mut started = Err(LabError::Io(io::ErrorKind::AddrInUse.into()));
+    for _ in 0..PORT_TRIES {
+        let lab = Lab::start_in(place.network, place.ports, clock.now()).await?;
+        let ipv6 = Ipv6Listeners::open(place, &lab).await;
+        let is_taken = matches!(&ipv6, Err(error) if error.kind() == io::ErrorKind::AddrInUse);
+        started = Ok((lab, ipv6));
+        if !is_taken {
+            break;
+        }
+    }
+    started
 }
 
 fn belongs(what: &Observed, domain: &str, bounce: &str) -> bool {

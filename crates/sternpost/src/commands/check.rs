@@ -5,7 +5,7 @@
 mod bulk;
 mod catalogue;
 mod estimate;
-mod known;
+pub mod known;
 mod text;
 mod watch;
 

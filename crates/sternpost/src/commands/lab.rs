@@ -29,9 +29,9 @@ pub enum Command {
     ///
     /// The command runs the lab in a network namespace, has the mail server send mail to each domain of the table, observes its
     /// DNS queries, HTTPS requests and SMTP sessions, and judges them. It needs root and Unbound, except with --list, --explain
-    /// and --control.
+    /// and --control. With --domain it shows whether one domain does what the RFCs ask of the receiving side; that needs neither.
     #[command(
-        after_help = "Examples:\n  sternpost lab conformance --list\n  sternpost lab conformance --control correct\n  sternpost lab conformance --explain enforce\n\ndocs/measure.md has the drivers of mail servers."
+        after_help = "Examples:\n  sternpost lab conformance --list\n  sternpost lab conformance --control correct\n  sternpost lab conformance --explain enforce\n  sternpost lab conformance --domain example.org\n\ndocs/measure.md has the drivers of mail servers."
     )]
     Conformance(Box<conformance::Conformance>),
 }
@@ -64,11 +64,11 @@ pub struct Serve {
 }
 
 /// Runs the subcommand.
-pub async fn run(command: &Command) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, config: Option<&Path>) -> Result<Exit, Failure> {
     match command {
         Command::List { json } => show(&if *json { list_json() } else { list_text() }),
         Command::Serve(serve) => serve.run().await?,
-        Command::Conformance(options) => return options.run().await,
+        Command::Conformance(options) => return options.run(config).await,
     }
     Ok(Exit::Fine)
 }

@@ -96,8 +96,7 @@ fn postfix_alone_passes_the_cases_of_dane_and_no_discriminating_case_of_mta_sts(
     let expected: Vec<&str> = all
         .iter()
         .filter(|case| CASES.contains(&case.id) && case.group != Group::Dane)
-        // Without a policy Postfix sends no SNI, which is what `enforce` checks beside the delivery.
-        .filter(|case| case.without == lab::conformance::case::Without::FallsShort || case.id == "enforce")
+        .filter(|case| case.without == lab::conformance::case::Without::FallsShort)
         .map(|case| case.id)
         .collect();
     let wrong = wrong(&report);

@@ -5,16 +5,25 @@ use crate::behavior::Behavior;
 use crate::case::{Mx, TlsaSetup};
 use crate::cases::second;
 use crate::conformance::case::{Change, Check, Fate, Group::Dane, Level, Phase};
-use crate::dns::{Signing, Tampering};
+use crate::dns::{Rr, Signing, Tampering};
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
+use formats::tlsa::TlsaRecord;
 
 const EE: TlsaSetup = TlsaSetup { usage: 3, selector: 1, matching: 1, right: true, claims: None };
 const WRONG: TlsaSetup = TlsaSetup { right: false, ..EE };
 const TA: TlsaSetup = TlsaSetup { usage: 2, selector: 0, ..EE };
 
 pub(super) fn cases() -> Vec<Case> {
-    [delivered(), refused(), several(), insecure(), with_policy()].concat()
+    [
+        delivered(),
+        refused(),
+        several(),
+        insecure().into_iter().map(Case::clear_as_well).collect(),
+        aliases(),
+        with_policy(),
+    ]
+    .concat()
 }
 
 /// A signed domain without a policy, whose MX host has these TLSA records.
@@ -103,7 +112,7 @@ fn refused() -> Vec<Case> {
         mx(
             no(
                 "dane-ta-name",
-                "RFC 7672 §3.2.3",
+                "RFC 7672 §3.2.2",
                 "a DANE-TA record; the certificate is for another host",
                 &[TlsaSetup { selector: 1, ..TA }],
             ),
@@ -210,6 +219,20 @@ fn insecure() -> Vec<Case> {
         )
         .level(Level::Should)
         .checks(&[Check::NoTlsaAsked]),
+        elsewhere(
+            "dane-host-unsigned",
+            "a signed domain, the MX host in an unsigned zone; TLSA records there do not count",
+            Signing::Unsigned,
+            &[WRONG],
+        ),
+        elsewhere(
+            "dane-host-bogus",
+            "a signed domain, the first MX host in a zone that fails DNSSEC validation",
+            Signing::Bogus,
+            &[],
+        )
+        .with(|s| s.mx.push(second(|mx| mx.tlsa = vec![EE])))
+        .checks(&[Check::DeliveredTo("mx2")]),
         case(
             "dane-unlinked",
             "a signed zone without DS record; its TLSA records do not count",
@@ -228,6 +251,35 @@ fn insecure() -> Vec<Case> {
             },
         ),
     ]
+}
+
+/// MX hosts whose name is an alias: the name at the end of the chain is the TLSA base domain, and the name of the MX record
+/// if there are no TLSA records at the former.
+fn aliases() -> Vec<Case> {
+    let alias = |id, about| {
+        mx(signed(id, "RFC 7672 §2.2.3, RFC 7671 §7", about, &[]), |mx| mx.alias = true)
+            .fates(&[Fate::Waits])
+            .level(Level::Security)
+            .discriminates()
+    };
+    let wrong = TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![0; 32] };
+    vec![
+        alias("dane-alias", "the MX host is a CNAME; a TLSA record that does not match is at the alias")
+            .with(|s| s.mx.iter_mut().for_each(|mx| mx.tlsa = vec![WRONG])),
+        alias(
+            "dane-alias-target",
+            "the MX host is a CNAME; a TLSA record that does not match is at its target",
+        )
+        .with(|s| s.extra.push(("_25._tcp.real".into(), vec![Rr::Tlsa(wrong)]))),
+    ]
+}
+
+/// A signed domain whose MX host `mx1.mail` is in a zone of its own.
+fn elsewhere(id: &'static str, about: &'static str, zone: Signing, tlsa: &[TlsaSetup]) -> Case {
+    signed(id, "RFC 7672 §2.1.1, §2.2.3", about, tlsa).with(|s| {
+        s.zones.push(("mail", zone));
+        s.mx.iter_mut().for_each(|mx| mx.label = "mx1.mail");
+    })
 }
 
 fn with_policy() -> Vec<Case> {

@@ -84,13 +84,13 @@ fn invalid() -> Vec<Case> {
             "mail to a subdomain; only the parent has a policy",
         )
         .with(|s| s.extra.push(("sub".into(), vec![Rr::Mx(10, "mx1.record-of-parent.test.".into())])))
-        .phases(vec![Phase::of(&[Fate::Tls]).below("sub")]),
+        .phases(vec![Phase::of(&[Fate::Tls, Fate::Clear]).below("sub")]),
     ]
 }
 
 fn failing() -> Vec<Case> {
     let fails = |id, about, change| {
-        let phase = Phase::of(&[Fate::Tls]).beyond(&[Fate::Waits]).after(vec![change]);
+        let phase = Phase::of(&[Fate::Tls, Fate::Clear]).beyond(&[Fate::Waits]).after(vec![change]);
         ignored(id, Discovery, "RFC 8461 §5.1", about).phases(vec![phase])
     };
     vec![

@@ -4,7 +4,7 @@ use super::{Case, plain};
 use crate::behavior::Behavior;
 use crate::case::Mx;
 use crate::cases::{policy_text, second};
-use crate::conformance::case::{Change, Check, Fate, Group::Enforcement, Level, Phase};
+use crate::conformance::case::{Change, Check, Fate, Group::Enforcement, Ipv6, Level, Phase};
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
 
@@ -54,7 +54,8 @@ fn sessions() -> Vec<Case> {
             "enforce-starttls-refused",
             "the MX host offers STARTTLS and replies 454",
             Behavior::StarttlsRefused,
-        ),
+        )
+        .passed_by_some(),
         does(
             "enforce-handshake-breaks",
             "the MX host closes the connection in the handshake",
@@ -146,6 +147,14 @@ fn valid() -> Vec<Case> {
         mx(yes("enforce-wildcard-certificate", "a wildcard certificate for the MX host's label"), |mx| {
             mx.cert = Cert::Wildcard;
         }),
+        yes("enforce-ipv6", "the MX host has an IPv6 address only; then an attacker strips STARTTLS")
+            .ipv6("mx1", Ipv6::Only)
+            .phases(vec![
+                Phase::of(&[Fate::Tls]).checks(&[Check::MxSni]),
+                Phase::of(&[Fate::Waits]).after(vec![Change::Strip("mx1")]).checks(&[Check::NothingInClear]),
+            ])
+            .level(Level::Security)
+            .discriminates(),
         mx(yes("enforce-tls12", "the MX host supports TLS 1.2 at most"), |mx| {
             mx.behavior = Some(Behavior::OnlyTls12);
         }),

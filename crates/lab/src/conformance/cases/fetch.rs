@@ -2,7 +2,7 @@
 
 use super::{Case, elsewhere, honored, ignored};
 use crate::case::HostAddress;
-use crate::conformance::case::{Check, Fate, Group::Fetch, Level};
+use crate::conformance::case::{Check, Fate, Group::Fetch, Ipv6, Level};
 use crate::dns::Rr;
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
@@ -27,8 +27,11 @@ fn valid() -> Vec<Case> {
         yes("fetch-wildcard-certificate", "a wildcard certificate for the policy host's label")
             .with(|s| s.host_cert = Cert::Wildcard),
         yes("fetch-dead-ipv6", "an IPv6 address where nothing listens, and an IPv4 address that works")
-            .with(|s| s.host_address = HostAddress::Ipv6Broken)
+            .ipv6("mta-sts", Ipv6::Dead)
             .level(Level::Should),
+        yes("fetch-ipv6-only", "the policy host has an IPv6 address only")
+            .ipv6("mta-sts", Ipv6::Only)
+            .checks(&[Check::RightRequest]),
         yes("fetch-dead-address", "two addresses, at one of which nothing listens")
             .with(|s| s.host_address = HostAddress::Partial)
             .level(Level::Should),
@@ -52,6 +55,17 @@ fn valid() -> Vec<Case> {
             "fetch-max-age-header",
             "a Cache-Control header that forbids caching",
             HttpBehavior::Header("cache-control", "no-store", elsewhere("fetch-max-age-header")),
+        ),
+        served(
+            "fetch-http10",
+            "the policy host answers by HTTP/1.0, without the length of the body",
+            HttpBehavior::Http10(elsewhere("fetch-http10")),
+        )
+        .level(Level::Should),
+        served(
+            "fetch-chunked",
+            "the policy file comes in chunks",
+            HttpBehavior::Chunked(elsewhere("fetch-chunked")),
         ),
         served(
             "fetch-large",

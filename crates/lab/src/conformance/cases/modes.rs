@@ -9,7 +9,8 @@ use crate::policy_host::HttpBehavior;
 const MODES: &str = "RFC 8461 §5";
 
 pub(super) fn cases() -> Vec<Case> {
-    [in_mode("testing"), in_mode("none"), without()].concat()
+    let modes = [in_mode("testing"), in_mode("none")].concat();
+    [modes.into_iter().map(Case::clear_as_well).collect(), without()].concat()
 }
 
 fn in_mode(mode: &'static str) -> Vec<Case> {

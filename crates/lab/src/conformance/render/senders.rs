@@ -91,11 +91,21 @@ fn word(case: Option<&CaseResult>) -> &'static str {
 }
 
 /// The cases of one server that do not conform. A server that knows no MTA-STS would have a line for each of its cases, which
-/// say nothing more than the table: of the cases that count in the score, only those with a score above half are listed.
+/// say nothing more than the table, and likewise for DANE: of the cases that count in the score, only those are listed of
+/// which the server passes half.
 fn details(number: usize, report: &Report) -> String {
-    let is_partial = report.score.conforming * 2 > report.score.judged;
+    let passes_half = |of_dane: bool| {
+        let counts = |case: &&CaseResult| {
+            case.without == Without::FallsShort && (case.group == Group::Dane) == of_dane
+        };
+        let passed = |case: &&CaseResult| matches!(case.outcome, Outcome::Conforms | Outcome::DoesMore);
+        let all = report.cases.iter().filter(counts);
+        all.clone().filter(passed).count() * 2 > all.count()
+    };
+    let (policies, dane) = (passes_half(false), passes_half(true));
     let wrong = |case: &&CaseResult| {
-        case.outcome != Outcome::Conforms && (is_partial || case.without == Without::Conforms)
+        let is_known = if case.group == Group::Dane { dane } else { policies };
+        case.outcome != Outcome::Conforms && (is_known || case.without == Without::Conforms)
     };
     let cases: Vec<&CaseResult> = report.cases.iter().filter(wrong).collect();
     let mut out = String::new();

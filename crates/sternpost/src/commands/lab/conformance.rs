@@ -1,8 +1,10 @@
 //! `sternpost lab conformance`: runs the yardstick of the crate `lab` through a mail server and writes what came of it.
 //!
 //! A control of the lab runs in this process. A mail server runs in a network namespace of its own ([`namespace`]), where
-//! the scripts of a driver ([`driver`]) start it; [`output`] writes the results.
+//! the scripts of a driver ([`driver`]) start it; [`output`] writes the results. The receiving side of a domain ([`domain`]) is
+//! examined over the network that is there.
 
+mod domain;
 mod driver;
 mod namespace;
 mod output;
@@ -18,7 +20,7 @@ use lab::conformance::world::{Place, World};
 use lab::conformance::{cases, render};
 use net::clock::{Clock, SystemClock};
 use std::io::{IsTerminal, Write};
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -32,6 +34,9 @@ pub struct Conformance {
     /// Measure one of the lab's own senders instead, such as `correct`, `plain` or `follows-redirects`
     #[arg(long, value_name = "NAME")]
     control: Option<String>,
+    /// Show whether this mail domain does what the RFCs ask of the receiving side, instead of measuring a mail server
+    #[arg(long, value_name = "DOMAIN", conflicts_with_all = ["driver", "control", "only", "list", "explain", "page_of", "compare", "junit"])]
+    domain: Option<String>,
     /// Hand messages over by SMTP to this address in the namespace
     #[arg(long, value_name = "IP:PORT", group = "injection", requires = "driver")]
     smtp: Option<std::net::SocketAddr>,
@@ -96,6 +101,15 @@ enum FailOn {
 }
 
 impl FailOn {
+    /// The level of a requirement of the receiving side, where no violation is an attack.
+    fn requirement(self) -> Option<check::audit::Level> {
+        match self {
+            Self::Security | Self::Must => Some(check::audit::Level::Must),
+            Self::Should => Some(check::audit::Level::Should),
+            Self::Never => None,
+        }
+    }
+
     fn level(self) -> Option<Level> {
         match self {
             Self::Security => Some(Level::Security),
@@ -108,7 +122,15 @@ impl FailOn {
 
 impl Conformance {
     /// Runs the command.
-    pub async fn run(&self) -> Result<Exit, Failure> {
+    pub async fn run(&self, config: Option<&Path>) -> Result<Exit, Failure> {
+        if let Some(typed) = &self.domain {
+            let files = domain::Files {
+                json: self.json.as_ref(),
+                markdown: self.markdown.as_ref(),
+                html: self.html.as_ref(),
+            };
+            return domain::run(typed, config, &files, self.fail_on.requirement()).await;
+        }
         let cases = self.cases()?;
         if self.list {
             show(&render::list(&cases));
@@ -139,8 +161,8 @@ impl Conformance {
             (None, None) => {
                 return Err(Failure::usage(
                     "there is nothing to measure",
-                    "neither --driver nor --control is given",
-                    "Try `sternpost lab conformance --control correct`, or name a driver's folder.",
+                    "none of --driver, --control and --domain is given",
+                    "Try `sternpost lab conformance --control correct`, or name a driver's folder or a domain.",
                 ));
             }
         };

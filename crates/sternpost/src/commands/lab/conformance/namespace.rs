@@ -21,6 +21,8 @@ use std::time::{Duration, Instant};
 
 /// The first two numbers of the lab's addresses. No packet leaves the namespace.
 const NETWORK: [u8; 2] = [11, 77];
+/// The first four parts of the lab's IPv6 addresses, which are global ones as well.
+const NETWORK_6: [u16; 4] = [0x2600, 0x1177, 0, 0];
 /// Where mail servers query DNS.
 const FRONT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 53);
 /// Where Unbound listens.
@@ -108,11 +110,22 @@ impl Inside {
         let [high, low] = NETWORK;
         shell("ip link set lo up")?;
         shell(&format!("ip address add {high}.{low}.0.1/16 dev lo"))?;
+        // On a machine without IPv6, the cases that need it are not observable.
+        let [a, b, c, d] = NETWORK_6;
+        let prefix = std::net::Ipv6Addr::new(a, b, c, d, 0, 0, 0, 0);
+        let _ = shell(&format!("ip -6 address add {prefix}1/64 dev lo nodad"));
+        let _ = shell(&format!("ip -6 route add local {prefix}/64 dev lo"));
         write(&folder.join("resolv.conf"), "nameserver 127.0.0.1\noptions trust-ad timeout:2 attempts:2\n")?;
         shell("mount --make-rprivate /")?;
         shell(&format!("mount --bind {}/resolv.conf /etc/resolv.conf", folder.display()))?;
         let ports = Ports { dns: 53, https: 443, smtp: 25, block: 0 };
-        let place = Place { network: NETWORK, ports, front: Some(FRONT), resolver: Some(RESOLVER) };
+        let place = Place {
+            network: NETWORK,
+            ports,
+            front: Some(FRONT),
+            resolver: Some(RESOLVER),
+            ipv6: Some(NETWORK_6),
+        };
         let world = World::start(place, Arc::new(SystemClock), cases).await.map_err(super::not_started)?;
         write_trust(&world, &folder)?;
         let unbound = start_unbound(&world, &folder).await?;
