@@ -221,7 +221,7 @@ impl Conformance {
         Ok(report)
     }
 
-    fn injection(&self, folder: &std::path::Path) -> Result<Injection, Failure> {
+    fn injection(&self, folder: &Path) -> Result<Injection, Failure> {
         let own = folder.join("inject");
         match (&self.smtp, &self.sendmail, &self.command) {
             (Some(address), _, _) => Ok(Injection::Smtp(*address)),
