@@ -4,7 +4,7 @@
 use crate::catalogue::Check;
 use crate::finding::Findings;
 use crate::observed::{ObservedDomain, ObservedMxHost};
-use crate::senders::{HostView, Outcome, Sender, SenderView, name, word};
+use crate::senders::{HostView, Outcome, Sender, SenderView, name, outcome_label};
 use formats::Mode;
 use net::dane::Dane;
 use net::smtp::Fault;
@@ -26,7 +26,7 @@ pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
 }
 
 fn hosts(view: &SenderView) -> String {
-    let one = |host: &HostView| format!("{} {}", host.host, word(host.outcome));
+    let one = |host: &HostView| format!("{} {}", host.host, outcome_label(host.outcome));
     view.hosts.iter().map(one).collect::<Vec<_>>().join(", ")
 }
 

@@ -19,6 +19,7 @@ mod delivery;
 mod domain;
 mod examine;
 mod finding;
+mod identifiers;
 mod known;
 mod matching;
 mod mx;

@@ -64,7 +64,7 @@ pub fn name(sender: Sender) -> &'static str {
 }
 
 /// The outcome in words, such as `TLS, verified`.
-pub fn word(outcome: Outcome) -> &'static str {
+pub fn outcome_label(outcome: Outcome) -> &'static str {
     match outcome {
         Outcome::Verified => "TLS, verified",
         Outcome::Encrypted => "TLS, not verified",

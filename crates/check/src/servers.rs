@@ -98,11 +98,11 @@ fn no_ds(seen: &ObservedDomain, found: WithoutDs, findings: &mut Findings) {
 
 fn compare_servers(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut Findings) {
     let name = format!("_mta-sts.{}", seen.domain);
-    let answers = |one: &&ServerAnswer| one.said.as_ref().err().is_none_or(DnsError::is_absence);
+    let answers = |one: &&ServerAnswer| one.answer.as_ref().err().is_none_or(DnsError::is_absence);
     let (good, lame): (Vec<&ServerAnswer>, Vec<&ServerAnswer>) = said.iter().partition(answers);
     // When no server answers, this network blocks direct queries: the resolver did get an answer.
     for one in lame.iter().filter(|_| !good.is_empty()) {
-        let why = one.said.as_ref().err().map(ToString::to_string).unwrap_or_default();
+        let why = one.answer.as_ref().err().map(ToString::to_string).unwrap_or_default();
         findings.add(
             Check::DnsNsLame,
             format!("the name server {} does not answer for {name}: {why}", one.server),
@@ -110,7 +110,7 @@ fn compare_servers(seen: &ObservedDomain, said: &[ServerAnswer], findings: &mut 
             [format!("dig @{} {name} TXT +norecurse", one.server)],
         );
     }
-    let response = |one: &ServerAnswer| match &one.said {
+    let response = |one: &ServerAnswer| match &one.answer {
         Ok(answer) => texts(answer),
         Err(_) => vec!["nothing".to_owned()],
     };

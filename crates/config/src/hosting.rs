@@ -20,7 +20,7 @@ pub struct HostConfig {
     /// Plain HTTP listen addresses, for ACME challenges.
     pub http: Vec<Address>,
     /// The target of `mta-sts.DOMAIN`; `None` leaves that name unchanged.
-    pub place: Option<PolicyHostAt>,
+    pub policy_host_target: Option<PolicyHostAt>,
     /// Plain HTTP listen addresses for a proxy that terminates TLS (`host.behind_proxy`).
     pub bare: Vec<Address>,
     /// Whether each connection begins with a PROXY protocol header.
@@ -62,10 +62,10 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
     Ok(Some(HostConfig {
         listen: read.addresses("host.listen", "127.0.0.1:443"),
         http: read.addresses("host.http", ""),
-        place: match name {
+        policy_host_target: match name {
             Some(name) => Some(PolicyHostAt::Alias(name)),
             None => Some(PolicyHostAt::Addresses(addresses))
-                .filter(|place| *place != PolicyHostAt::Addresses(Vec::new())),
+                .filter(|policy_host_target| *policy_host_target != PolicyHostAt::Addresses(Vec::new())),
         },
         bare: read.addresses("host.behind_proxy", ""),
         proxy_header: read.flag("host.proxy_header"),

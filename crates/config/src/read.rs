@@ -197,7 +197,7 @@ fn is_misspelled(path: &str) -> bool {
 
 /// The error for a key of the top level that is placed below a section.
 fn misplaced(text: &str, span: Range<usize>, name: &str, section: &str) -> Fault {
-    let what = format!("{name} stands below [{section}], and belongs to no section");
+    let what = format!("{name} is below [{section}], but is a top-level key");
     fault(
         text,
         span,

@@ -182,10 +182,7 @@ fn errors_of_the_syntax_say_which_key_it_is_and_how_to_write_it() {
 #[test]
 fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
     let below = error_of("[lab]\nsmtp_port = 25\nstore = \"sqlite:/var/lib/x.db\"\n");
-    assert!(
-        below.contains("line 3, column 1: store stands below [lab], and belongs to no section"),
-        "{below}"
-    );
+    assert!(below.contains("line 3, column 1: store is below [lab], but is a top-level key"), "{below}");
     assert!(below.contains("above the first section"), "{below}");
     let warnings = |text: &str| Config::parse(text, None).unwrap().warnings;
     assert!(warnings("[answers]\nmode = \"enforce\"\n")[0].ends_with("it belongs to [[domain]]"));

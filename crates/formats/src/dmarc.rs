@@ -264,7 +264,8 @@ type RowKey = (Option<IpAddr>, Disposition, Alignment, Alignment);
 struct Reader {
     /// The open elements, from the root.
     path: Vec<Tag>,
-    /// The namespace prefix of the root element, with its colon. Elements with another one are extensions.
+    /// The namespace prefix of the root element, with its colon. Elements with another one are extensions. Those without a prefix
+    /// are not: by the schema of RFC 7489 appendix C, only the root element is in a namespace.
     prefix: String,
     elements: usize,
     organization: String,
@@ -297,7 +298,7 @@ impl Reader {
             let at = name.find(':').map_or(0, |at| at + 1);
             self.prefix = name.get(..at).unwrap_or_default().to_owned();
         }
-        let tag = name.strip_prefix(self.prefix.as_str()).map_or(Tag::Other, Tag::of);
+        let tag = Tag::of(name.strip_prefix(self.prefix.as_str()).unwrap_or(name));
         if self.path.is_empty() && tag != Tag::Feedback {
             return Err(DmarcError::Root);
         }

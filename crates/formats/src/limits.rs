@@ -229,7 +229,8 @@ limits! {
     /// Counts of DMARC reports in the store whose sender is verified; beyond it the oldest of the largest sources are
     /// deleted. A report counts as one more.
     DMARC_STORED_ROWS: u32 = 2_000_000;
-    /// The same for reports whose sender is not verified.
+    /// Counts of DMARC reports in the store whose sender is not verified; beyond it the oldest of the largest sources are
+    /// deleted.
     DMARC_UNVERIFIED_ROWS: u32 = 200_000;
     /// A PROXY protocol header.
     PROXY_HEADER_BYTES: usize = 536;
@@ -328,7 +329,7 @@ limits! {
     IMAP_VALUES: usize = 20_000;
     /// The name of a folder or namespace that an IMAP server sends, encoded. A longer one is ignored.
     IMAP_NAME_BYTES: usize = 1000;
-    /// Folders of one LIST response that are looked at; further ones are ignored.
+    /// Folders of one LIST response that are used; further ones are ignored.
     IMAP_LISTED: usize = 1000;
     /// Prefixes of a NAMESPACE response; further ones are ignored.
     IMAP_NAMESPACES: usize = 100;
@@ -338,7 +339,7 @@ limits! {
     IMAP_CAPABILITY_BYTES: usize = 100;
     /// The response code in a status of an IMAP server; the rest is ignored.
     IMAP_CODE_BYTES: usize = 65_536;
-    /// The text for people in a status of an IMAP server; the rest is ignored.
+    /// The human-readable text of a status of an IMAP server; the rest is ignored.
     IMAP_TEXT_BYTES: usize = 4096;
     /// The nesting depth of lists in a response of an IMAP server.
     IMAP_DEPTH: usize = 8;
@@ -346,7 +347,7 @@ limits! {
     IMAP_TIME: Duration = Duration::from_secs(60);
     /// Folders of one mailbox that are read; further ones are ignored with a warning.
     IMAP_FOLDERS: usize = 100;
-    /// The answer of an OAuth server, an access token in a file, or the output of a command that prints one.
+    /// The answer of an OAuth server, an access token or a password of a mailbox in a file, or the output of a command that prints one.
     ACCESS_TOKEN_BYTES: usize = 65_536;
     /// Files in one imported zip file. The first ones are imported, and the zip file counts as unreadable.
     ZIP_MEMBERS: usize = 10_000;
@@ -409,7 +410,7 @@ limits! {
     NOTHING_RECHECK: Duration = Duration::from_secs(3600);
     /// How long a temporary failure is cached.
     FAILURE_RECHECK: Duration = Duration::from_secs(30);
-    /// Concurrent lookups of domains for mail; further ones wait. A lookup that no request waits for gives its place up.
+    /// Concurrent lookups of domains for mail; further ones wait. A lookup without a waiting request frees its slot.
     LOOKUPS: usize = 256;
     /// Concurrent lookups of domains that began for mail and that no request waits for any more; further ones are ended.
     ABANDONED_LOOKUPS: usize = 256;

@@ -22,7 +22,7 @@ pub enum Behavior {
     /// Greets with 554.
     Refuses,
     /// Greets with 421.
-    DeliveryLimits,
+    Busy,
     /// Closes the connection immediately.
     Closes,
     /// Greets with 450, as greylisting does.

@@ -392,7 +392,7 @@ fn mx() -> Vec<Case> {
             Sts,
             &[],
         ),
-        does("mx-busy", "the MX host greets with 421", Behavior::DeliveryLimits).expect(Deferred, Sts, &[]),
+        does("mx-busy", "the MX host greets with 421", Behavior::Busy).expect(Deferred, Sts, &[]),
         does("mx-refuses", "the MX host greets with 554", Behavior::Refuses).expect(Deferred, Sts, &[]),
         does("mx-closes", "the MX host closes the connection immediately", Behavior::Closes).expect(
             Deferred,

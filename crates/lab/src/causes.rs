@@ -2,6 +2,7 @@
 //! (Ashiq et al., IMC 2025; Lee et al., USENIX Security 2022), and those that people make in records and policy files. It is a
 //! part of [`crate::oddities::all`]. Each domain differs from `cases::good` only in the stated way.
 
+use crate::behavior::Behavior;
 use crate::case::{Case, HostAddress, TlsaSetup};
 use crate::dns::{Rr, Signing};
 use crate::odd::{DANE_EE, odd};
@@ -38,6 +39,12 @@ fn records() -> Vec<Case> {
             "a line of a zone file as the value",
             "_mta-sts IN TXT v=STSv1; id=20260101000000;",
         ),
+        record("txt-look-alike", "a Cyrillic letter in the version", "v=S\u{422}Sv1; id=20260101000000;"),
+        record("txt-invisible", "a zero-width space after the id", "v=STSv1; id=20260101000000\u{200b};"),
+        record("txt-line-break", "line ends in the record", "v=STSv1;\nid=20260101000000;\n"),
+        record("txt-space-in-field", "white space around an equals sign", "v=STSv1; id = 20260101000000;"),
+        record("txt-key-case", "the name of the id in upper case", "v=STSv1; ID=20260101000000;"),
+        record("txt-bad-field", "the id without its name", "v=STSv1; 20260101000000;"),
     ]
 }
 
@@ -122,7 +129,32 @@ fn policies() -> Vec<Case> {
         odd("policy-mx-dot", "an mx line ends in a dot")
             .lines(&good.replace("mx1.NAME.test", "mx1.NAME.test.")),
         odd("policy-blank-end", "the policy ends with empty lines").lines(&format!("{good}\n\n")),
+        odd("policy-latin-1", "the policy is saved as Latin-1")
+            .body(HttpBehavior::Typed(
+                "text/plain",
+                latin_1(&format!("{}note: f\u{fc}r alle\n", good.replace("NAME", "policy-latin-1"))),
+            ))
+            .unprotected(),
+        bad(
+            "policy-in-page",
+            "the policy is inside a web page",
+            &format!("<html><pre>\n{good}</pre></html>\n"),
+        ),
+        bad("policy-literal-newline", "a line end is written as \\n", &good.replacen('\n', "\\n", 1)),
+        bad("policy-one-line", "all fields are in one line", &good.trim_end().replace('\n', "; ")),
+        bad("policy-blank-line", "an empty line between the fields", &good.replace("mode", "\nmode")),
+        bad("policy-key-space", "white space before a colon", &good.replace("mode: ", "mode : ")),
+        bad("policy-key-case", "a key is capitalized", &good.replace("mode: ", "Mode: ")),
+        bad("policy-punctuation", "the mode ends in a semicolon", &good.replace("enforce", "enforce;")),
+        bad("policy-of-record", "the text of the record in the policy", "v=STSv1; id=20260101000000;\n"),
+        bad("policy-bad-line", "dashes before the first field", &format!("---\n{good}")),
+        bad("policy-preference", "an mx line has a preference", &good.replace("mx: ", "mx: 10 ")),
+        bad("policy-bad-wildcard", "a wildcard without a dot", &good.replace("mx1.NAME", "*NAME")),
     ]
+}
+
+fn latin_1(text: &str) -> Vec<u8> {
+    text.chars().map(|c| u8::try_from(c).unwrap_or(b'?')).collect()
 }
 
 fn utf_16(text: &str) -> Vec<u8> {
@@ -166,6 +198,7 @@ fn mx_lines() -> Vec<Case> {
     vec![
         line("mx-policy-host", "the mx line names the policy host", "mta-sts.NAME.test"),
         line("mx-former", "the mx line names the former mail provider", "*.mail.protection.outlook.com"),
+        line("mx-moved", "the mx line names the MX host of an earlier check", FORMER_HOST),
         line("mx-typo", "the mx line has a typing error", "mx1.mx-tpyo.test"),
         line("mx-other-end", "the mx line has another end", "mx1.mx-other-end.example"),
         line("mx-apex", "the mx line names the domain, and its mail is elsewhere", "NAME.test")
@@ -178,7 +211,8 @@ fn dane() -> Vec<Case> {
         odd(name, about).with(|s| s.signing = Signing::Signed).mx(move |mx| mx.tlsa = vec![tlsa])
     };
     let wrong = TlsaSetup { right: false, ..DANE_EE };
-    let nothing = TlsaRecord { usage: 3, selector: 1, matching: 1, data: EMPTY_SHA256.to_vec() };
+    let record = |data: [u8; 32]| TlsaRecord { usage: 3, selector: 1, matching: 1, data: data.to_vec() };
+    let (nothing, former) = (record(EMPTY_SHA256), record(FORMER_KEY));
     vec![
         signed(
             "dane-selector-0",
@@ -200,8 +234,26 @@ fn dane() -> Vec<Case> {
             .extra("_25._tcp.mx1", vec![Rr::Tlsa(nothing)]),
         signed("dane-renewed", "the certificate was renewed, and the TLSA record was not", wrong)
             .mx(|mx| mx.cert = Cert::Renewed),
+        odd("dane-former", "the TLSA record is that of the certificate of an earlier check")
+            .with(|s| s.signing = Signing::Signed)
+            .extra("_25._tcp.mx1", vec![Rr::Tlsa(former)]),
+        odd("dane-other-host", "the TLSA record of an MX host is an alias of that of another")
+            .two(20)
+            .with(|s| {
+                s.signing = Signing::Signed;
+                s.mx.last_mut().into_iter().for_each(|mx| mx.tlsa = vec![DANE_EE]);
+            })
+            .extra("_25._tcp.mx1", vec![Rr::Cname("_25._tcp.mx2.dane-other-host.test.".into())]),
+        signed("dane-other-address", "two addresses of a host, and a TLSA record for one", DANE_EE)
+            .mx(|mx| mx.twin = Some((Behavior::Good, Cert::Good))),
     ]
 }
+
+/// The MX host that `mx-moved` had before.
+pub const FORMER_HOST: &str = "mail.former-hoster.example";
+
+/// The digest of the public key that the MX host of `dane-former` had before.
+pub const FORMER_KEY: [u8; 32] = [0x5a; 32];
 
 /// SHA-256 of no bytes.
 const EMPTY_SHA256: [u8; 32] = [

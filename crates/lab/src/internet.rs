@@ -4,7 +4,7 @@
 use crate::behavior::Behavior;
 use crate::case::{Case, HostAddress, Mx, NoMx, SecondServer, TlsaSetup};
 use crate::dns::{AbortOnDrop, DnsSetupError, NameServer, Rr, Signing, TamperedKind, Tampering, absolute};
-use crate::mail_host::{Blackhole, MailHost, Post};
+use crate::mail_host::{Blackhole, MailHost, MailTraffic};
 use crate::pki::{Cert, Identity, Pki, PkiError};
 use crate::policy_host::{HttpBehavior, PolicyHosts, Site, bind};
 use crate::traffic::Traffic;
@@ -76,7 +76,7 @@ pub struct Lab {
     /// The HTTPS server of all policy hosts.
     pub sites: PolicyHosts,
     /// The mail that the mail servers received, and the attacker's switches.
-    pub post: Arc<Post>,
+    pub mail_traffic: Arc<MailTraffic>,
     /// The CA of the lab, whose root certificate the clients trust.
     pub pki: Pki,
     /// The HTTPS port of all policy hosts.
@@ -130,7 +130,7 @@ impl Lab {
         let lab = Self {
             names,
             sites: PolicyHosts::start(https),
-            post: Arc::default(),
+            mail_traffic: Arc::default(),
             _list: crate::revoked::serve(list, pki.revoked()?),
             pki,
             https_port,
@@ -151,7 +151,7 @@ impl Lab {
             Behavior::Good,
             &identity,
             &identity,
-            lab.post.clone(),
+            lab.mail_traffic.clone(),
         )?;
         lab.keep(host);
         Ok(lab)
@@ -376,7 +376,14 @@ impl Lab {
             Behavior::OnlyWithSni => self.pki.issue("elsewhere.test", Cert::Good)?,
             _ => identity.clone(),
         };
-        self.keep(MailHost::start(listener, host.clone(), behavior, identity, &other, self.post.clone())?);
+        self.keep(MailHost::start(
+            listener,
+            host.clone(),
+            behavior,
+            identity,
+            &other,
+            self.mail_traffic.clone(),
+        )?);
         Ok(())
     }
 
@@ -387,7 +394,7 @@ impl Lab {
     /// Records from now on what clients do with the policy hosts and mail servers.
     pub fn observe(&self, traffic: &Traffic) {
         self.sites.observe(traffic);
-        self.post.observe(traffic);
+        self.mail_traffic.observe(traffic);
     }
 
     /// Switches the attack on a domain on or off.
@@ -401,7 +408,7 @@ impl Lab {
         self.names.meddle(&origin, TamperedKind::Mx, when(case.attack.forge_mx, forged))?;
         self.sites.block(&format!("mta-sts.{}", case.domain()), on && case.attack.block_host);
         for mx in &case.setup.mx {
-            self.post.strip(&domain(&mx.host(&case.domain()))?, on && case.attack.strip);
+            self.mail_traffic.strip(&domain(&mx.host(&case.domain()))?, on && case.attack.strip);
         }
         Ok(())
     }

@@ -1,5 +1,5 @@
 //! The lab's mail servers and the attacker in front of them. Each MX host has its own loopback address. Received
-//! messages are stored in [`Post`], with the information whether they arrived over TLS.
+//! messages are stored in [`MailTraffic`], with the information whether they arrived over TLS.
 
 use crate::behavior::Behavior;
 use crate::dns::AbortOnDrop;
@@ -30,7 +30,7 @@ pub struct Received {
 
 /// The mail that all hosts received, the lines that the attacker read, and the hosts under attack.
 #[derive(Default)]
-pub struct Post {
+pub struct MailTraffic {
     received: Mutex<Vec<Received>>,
     overheard: Mutex<Vec<String>>,
     stripping: Mutex<HashSet<DomainName>>,
@@ -39,7 +39,7 @@ pub struct Post {
     sessions: AtomicU64,
 }
 
-impl Post {
+impl MailTraffic {
     /// Removes and returns all mail received so far.
     pub fn take_received(&self) -> Vec<Received> {
         std::mem::take(&mut *lock(&self.received))
@@ -93,7 +93,7 @@ impl MailHost {
         behavior: Behavior,
         identity: &Identity,
         other: &Identity,
-        post: Arc<Post>,
+        mail_traffic: Arc<MailTraffic>,
     ) -> Result<Self, rustls::Error> {
         let sealed = odd_mail_host::upgrade(behavior, identity, other)?;
         let starttls = match behavior {
@@ -104,14 +104,15 @@ impl MailHost {
             Behavior::Garbage => Starttls::Offered(Arc::new(Broken(b"500 what?\r\n".to_vec()))),
             _ => Starttls::Offered(sealed.clone()),
         };
-        let shared = Arc::new(Shared { config: ServerConfig::new(host, starttls), behavior, sealed, post });
+        let shared =
+            Arc::new(Shared { config: ServerConfig::new(host, starttls), behavior, sealed, mail_traffic });
         let task = tokio::spawn(async move {
             let mut clients = 0_usize;
             while let Ok((stream, client)) = listener.accept().await {
                 clients += 1;
                 let shared = shared.clone();
                 tokio::spawn(async move {
-                    let seen = shared.post.watch(&shared.config.hostname, client.ip());
+                    let seen = shared.mail_traffic.watch(&shared.config.hostname, client.ip());
                     let stream = watch(Box::new(stream), seen.clone(), false);
                     shared.accept(stream, clients, seen.as_ref()).await
                 });
@@ -125,7 +126,7 @@ struct Shared {
     config: ServerConfig,
     behavior: Behavior,
     sealed: Arc<dyn Upgrade>,
-    post: Arc<Post>,
+    mail_traffic: Arc<MailTraffic>,
 }
 
 impl Shared {
@@ -144,7 +145,7 @@ impl Shared {
             }
             Behavior::Closes => return Ok(()),
             Behavior::Refuses => return stream.write_all(b"554 no service here\r\n").await,
-            Behavior::DeliveryLimits => return stream.write_all(b"421 too busy\r\n").await,
+            Behavior::Busy => return stream.write_all(b"421 too busy\r\n").await,
             Behavior::Greylists => {
                 return stream.write_all(b"450 4.2.0 greylisted, try again later\r\n").await;
             }
@@ -158,19 +159,19 @@ impl Shared {
             }
             _ => {}
         }
-        if !lock(&self.post.stripping).contains(&self.config.hostname) {
+        if !lock(&self.mail_traffic.stripping).contains(&self.config.hostname) {
             return self.serve(stream, seen).await;
         }
         let (attackers_end, servers_end) = tokio::io::duplex(1 << 16);
         let (outcome, ()) = tokio::join!(
             self.serve(Box::new(servers_end), seen),
-            strip(stream, Box::new(attackers_end), &self.post)
+            strip(stream, Box::new(attackers_end), &self.mail_traffic)
         );
         outcome
     }
 
     async fn serve(&self, stream: AnyStream, seen: Option<&Arc<SmtpWatch>>) -> io::Result<()> {
-        let handler = lock(&self.post.handlers).get(&self.config.hostname).cloned();
+        let handler = lock(&self.mail_traffic.handlers).get(&self.config.hostname).cloned();
         let config = match (&self.config.starttls, seen) {
             (Starttls::Offered(upgrade), Some(seen)) => ServerConfig {
                 starttls: Starttls::Offered(seen.upgrade(upgrade.clone())),
@@ -190,7 +191,7 @@ impl Mailbox for Shared {
 
     fn keep(&self, incoming: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
         Box::pin(async move {
-            lock(&self.post.received).push(Received { host: self.config.hostname.clone(), incoming });
+            lock(&self.mail_traffic.received).push(Received { host: self.config.hostname.clone(), incoming });
             Ok(())
         })
     }
@@ -240,7 +241,7 @@ impl Upgrade for Broken {
 
 /// The attacker on the path: relays the session, overwrites the STARTTLS offer as some middleboxes do, rejects the
 /// STARTTLS command, and records the client's lines.
-async fn strip(client: AnyStream, server: AnyStream, post: &Post) {
+async fn strip(client: AnyStream, server: AnyStream, mail_traffic: &MailTraffic) {
     let (client_read, mut client_write) = tokio::io::split(client);
     let (server_read, mut server_write) = tokio::io::split(server);
     let (mut client_read, mut server_read) = (BufReader::new(client_read), BufReader::new(server_read));
@@ -250,7 +251,7 @@ async fn strip(client: AnyStream, server: AnyStream, post: &Post) {
             read = client_read.read_until(b'\n', &mut from_client) => match read {
                 Ok(0) | Err(_) => return,
                 Ok(_) => {
-                    lock(&post.overheard).push(String::from_utf8_lossy(&from_client).trim_end().to_owned());
+                    lock(&mail_traffic.overheard).push(String::from_utf8_lossy(&from_client).trim_end().to_owned());
                     let line = std::mem::take(&mut from_client);
                     if line.trim_ascii().eq_ignore_ascii_case(b"STARTTLS") {
                         client_write.write_all(b"502 not known here\r\n").await

@@ -1,6 +1,6 @@
 //! What the yardstick makes of servers that can't be judged, and what its reports say.
 
-#![allow(missing_docs, clippy::unwrap_used, clippy::panic)]
+#![allow(missing_docs, clippy::indexing_slicing, clippy::unwrap_used, clippy::panic)]
 
 use net::BoxFuture;
 use net::clock::{Clock, SystemClock};

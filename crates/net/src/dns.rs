@@ -2,10 +2,11 @@
 //! for a negative answer whether the absence is proven (RFC 4035 §4.3, RFC 7672 §2.1).
 //!
 //! [`Resolver`] queries recursive resolvers; [`AuthoritativeServers`] queries the zone's name servers. [`BogusDetector`] and
-//! [`AddressOverrides`] wrap another [`Dns`]. [`update`] and [`provider`] change zones.
+//! [`AddressOverrides`] wrap another [`Dns`]. [`batch`] queries many names at once, and [`update`] and [`provider`] change zones.
 
 mod address_overrides;
 mod authorities;
+pub mod batch;
 mod bogus_detector;
 mod budget;
 mod dname;

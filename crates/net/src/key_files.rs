@@ -35,7 +35,7 @@ pub struct Loaded {
     pub ends: Timestamp,
 }
 
-/// The result of [`KeyFiles::look`].
+/// The result of [`KeyFiles::reload_if_changed`].
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub enum Reload {
     /// The files have not changed.
@@ -71,7 +71,7 @@ impl KeyFiles {
     }
 
     /// Reloads the files if their modification times have changed.
-    pub fn look(&self) -> Reload {
+    pub fn reload_if_changed(&self) -> Reload {
         let now = [modified(&self.certificate), modified(&self.key)];
         let mut times = self.loaded_times.lock().unwrap_or_else(PoisonError::into_inner);
         if *times == now {
@@ -135,15 +135,15 @@ mod tests {
         write("a.example", true);
         let files = KeyFiles::load(&certificate, &key).unwrap();
         assert_eq!(files.current().names, ["a.example"]);
-        assert_eq!(files.look(), Reload::Unchanged);
+        assert_eq!(files.reload_if_changed(), Reload::Unchanged);
         std::fs::write(&certificate, "broken").unwrap();
-        assert!(matches!(files.look(), Reload::Failed(_)));
+        assert!(matches!(files.reload_if_changed(), Reload::Failed(_)));
         write("b.example", false);
-        let Reload::Failed(why) = files.look() else { panic!() };
+        let Reload::Failed(why) = files.reload_if_changed() else { panic!() };
         assert!(why.contains("not the certificate's private key"), "{why}");
         assert_eq!(files.current().names, ["a.example"]);
         write("b.example", true);
-        assert_eq!(files.look(), Reload::Reloaded);
+        assert_eq!(files.reload_if_changed(), Reload::Reloaded);
         assert_eq!(files.current().names, ["b.example"]);
     }
 }

@@ -1,4 +1,4 @@
-//! Random words: names that must differ on every machine and that nobody can guess, such as the word in the IDs of this
+//! Random identifiers: names that must differ on every machine and that nobody can guess, such as the one in the IDs of this
 //! installation's reports.
 
 use aws_lc_rs::rand;
@@ -13,7 +13,7 @@ pub struct NoRandomBytes;
 ///
 /// # Errors
 /// If the system provides no random bytes.
-pub fn word() -> Result<String, NoRandomBytes> {
+pub fn random_id() -> Result<String, NoRandomBytes> {
     let mut bytes = [0; 10];
     rand::fill(&mut bytes).map_err(|_| NoRandomBytes)?;
     Ok(BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
@@ -53,7 +53,7 @@ mod tests {
 
     #[test]
     fn words_differ_and_consist_of_letters_and_digits() {
-        let [one, other] = [word().unwrap(), word().unwrap()];
+        let [one, other] = [random_id().unwrap(), random_id().unwrap()];
         assert_ne!(one, other);
         assert!(
             one.len() == 16 && one.bytes().all(|byte| byte.is_ascii_lowercase() || byte.is_ascii_digit())

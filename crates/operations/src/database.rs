@@ -30,7 +30,7 @@ pub fn access(config: &Config) -> Access {
 ///
 /// See [`Store::connect`].
 pub async fn open_store(config: &Config) -> Result<Store, Failure> {
-    let opened = Store::connect(&config.store, &access(config)).await;
+    let opened = Store::connect(&config.store, &access(config), store::Tenant::FIRST).await;
     opened.map_err(|error| open_failure(&config.store, &error))
 }
 

@@ -43,17 +43,17 @@ impl<'a> CurrentGoal<'a> {
             ));
         }
         let rollout = self.context.rollout(name).await.map_err(failed)?;
-        let mut wanted = self.context.wanted_under(&spec, &decisions);
-        if rollout.is_held && wanted.mode == Mode::Enforce {
+        let mut desired = self.context.desired_under(&spec, &decisions);
+        if rollout.is_held && desired.mode == Mode::Enforce {
             // A hold is stored in two parts, of which this is the first.
-            wanted.mode = Mode::Testing;
+            desired.mode = Mode::Testing;
         }
-        Ok(Goal { wanted, permit: RolloutContext::permit(&rollout) })
+        Ok(Goal { desired, permit: RolloutContext::permit(&rollout) })
     }
 
     /// Whether these decisions let the same places count, for which the applier was made.
     fn is_same_elsewhere(&self, decisions: &Decisions) -> bool {
-        decisions.omitted_places() == self.context.decisions(&self.spec.name).omitted_places()
+        decisions.omitted_endpoints() == self.context.decisions(&self.spec.name).omitted_endpoints()
     }
 }
 
@@ -92,7 +92,7 @@ mod tests {
     async fn two() -> (tempfile::TempDir, RolloutContext, RolloutContext, DomainSpec) {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::parse("[dns]\nservers = [\"127.0.0.1:1\"]\n", None).unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let spec = DomainSpec { auto_promote: true, ..DomainSpec::new(name()) };
         store.put_domain(&name(), &spec).await.unwrap();
@@ -109,11 +109,11 @@ mod tests {
     async fn serves(
         context: &RolloutContext,
         spec: &DomainSpec,
-        wanted: &DesiredState,
+        desired: &DesiredState,
         step: Step,
     ) -> StepOutcome {
         let rollout = context.rollout(&name()).await.unwrap();
-        context.applier(spec).unwrap().start_step(wanted, step, rollout).await.unwrap()
+        context.applier(spec).unwrap().start_step(desired, step, rollout).await.unwrap()
     }
 
     #[tokio::test]
@@ -127,12 +127,12 @@ mod tests {
                 .unwrap()
         );
         let before = goals.current().await.unwrap();
-        assert_eq!((before.wanted.mode, before.permit), (Mode::Enforce, Permit::Enforce));
+        assert_eq!((before.desired.mode, before.permit), (Mode::Enforce, Permit::Enforce));
         hold_back(&mut operator, &spec, "operator", "a broken certificate").await.unwrap();
         // The guard's context has the decisions of before.
-        assert_eq!(guard.wanted(&spec).mode, Mode::Enforce);
+        assert_eq!(guard.desired(&spec).mode, Mode::Enforce);
         let after = goals.current().await.unwrap();
-        assert_eq!((after.wanted.mode, after.permit), (Mode::Testing, Permit::Testing));
+        assert_eq!((after.desired.mode, after.permit), (Mode::Testing, Permit::Testing));
         assert!(
             !guard
                 .approve(&name(), &guard.rollout(&name()).await.unwrap(), "auto_promote", "ready", Hold::Keep)
@@ -142,17 +142,17 @@ mod tests {
         assert!(!guard.promote_by_evidence(&spec).await.unwrap());
         // Nor does a step begin that was chosen before.
         let enforce = Step::Serve(policy(Mode::Enforce));
-        let outcome = serves(&guard, &spec, &before.wanted, enforce).await;
+        let outcome = serves(&guard, &spec, &before.desired, enforce).await;
         assert_eq!(outcome, StepOutcome::Idle(PlannedStep::Gate));
         let rollout = guard.rollout(&name()).await.unwrap();
-        assert!(rollout.promises.iter().all(|published| published.mode == Mode::Testing));
+        assert!(rollout.published.iter().all(|published| published.mode == Mode::Testing));
         // What eases is not held.
-        let eased = serves(&guard, &spec, &before.wanted, Step::Serve(policy(Mode::Testing))).await;
+        let eased = serves(&guard, &spec, &before.desired, Step::Serve(policy(Mode::Testing))).await;
         assert!(matches!(eased, StepOutcome::Started(_, Actor::Operator)), "{eased:?}");
         // The operator ends the hold.
         allow(&mut operator, &spec, "operator", Some("renewed")).await.unwrap().ok().unwrap();
         let again = goals.current().await.unwrap();
-        assert_eq!((again.wanted.mode, again.permit), (Mode::Enforce, Permit::Enforce));
+        assert_eq!((again.desired.mode, again.permit), (Mode::Enforce, Permit::Enforce));
     }
 
     #[tokio::test]
@@ -164,10 +164,10 @@ mod tests {
         guard.store.change_rollout(&name(), enforce).await.unwrap();
         hold_back(&mut operator, &spec, "operator", "a broken certificate").await.unwrap();
         let goals = CurrentGoal::new(&guard, &spec);
-        assert_eq!(goals.current().await.unwrap().wanted.mode, Mode::Testing);
+        assert_eq!(goals.current().await.unwrap().desired.mode, Mode::Testing);
         let said = allow(&mut operator, &spec, "operator", Some("renewed")).await.unwrap().ok().unwrap();
         assert!(said.contains("is allowed"), "{said}");
-        assert_eq!(goals.current().await.unwrap().wanted.mode, Mode::Enforce);
+        assert_eq!(goals.current().await.unwrap().desired.mode, Mode::Enforce);
         let said = allow(&mut operator, &spec, "operator", None).await.unwrap().ok().unwrap();
         assert!(said.contains("is enforced already"), "{said}");
     }
@@ -202,7 +202,7 @@ mod tests {
         };
         std::fs::write(&file, text("")).unwrap();
         let config = Config::load(Some(&file)).unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let context = RolloutContext::at(config, store, world).await.unwrap();
         let spec = context.known_domain(&name()).await.unwrap().unwrap();

@@ -20,6 +20,7 @@
 
 pub mod challenge_zones;
 mod database;
+mod file_domains;
 pub mod goal;
 pub mod inbox;
 mod leases;

@@ -38,7 +38,7 @@ pub async fn mx_losses(
 /// Probes the MX hosts of a domain without the context that it was made from, so that others can use that meanwhile.
 pub struct MxProber {
     guard: Guard,
-    wanted: DesiredState,
+    desired: DesiredState,
 }
 
 impl MxProber {
@@ -57,7 +57,7 @@ impl MxProber {
             omitted: applier.omitted.clone(),
             deadline: PROBE_TIME,
         };
-        Ok(Self { guard, wanted: context.wanted(spec) })
+        Ok(Self { guard, desired: context.desired(spec) })
     }
 
     /// Probes the hosts.
@@ -68,12 +68,12 @@ impl MxProber {
     pub async fn losses(&self, rollout: &RolloutState) -> Result<MxLosses, Failure> {
         let fail = |error: GuardError| {
             Failure::new(
-                format!("{} can't be probed", self.wanted.domain),
+                format!("{} can't be probed", self.desired.domain),
                 error,
-                "Without its MX hosts, nobody can say whether enforcement loses mail. Check the network, then run it again.",
+                "Without the MX hosts it is unknown whether enforcement would lose mail. Check the network, then run the command again.",
             )
         };
-        let probed = self.guard.look(&self.wanted, rollout).await.map_err(fail)?.hosts;
+        let probed = self.guard.check(&self.desired, rollout).await.map_err(fail)?.hosts;
         let patterns = rollout.newest().map(|newest| newest.mx.clone()).unwrap_or_default();
         let new = probed.iter().map(|probed| &probed.name).filter(|name| !rollout.mx.contains(name));
         let all = rollout.mx.iter().chain(new).map(|host| {

@@ -140,37 +140,37 @@ pub async fn excuse_cause(
 
 /// Leaves out a name server or an address of the policy host: changes do not wait until it shows them. Returns a message for
 /// the operator.
-pub async fn omit_place(
+pub async fn omit_endpoint(
     context: &mut RolloutContext,
     name: &DomainName,
-    place: &str,
+    endpoint: &str,
     who: &str,
     reason: &str,
 ) -> Result<String, Failure> {
     let mut decisions = context.decisions(name);
     let at = context.world.clock.now();
     let decision = Decision { reason: reason.to_owned(), who: who.to_owned(), at };
-    decisions.omit(place.to_owned(), decision);
-    let what = format!("changes do not wait for {place}. Reason: {reason}");
+    decisions.omit(endpoint.to_owned(), decision);
+    let what = format!("changes do not wait for {endpoint}. Reason: {reason}");
     context.decide(name, decisions, who, &what).await?;
     Ok(format!(
-        "Changes of {name} do not wait for {place} any more. What it shows while it answers still counts.\nOnce it is mended:\n  sternpost omit --undo {name} {place}"
+        "Changes of {name} do not wait for {endpoint} any more. What it shows while it answers still counts.\nOnce it is mended:\n  sternpost omit --undo {name} {endpoint}"
     ))
 }
 
-/// Ends the omission of a place. Returns a message for the operator.
+/// Ends the omission of an endpoint. Returns a message for the operator.
 pub async fn wait_again(
     context: &mut RolloutContext,
     name: &DomainName,
-    place: &str,
+    endpoint: &str,
     who: &str,
 ) -> Result<String, Failure> {
     let mut decisions = context.decisions(name);
-    if !decisions.wait_again(place) {
-        return Ok(format!("{place} was not left out for {name}."));
+    if !decisions.wait_again(endpoint) {
+        return Ok(format!("{endpoint} was not left out for {name}."));
     }
-    context.decide(name, decisions, who, &format!("changes wait for {place} again")).await?;
-    Ok(format!("Changes of {name} wait for {place} again."))
+    context.decide(name, decisions, who, &format!("changes wait for {endpoint} again")).await?;
+    Ok(format!("Changes of {name} wait for {endpoint} again."))
 }
 
 /// Removes the excuse for a cause. Returns a message for the operator.

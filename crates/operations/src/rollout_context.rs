@@ -1,6 +1,7 @@
 //! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
 use crate::database::open_store;
+use crate::file_domains::FileDomains;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
 use crate::unconfigured::Unconfigured;
 use crate::world::{World, domain};
@@ -15,7 +16,7 @@ use receiver::host::order::ChallengeType;
 use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
-use receiver::rollout::gate::{Evidence, Facts, Gate, judge, may_promote_alone};
+use receiver::rollout::gate::{Evidence, EvidenceInput, Gate, judge, may_promote_alone};
 use receiver::rollout::plan::Permit;
 use receiver::rollout::timeline::Reading;
 use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
@@ -39,6 +40,8 @@ pub struct RolloutContext {
     pub damaged: Vec<(String, String)>,
     /// Domains that are no longer configured, although senders may hold a policy of them.
     pub unconfigured: Vec<Unconfigured>,
+    /// The domains of the configuration file, by name.
+    in_file: Arc<FileDomains>,
     /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
     /// This context's name for leases.
@@ -73,7 +76,8 @@ impl RolloutContext {
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store = Store::open(&path).await.map_err(|error| file_failure(&path, &error))?;
+        let store =
+            Store::open(&path, store::Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
@@ -84,6 +88,7 @@ impl RolloutContext {
             known: Vec::new(),
             damaged: Vec::new(),
             unconfigured: Vec::new(),
+            in_file: Arc::new(FileDomains::new(&config)),
             decided: BTreeMap::new(),
             holder: holder(),
             _scratch: None,
@@ -104,6 +109,7 @@ impl RolloutContext {
             known: Vec::new(),
             damaged: Vec::new(),
             unconfigured: Vec::new(),
+            in_file: self.in_file.clone(),
             decided: BTreeMap::new(),
             holder: self.holder.clone(),
             _scratch: None,
@@ -163,25 +169,20 @@ impl RolloutContext {
 
     /// True when the configuration file contains the domain.
     pub fn is_in_file(&self, name: &DomainName) -> bool {
-        self.config.domains.iter().any(|spec| spec.name == *name)
+        self.in_file.get(name).is_some()
     }
 
     /// True if the configuration file as it is now has other settings for the domain than this process: `[[domain]]` is read at
     /// the start only, and another process may work by the new settings. Also true if the file can't be parsed; false if it
     /// can't be read.
     pub fn is_changed_in_file(&self, name: &DomainName) -> bool {
-        let Some(file) = self.config.file.as_deref().filter(|file| std::fs::File::open(file).is_ok()) else {
-            return false;
-        };
-        let Ok(now) = Config::load(Some(file)) else { return true };
-        let of = |config: &Config| config.domains.iter().find(|spec| spec.name == *name).cloned();
-        of(&now) != of(&self.config)
+        self.in_file.is_changed(name)
     }
 
     /// Checks that the configuration has everything that a domain's settings refer to.
     pub fn fits(&self, spec: &DomainSpec) -> Result<(), Failure> {
         fits(spec, &self.config)?;
-        self.wanted(spec).aliases().map(drop).map_err(|error| {
+        self.desired(spec).aliases().map(drop).map_err(|error| {
             Failure::usage(
                 format!("{} can't be delegated", spec.name),
                 error,
@@ -192,7 +193,7 @@ impl RolloutContext {
 
     /// The current settings of a domain, from the file or the store; `None` when neither has it.
     pub async fn known_domain(&self, name: &DomainName) -> Result<Option<DomainSpec>, Failure> {
-        match self.config.domains.iter().find(|spec| spec.name == *name) {
+        match self.in_file.get(name) {
             Some(spec) => Ok(Some(spec.clone())),
             None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
         }
@@ -205,8 +206,8 @@ impl RolloutContext {
         let fail = |error| store_failure(&error);
         self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
         self.take_up(&spec.name).await?;
-        let wanted = serde_json::to_string(spec).unwrap_or_default();
-        let what = format!("settings changed: {wanted}");
+        let desired = serde_json::to_string(spec).unwrap_or_default();
+        let what = format!("settings changed: {desired}");
         self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
     }
 
@@ -215,7 +216,7 @@ impl RolloutContext {
         self.only_in_store(name)?;
         let rollout = self.rollout(name).await?;
         let now = self.world.clock.now();
-        let bound = rollout.promises.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
+        let bound = rollout.published.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
         if bound && removal == Removal::Free {
             return Err(Failure::finding(
                 format!("{name} is not removed"),
@@ -328,17 +329,17 @@ impl RolloutContext {
     }
 
     /// The planner's input for a domain: its settings, limited by the decisions in force.
-    pub fn wanted(&self, spec: &DomainSpec) -> DesiredState {
-        self.wanted_under(spec, &self.decisions(&spec.name))
+    pub fn desired(&self, spec: &DomainSpec) -> DesiredState {
+        self.desired_under(spec, &self.decisions(&spec.name))
     }
 
     /// The planner's input for a domain under these decisions.
-    pub fn wanted_under(&self, spec: &DomainSpec, decisions: &Decisions) -> DesiredState {
-        let wanted = spec.wanted(
-            self.config.host.as_ref().and_then(|host| host.place.clone()),
+    pub fn desired_under(&self, spec: &DomainSpec, decisions: &Decisions) -> DesiredState {
+        let desired = spec.desired(
+            self.config.host.as_ref().and_then(|host| host.policy_host_target.clone()),
             self.config.delegation.clone(),
         );
-        DesiredState { mode: decisions.allowed(wanted.mode), ..wanted }
+        DesiredState { mode: decisions.allowed(desired.mode), ..desired }
     }
 
     /// Builds the applier that carries out a domain's plan.
@@ -361,7 +362,7 @@ impl RolloutContext {
             publisher: publisher(&self.config, &self.world.clock, spec)?,
             hosting,
             new_hosts: NewHosts::AddToPolicy,
-            omitted: self.decisions(&spec.name).omitted_places(),
+            omitted: self.decisions(&spec.name).omitted_endpoints(),
             store: self.store.clone(),
             clock: self.world.clock.clone(),
         })
@@ -396,7 +397,7 @@ impl RolloutContext {
         let reports = self.store.reports_about(name, since).await.map_err(fail)?;
         let probes = self.store.guard_probes(name, since).await.map_err(fail)?;
         let mx_hosts = self.store.mx_history(name).await.map_err(fail)?;
-        let facts = Facts {
+        let facts = EvidenceInput {
             reports: &reports,
             probes: &probes,
             mx_hosts: &mx_hosts,
@@ -424,7 +425,7 @@ impl RolloutContext {
         let Some((spec, decisions)) = self.current(&spec.name).await? else { return Ok(false) };
         let rollout = self.rollout(&spec.name).await?;
         let is_open = spec.auto_promote
-            && self.wanted_under(&spec, &decisions).mode == Mode::Enforce
+            && self.desired_under(&spec, &decisions).mode == Mode::Enforce
             && !rollout.is_held
             && rollout.approved.is_none()
             && rollout.mode.is_some_and(|known| known.mode == Mode::Testing);

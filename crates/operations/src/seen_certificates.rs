@@ -1,12 +1,13 @@
-//! The certificates of MX hosts as the guard last saw them, for the pages of domains. They are kept in memory: the guard sees
-//! all of them again after a restart.
+//! The certificates of MX hosts as the guard last saw them, for the pages of domains. The store keeps them
+//! (`store::mx_certificates`); this module makes the names of issuers short and readable.
 
 use formats::DomainName;
 use jiff::Timestamp;
 use net::certificate::CertificateFacts;
 use receiver::rollout::guard::Validity;
 use std::collections::BTreeMap;
-use std::sync::{Mutex, PoisonError};
+use store::mx_certificates::MxCertificate;
+use store::{Store, StoreError};
 
 /// A certificate that an MX host presented.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -19,32 +20,36 @@ pub struct SeenCertificate {
     pub at: Timestamp,
 }
 
-/// The maximum number of hosts. Beyond it, those that were not seen for the longest time are forgotten.
-const MAX_HOSTS: usize = 20_000;
 /// Characters of an issuer's name.
 const ISSUER_CHARACTERS: usize = 80;
 
-/// The certificates by MX host.
-#[derive(Debug, Default)]
-pub struct SeenCertificates(Mutex<BTreeMap<DomainName, SeenCertificate>>);
+/// Stores the certificate of a host, as seen at `at`.
+pub async fn put(
+    store: &Store,
+    host: &DomainName,
+    certificate: &CertificateFacts,
+    at: Timestamp,
+) -> Result<(), StoreError> {
+    let new = MxCertificate {
+        host: host.to_string(),
+        issuer: issuer(&certificate.issuer),
+        not_before: certificate.not_before,
+        not_after: certificate.not_after,
+        seen_at: at,
+    };
+    store.put_mx_certificate(&new).await
+}
 
-impl SeenCertificates {
-    /// Remembers the certificate of a host, as seen at `at`.
-    pub fn put(&self, host: &DomainName, certificate: &CertificateFacts, at: Timestamp) {
-        let issuer = issuer(&certificate.issuer);
-        let seen = SeenCertificate { issuer, validity: Validity::from(certificate), at };
-        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if all.len() >= MAX_HOSTS && !all.contains_key(host) {
-            let oldest = all.iter().min_by_key(|(_, seen)| seen.at).map(|(host, _)| host.clone());
-            oldest.map(|host| all.remove(&host));
-        }
-        all.insert(host.clone(), seen);
-    }
-
-    /// The certificate of a host; `None` if none was seen since the program started.
-    pub fn get(&self, host: &DomainName) -> Option<SeenCertificate> {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).get(host).cloned()
-    }
+/// The certificates of these hosts by their names. Hosts whose certificate was never seen are left out.
+pub async fn of(
+    store: &Store,
+    hosts: &[&DomainName],
+) -> Result<BTreeMap<String, SeenCertificate>, StoreError> {
+    let seen = |one: MxCertificate| {
+        let validity = Validity { from: one.not_before, until: one.not_after };
+        (one.host, SeenCertificate { issuer: one.issuer, validity, at: one.seen_at })
+    };
+    Ok(store.mx_certificates(hosts).await?.into_iter().map(seen).collect())
 }
 
 /// The name of an issuer for people: its organization and common name, or the whole distinguished name.
@@ -65,39 +70,16 @@ fn issuer(distinguished: &str) -> String {
 mod tests {
     use super::*;
 
-    fn certificate(issuer: &str) -> CertificateFacts {
-        CertificateFacts {
-            subject: String::new(),
-            issuer: issuer.to_owned(),
-            names: Vec::new(),
-            not_before: Timestamp::UNIX_EPOCH,
-            not_after: Timestamp::from_second(9).unwrap(),
-            fingerprint: String::new(),
-            key_digest: String::new(),
-            common_name: None,
-            key: String::new(),
-            is_weak: false,
-            is_self_issued: false,
-            is_for_servers: true,
-            is_for_clients: false,
-        }
-    }
-
     #[test]
-    fn the_last_certificate_of_a_host_is_remembered_and_the_oldest_host_forgotten() {
-        let all = SeenCertificates::default();
-        let at = |second| Timestamp::from_second(second).unwrap();
-        let host = |number: usize| DomainName::parse(&format!("mx{number}.example")).unwrap();
-        all.put(&host(0), &certificate("C=US, O=Let's Encrypt, CN=R11"), at(1));
-        let seen = all.get(&host(0)).unwrap();
-        assert_eq!(
-            (seen.issuer.as_str(), seen.validity.until, seen.at),
-            ("Let's Encrypt (R11)", at(9), at(1))
-        );
-        for number in 1..=MAX_HOSTS {
-            all.put(&host(number), &certificate("CN=x"), at(2));
+    fn an_issuer_has_its_organization_and_its_name() {
+        for (distinguished, expected) in [
+            ("C=US, O=Let's Encrypt, CN=R11", "Let's Encrypt (R11)"),
+            ("CN=x", "x"),
+            ("O=x, CN=x", "x"),
+            ("serialNumber=1", "serialNumber=1"),
+        ] {
+            assert_eq!(issuer(distinguished), expected, "{distinguished}");
         }
-        assert_eq!((all.get(&host(0)), all.get(&host(MAX_HOSTS)).unwrap().issuer), (None, "x".to_owned()));
-        assert_eq!(issuer("serialNumber=1"), "serialNumber=1");
+        assert_eq!(issuer(&format!("CN={}", "x".repeat(200))).len(), ISSUER_CHARACTERS);
     }
 }

@@ -147,7 +147,7 @@ fn of(context: &RolloutContext, spec: &DomainSpec, known: &Known, end: Timestamp
     // A state that can't be read does not hide the other domains.
     let damage = rollout.and_then(|rollout| rollout.as_ref().err()).map(ToString::to_string);
     let mode = rollout.and_then(|rollout| rollout.as_ref().ok()?.mode).map(|known| known.mode);
-    let is_there = mode == Some(context.wanted(spec).mode);
+    let is_there = mode == Some(context.desired(spec).mode);
     DomainWeek {
         domain: name.to_owned(),
         mode,
@@ -209,18 +209,18 @@ async fn next_step(context: &RolloutContext, spec: &DomainSpec, known: &Known) -
         Some(Err(_)) => return Ok(NextStep::Operator(format!("sternpost status {name}"))),
         None => &nothing,
     };
-    let wanted = context.wanted(spec).mode;
+    let desired = context.desired(spec).mode;
     let apply = || NextStep::Operator(format!("sternpost apply {name}"));
     if let Some(held) = context.decisions(name).held {
         let reason = printable(&held.reason, LINE_CHARACTERS);
         return Ok(NextStep::Wait(format!("held in testing by {}: {reason}", held.who)));
     }
     Ok(match rollout.mode.map(|known| known.mode) {
-        None if wanted == Mode::None => NextStep::Nothing,
+        None if desired == Mode::None => NextStep::Nothing,
         None if context.is_applied_by_guard(spec) => NextStep::Wait(first_round(spec)),
-        Some(mode) if mode == wanted && rollout.announce_due => apply(),
-        Some(mode) if mode == wanted => NextStep::Nothing,
-        Some(Mode::Testing) if wanted == Mode::Enforce && rollout.approved.is_none() => {
+        Some(mode) if mode == desired && rollout.announce_due => apply(),
+        Some(mode) if mode == desired => NextStep::Nothing,
+        Some(Mode::Testing) if desired == Mode::Enforce && rollout.approved.is_none() => {
             match context.gate(name, rollout).await?.1 {
                 Gate::Ready => NextStep::Operator(format!("sternpost promote {name}")),
                 // The reasons are in the status, and so is what to decide.
@@ -253,7 +253,7 @@ impl WeeklySummary {
         let urgent = self.domains.iter().filter(is_urgent).count() + self.further_urgent;
         let state = match urgent {
             0 => "nothing to do".to_owned(),
-            urgent => format!("{urgent} of {domains} to look at"),
+            urgent => format!("{urgent} of {domains} need action"),
         };
         let subject = format!("[sternpost] {week}: {state}");
         if self.is_quiet() {
@@ -358,7 +358,7 @@ mod tests {
         let fine = DomainWeek { successful: 9, ..week("c.example") };
         let mail =
             WeeklySummary { further: 2, further_urgent: 1, ..summary(vec![failing, ready, fine]) }.mail();
-        assert_eq!(mail.subject, "[sternpost] 2026-11-15 to 2026-11-21: 3 of 5 domains to look at");
+        assert_eq!(mail.subject, "[sternpost] 2026-11-15 to 2026-11-21: 3 of 5 domains need action");
         assert_eq!(
             mail.body,
             "TLS reports about your 5 domains, 2026-11-15 to 2026-11-21 (UTC).\n\

@@ -25,7 +25,7 @@ pub struct Unconfigured {
 
 impl Unconfigured {
     fn of(name: DomainName, rollout: &RolloutState, now: Timestamp) -> Option<Self> {
-        let held = || rollout.promises.iter().filter(|one| one.mode != Mode::None && one.is_out(now));
+        let held = || rollout.published.iter().filter(|one| one.mode != Mode::None && one.is_out(now));
         let mode = match held().any(|one| one.mode == Mode::Enforce) {
             true => Mode::Enforce,
             false => held().next()?.mode,
@@ -56,7 +56,7 @@ impl Unconfigured {
     pub fn remedy(&self) -> String {
         let name = &self.name;
         format!(
-            "Add it to the configuration again. To let it go, first retire it:\n  set mode = \"none\" in its [[domain]], then\n  sternpost apply {name}"
+            "Add the domain to the configuration again. To remove it, first retire its policy:\n  set mode = \"none\" in its [[domain]], then\n  sternpost apply {name}"
         )
     }
 }
@@ -100,7 +100,7 @@ mod tests {
     async fn a_domain_whose_settings_disappeared_is_missed_until_no_sender_can_hold_its_policy() {
         let folder = tempfile::tempdir().unwrap();
         let config = Config::parse("[dns]\nservers = [\"127.0.0.1:1\"]\n", None).unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let mut context = RolloutContext::at(config, store.clone(), world).await.unwrap();
         let name = domain("a.example").unwrap();
@@ -123,7 +123,7 @@ mod tests {
         // Another process observes it at that moment.
         let spec = DomainSpec::new(name.clone());
         let observe = |kept: &mut RolloutState| {
-            kept.observe(&context.wanted(&spec), &ObservedState::default(), Timestamp::UNIX_EPOCH);
+            kept.observe(&context.desired(&spec), &ObservedState::default(), Timestamp::UNIX_EPOCH);
         };
         store.change_rollout(&name, observe).await.unwrap();
         context.learn().await.unwrap();
@@ -143,7 +143,7 @@ mod tests {
         // Nor is one that nobody can hold a policy of.
         let ended = |kept: &mut RolloutState| {
             kept.is_given_up = false;
-            kept.promises[0].until = Some(Timestamp::UNIX_EPOCH);
+            kept.published[0].until = Some(Timestamp::UNIX_EPOCH);
         };
         store.change_rollout(&name, ended).await.unwrap();
         context.learn().await.unwrap();

@@ -1,6 +1,5 @@
 //! Builds the network clients (DNS, policy hosts, mail servers) from the configuration.
 
-use crate::seen_certificates::SeenCertificates;
 use check::{Checker, Sessions};
 use config::Config;
 use config::failure::Failure;
@@ -49,8 +48,6 @@ pub struct World {
     pub helo: Helo,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
-    /// The certificates of MX hosts that the guard has seen.
-    pub seen: SeenCertificates,
 }
 
 /// Overrides of the clients' addresses and time limits.
@@ -140,7 +137,6 @@ impl World {
             sources: reach.sources.clone(),
             overrides: reach.addresses.clone(),
             clock,
-            seen: SeenCertificates::default(),
         })
     }
 
@@ -164,7 +160,7 @@ impl World {
     }
 
     /// The check options that follow from the configuration.
-    pub fn looks(&self, config: &Config) -> check::Options {
+    pub fn check_options(&self, config: &Config) -> check::Options {
         check::Options { allow_special: config.allow_private_addresses, ..check::Options::default() }
     }
 
@@ -173,8 +169,8 @@ impl World {
     pub async fn check_resolver(&self, config: &Config) -> Result<(), Failure> {
         match self.plain.probe().await {
             Err(error) if error.is_absence() => Err(Failure::new(
-                format!("the DNS resolver {} does not tell the truth", crate::resolvers(config)),
-                "it says that the root zone does not exist, so it would say that of every domain",
+                format!("the DNS resolver {} gives false answers", crate::resolvers(config)),
+                "it answers that the root zone does not exist, and so it would for every domain",
                 "Some networks answer so until you have signed in with a browser. Sign in, or name another resolver:\n  [dns]\n  servers = [\"9.9.9.9:53\"]",
             )),
             _ => Ok(()),

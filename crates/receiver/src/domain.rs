@@ -121,9 +121,13 @@ impl DomainSpec {
         }
     }
 
-    /// Builds the planner's input. `place` is the target of `mta-sts` for policies that we host; `zone` is the zone
+    /// Builds the planner's input. `policy_host_target` is the target of `mta-sts` for policies that we host; `zone` is the zone
     /// that domains are delegated to.
-    pub fn wanted(&self, place: Option<PolicyHostAt>, zone: Option<DomainName>) -> DesiredState {
+    pub fn desired(
+        &self,
+        policy_host_target: Option<PolicyHostAt>,
+        zone: Option<DomainName>,
+    ) -> DesiredState {
         DesiredState {
             domain: self.name.clone(),
             mx: self.mx.clone(),
@@ -133,7 +137,7 @@ impl DomainSpec {
             max_age_before: self.max_age.before,
             rua: self.rua.clone(),
             policy_host: match self.host {
-                HostedBy::Sternpost => place,
+                HostedBy::Sternpost => policy_host_target,
                 HostedBy::Static => Some(PolicyHostAt::Operator),
                 HostedBy::Elsewhere => None,
             },

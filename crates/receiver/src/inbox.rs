@@ -349,4 +349,4 @@ impl Mailbox for Inbox {
 }
 
 #[cfg(test)]
-mod tests;
+pub(crate) mod tests;

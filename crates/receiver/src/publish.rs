@@ -57,10 +57,10 @@ impl Previous {
     pub fn is(&self, records: &Records) -> bool {
         use PolicyHostAt::Addresses;
         match (&self.records, records) {
-            (Some(Records::Place(Addresses(there))), Records::Place(Addresses(wanted))) => {
-                there.len() == wanted.len() && there.iter().all(|address| wanted.contains(address))
+            (Some(Records::Place(Addresses(there))), Records::Place(Addresses(desired))) => {
+                there.len() == desired.len() && there.iter().all(|address| desired.contains(address))
             }
-            (there, wanted) => there.as_ref() == Some(wanted),
+            (there, desired) => there.as_ref() == Some(desired),
         }
     }
 }
@@ -113,7 +113,7 @@ impl PublishError {
 impl Change {
     /// The change that a step makes in the domain's zone, or in the zone that the domain is delegated to. `None` for
     /// steps that change no record. Fails when a name or value is too long.
-    pub fn of(wanted: &DesiredState, step: &Step) -> Result<Option<Self>, PublishError> {
+    pub fn of(desired: &DesiredState, step: &Step) -> Result<Option<Self>, PublishError> {
         let (label, records) = match step {
             // Only the operator knows the address.
             Step::PointPolicyHost(PolicyHostAt::Operator) => return Ok(None),
@@ -125,8 +125,8 @@ impl Change {
                 return Ok(None);
             }
         };
-        let fault = |why: String| PublishError::new(&wanted.domain, why);
-        let name = wanted.record(label).map_err(|error| fault(error.to_string()))?;
+        let fault = |why: String| PublishError::new(&desired.domain, why);
+        let name = desired.record(label).map_err(|error| fault(error.to_string()))?;
         if let Records::Txt(value) = &records {
             check_value(&name, value)?;
         }
@@ -202,8 +202,8 @@ mod tests {
 
     #[test]
     fn records_are_shown_for_zone_files_and_for_panels() {
-        let wanted = DomainSpec::new(DomainName::parse("example.org").unwrap()).wanted(None, None);
-        let change = |step| Change::of(&wanted, &step).unwrap().unwrap();
+        let desired = DomainSpec::new(DomainName::parse("example.org").unwrap()).desired(None, None);
+        let change = |step| Change::of(&desired, &step).unwrap().unwrap();
         let announce = change(Step::Announce(PolicyId::parse("20261125").unwrap()));
         assert_eq!(announce.lines(), ["_mta-sts.example.org. 300 IN TXT \"v=STSv1; id=20261125;\""]);
         assert_eq!(
@@ -221,8 +221,8 @@ mod tests {
             change(Step::PointPolicyHost(addresses)).lines(),
             ["mta-sts.example.org. 300 IN A 192.0.2.1", "mta-sts.example.org. 300 IN AAAA 2001:db8::1"]
         );
-        assert_eq!(Change::of(&wanted, &Step::PointPolicyHost(PolicyHostAt::Operator)), Ok(None));
-        assert_eq!(Change::of(&wanted, &Step::TakeDown), Ok(None));
+        assert_eq!(Change::of(&desired, &Step::PointPolicyHost(PolicyHostAt::Operator)), Ok(None));
+        assert_eq!(Change::of(&desired, &Step::TakeDown), Ok(None));
         assert!(change(Step::Withdraw).lines().is_empty());
     }
 }

@@ -33,7 +33,7 @@ pub mod timeline;
 pub mod undo;
 
 mod apply;
-mod look;
+mod observe;
 mod recover;
 mod visible;
 
@@ -41,6 +41,6 @@ pub use apply::{
     Actor, Applied, Applier, ApplyError, Hosting, NewHosts, Observation, RecordedChange, StepOutcome,
     Verification,
 };
-pub use look::{LookupError, MailHosts, look, mail_hosts};
+pub use observe::{LookupError, MailHosts, mail_hosts, observe};
 pub use recover::{CutOff, DroppedChange};
 pub use state::RolloutState;

@@ -82,7 +82,7 @@ fn mail(kind: &str, content: &[u8]) -> Vec<u8> {
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]
 async fn the_memory_of_the_process_stays_below_the_budget_of_the_inbox() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("inbox.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("inbox.db"), store::Tenant::FIRST).await.unwrap();
     let base = Inbox::new(store, Arc::new(NoDns), Arc::new(SystemClock), Arrival::Smtp);
     let inbox = Arc::new(Inbox { pool: Arc::new(ExtractionPool::new(4, BUDGET)), ..base });
     let mails: Vec<Arc<Vec<u8>>> = hostile().into_iter().map(Arc::new).collect();

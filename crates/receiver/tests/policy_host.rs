@@ -34,7 +34,7 @@ async fn world() -> World {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let place = tempfile::tempdir().unwrap();
-    let store = Store::open(&place.path().join("s.db")).await.unwrap();
+    let store = Store::open(&place.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
     for name in ["a.example", "b.example"] {
         let domain = DomainName::parse(name).unwrap();
         let mx = MxPattern::parse(&format!("mx.{name}")).unwrap();

@@ -86,7 +86,7 @@ fn finds_under(premises: Premises, property: &'static str, planner: Planner, obs
 
 #[test]
 fn the_checker_finds_a_record_that_is_announced_before_the_file() {
-    finds(MISLED, |wanted, rollout, seen, permit, now| match next(wanted, rollout, seen, permit, now) {
+    finds(MISLED, |desired, rollout, seen, permit, now| match next(desired, rollout, seen, permit, now) {
         PlannedStep::Do(Step::Serve(_)) if rollout.announce_due => PlannedStep::Do(Step::Announce(id(1))),
         PlannedStep::Do(Step::Announce(_)) if seen.record.is_some() => PlannedStep::Done,
         other => other,
@@ -95,7 +95,7 @@ fn the_checker_finds_a_record_that_is_announced_before_the_file() {
 
 #[test]
 fn the_checker_finds_a_file_that_is_changed_without_a_new_id() {
-    finds(MISLED, |wanted, rollout, seen, permit, now| match next(wanted, rollout, seen, permit, now) {
+    finds(MISLED, |desired, rollout, seen, permit, now| match next(desired, rollout, seen, permit, now) {
         PlannedStep::Do(Step::Announce(_)) if seen.record.is_some() => PlannedStep::Done,
         other => other,
     });
@@ -103,56 +103,56 @@ fn the_checker_finds_a_file_that_is_changed_without_a_new_id() {
 
 #[test]
 fn the_checker_finds_an_mx_host_that_takes_mail_too_early() {
-    finds(REFUSED, |wanted, rollout, seen, permit, now| {
+    finds(REFUSED, |desired, rollout, seen, permit, now| {
         let careless =
-            RolloutState { promises: rollout.newest().cloned().into_iter().collect(), ..rollout.clone() };
-        next(wanted, &careless, seen, permit, now)
+            RolloutState { published: rollout.newest().cloned().into_iter().collect(), ..rollout.clone() };
+        next(desired, &careless, seen, permit, now)
     });
 }
 
 #[test]
 fn the_checker_finds_a_pattern_that_is_dropped_too_early() {
-    finds(REFUSED, |wanted, rollout, seen, permit, now| {
+    finds(REFUSED, |desired, rollout, seen, permit, now| {
         let long_ago = now - SignedDuration::from_hours(24);
         let mut hasty = rollout.clone();
         hasty.gone.clear();
         hasty.unused.iter_mut().for_each(|unused| unused.since = long_ago);
-        next(wanted, &hasty, seen, permit, now)
+        next(desired, &hasty, seen, permit, now)
     });
 }
 
 #[test]
 fn the_checker_finds_a_policy_that_is_removed_too_early() {
-    finds(BOUND, |wanted, rollout, seen, permit, now| match wanted.mode {
-        Mode::None => next(wanted, &RolloutState::default(), seen, permit, now),
-        _ => next(wanted, rollout, seen, permit, now),
+    finds(BOUND, |desired, rollout, seen, permit, now| match desired.mode {
+        Mode::None => next(desired, &RolloutState::default(), seen, permit, now),
+        _ => next(desired, rollout, seen, permit, now),
     });
 }
 
 #[test]
 fn the_checker_finds_a_step_that_is_not_recorded_before_it_is_taken() {
-    finds(REFUSED, |wanted, rollout, seen, permit, now| {
+    finds(REFUSED, |desired, rollout, seen, permit, now| {
         let mut forgetful = rollout.clone();
-        forgetful.promises.retain(|promise| seen.served.as_ref().is_none_or(|served| promise.is(served)));
-        next(wanted, &forgetful, seen, permit, now)
+        forgetful.published.retain(|promise| seen.served.as_ref().is_none_or(|served| promise.is(served)));
+        next(desired, &forgetful, seen, permit, now)
     });
 }
 
 #[test]
 fn the_checker_finds_a_wildcard_that_is_replaced_by_the_wanted_hosts_alone() {
     let premises = Premises { wildcards: true, ..NO_PREMISE_DROPPED };
-    let planner: Planner = |wanted, rollout, seen, permit, now| match next(wanted, rollout, seen, permit, now)
-    {
-        PlannedStep::Do(Step::Serve(mut policy)) if policy.mode == Mode::Enforce => {
-            let is_wild = |pattern: &MxPattern| matches!(pattern, MxPattern::Wildcard(_));
-            let had_wildcard = rollout.newest().is_some_and(|newest| newest.mx.iter().any(is_wild));
-            if had_wildcard && !wanted.mx.is_empty() {
-                policy.mx = wanted.mx.clone();
+    let planner: Planner =
+        |desired, rollout, seen, permit, now| match next(desired, rollout, seen, permit, now) {
+            PlannedStep::Do(Step::Serve(mut policy)) if policy.mode == Mode::Enforce => {
+                let is_wild = |pattern: &MxPattern| matches!(pattern, MxPattern::Wildcard(_));
+                let had_wildcard = rollout.newest().is_some_and(|newest| newest.mx.iter().any(is_wild));
+                if had_wildcard && !desired.mx.is_empty() {
+                    policy.mx = desired.mx.clone();
+                }
+                PlannedStep::Do(Step::Serve(policy))
             }
-            PlannedStep::Do(Step::Serve(policy))
-        }
-        other => other,
-    };
+            other => other,
+        };
     finds_under(premises, REFUSED, planner, |_, seen| seen);
 }
 
@@ -188,13 +188,13 @@ fn the_checker_finds_steps_of_an_old_applier_that_end_arbitrarily_late() {
 #[test]
 fn the_checker_finds_a_planner_that_ignores_hosts_of_others() {
     let premises = Premises { foreign_changes: 1, ..NO_PREMISE_DROPPED };
-    let planner: Planner = |wanted, rollout, seen, permit, now| {
+    let planner: Planner = |desired, rollout, seen, permit, now| {
         let mut blind = seen.clone();
-        let is_wanted = |host: &formats::DomainName| wanted.mx.iter().any(|pattern| pattern.matches(host));
-        if wanted.mode == Mode::Enforce && !wanted.mx.is_empty() {
+        let is_wanted = |host: &formats::DomainName| desired.mx.iter().any(|pattern| pattern.matches(host));
+        if desired.mode == Mode::Enforce && !desired.mx.is_empty() {
             blind.mx.retain(is_wanted);
         }
-        next(wanted, rollout, &blind, permit, now)
+        next(desired, rollout, &blind, permit, now)
     };
     finds_under(premises, ENDLESS, planner, |_, seen| seen);
 }

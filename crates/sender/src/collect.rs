@@ -199,7 +199,7 @@ impl Collector {
     /// # Errors
     /// If the system provides no random bytes for the identifiers of batches.
     pub fn forwarding(store: Store, clock: Arc<dyn Clock>) -> Result<Arc<Self>, NoRandomBytes> {
-        let batches = Some(Batches::new(random::word()?));
+        let batches = Some(Batches::new(random::random_id()?));
         Ok(Arc::new(Self::of(store, clock, batches)))
     }
 
@@ -522,8 +522,8 @@ impl Collector {
 fn new_id() -> String {
     static NUMBER: AtomicU64 = AtomicU64::new(0);
     // Without random bytes no TLS works either, so nothing else does.
-    let word = random::word().unwrap_or_else(|_| std::process::id().to_string());
-    format!("{word}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
+    let prefix = random::random_id().unwrap_or_else(|_| std::process::id().to_string());
+    format!("{prefix}-{}", NUMBER.fetch_add(1, Ordering::Relaxed))
 }
 
 /// The stored policies of the domains of one request.

@@ -21,7 +21,7 @@ pub use build::{Addresses, Reporter, build};
 pub use compose::{ComposeError, Composed, DkimKey, DkimKeyError, PreparedReport, compose};
 pub use delivery::{DeliveryLimits, ReportDelivery, is_denied};
 pub use direct::DirectDelivery;
-pub use scheduler::{Counts, ReportScheduler, Rules, SchedulerError, installation_word};
+pub use scheduler::{Counts, ReportScheduler, Rules, SchedulerError, installation_id};
 pub use targets::{PlannedTarget, TargetMatch, TargetPlan, TargetRule};
 pub use testing_prober::{Hosts, ProbeCounts, TestingProber};
 pub use transport::Transport;

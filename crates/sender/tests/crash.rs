@@ -39,7 +39,7 @@ fn main() {
 }
 
 async fn serve(folder: &Path) {
-    let store = Store::open(&folder.join("s.db")).await.unwrap();
+    let store = Store::open(&folder.join("s.db"), store::Tenant::FIRST).await.unwrap();
     let (world, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
     let answers = PolicyService::new(world, discovery, store, clock, 1 << 20, Settings::default());
@@ -81,7 +81,7 @@ fn kill_repeatedly() {
     assert!(answered.len() > KILLS as usize, "only {} answers", answered.len());
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         for domain in &answered {
             let domain = formats::DomainName::parse(domain).unwrap();
             let stored = store.policy(&domain).await.unwrap();

@@ -56,7 +56,7 @@ fn main() {
 }
 
 async fn store(folder: &Path) -> Store {
-    Store::open(&folder.join("s.db")).await.unwrap()
+    Store::open(&folder.join("s.db"), store::Tenant::FIRST).await.unwrap()
 }
 
 fn print(line: &str) {

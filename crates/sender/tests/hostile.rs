@@ -27,7 +27,7 @@ struct Server {
 
 async fn serve<S: Serve>(service: fn(Arc<PolicyService>) -> S) -> Server {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
     let (world, clock) = (Arc::new(UniformWorld), Arc::new(SystemClock));
     let discovery = Discovery::new(world.clone(), world.clone(), store.clone(), clock.clone());
     let answers = PolicyService::new(world, discovery, store, clock, 1 << 20, Settings::default());

@@ -45,7 +45,7 @@ impl PolicySource for Held {
 async fn sender(lab: &Lab) -> Sender {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("sender.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("sender.db"), store::Tenant::FIRST).await.unwrap();
     let clients = lab.clients("sender.test", clock.clone()).unwrap();
     let discovery = Arc::new(Discovery::new(clients.dns.clone(), clients.policies, store, clock));
     let policies = Arc::new(Held(discovery.clone()));
@@ -156,13 +156,13 @@ async fn answer(name: &str) -> (String, Vec<String>) {
     let lab = Lab::with_cases(Ports::free(), SystemClock.now(), &cases).await.unwrap();
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("sender.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("sender.db"), store::Tenant::FIRST).await.unwrap();
     let clients = lab.clients("sender.test", clock.clone()).unwrap();
     let dns = Arc::new(Recorded { dns: clients.dns, tlsa: Mutex::default() });
     let discovery = Discovery::new(dns.clone(), clients.policies, store.clone(), clock.clone());
     let service = PolicyService::new(dns.clone(), discovery, store, clock, 1 << 20, Settings::default());
     let entry = service.ask(&case.domain()).await;
-    let text = format!("{} {}", entry.word(false), entry.text(false));
+    let text = format!("{} {}", entry.reply_status(false), entry.text(false));
     let asked = dns.tlsa.lock().unwrap().clone();
     (text, asked)
 }

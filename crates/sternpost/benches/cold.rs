@@ -142,7 +142,7 @@ async fn serve(place: &Path, dnssec: &str) {
     let mut fetcher = FetcherConfig::new(Trust::from_file(&place.join("ca.pem")).unwrap());
     (fetcher.port, fetcher.allow_special_addresses) = (https.port(), true);
     let policies = Arc::new(Fetcher::new(fetcher, addresses, clock.clone()).unwrap());
-    let store = Store::open(&place.join("s.db")).await.unwrap();
+    let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
     let discovery = Discovery::new(dns.clone(), policies, store.clone(), clock.clone());
     let answers = PolicyService::new(dns, discovery, store, clock, 64 << 20, Settings::default());
     answer(Arc::new(Socketmap(answers))).await;

@@ -199,7 +199,7 @@ const DAY: &str = "2026-11-24T00:00:00Z";
 fn fill(place: &Path, domains: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&place.join("s.db")).await.unwrap();
+        let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
         for from in (0..domains).step_by(2_000) {
             let tally: DayTally = (from..(from + 2_000).min(domains))
                 .map(|n| {
@@ -266,7 +266,7 @@ fn report(place: &Path) {
         let rsa = rcgen::KeyPair::generate_rsa_for(&rcgen::PKCS_RSA_SHA256, rcgen::RsaKeySize::_2048).unwrap();
         let rsa = Arc::new([DkimKey::from_pem(domain.clone(), "r", &rsa.serialize_pem()).unwrap()]);
         let ed25519 = Arc::new([DkimKey::generate(domain, "e").unwrap()]);
-        let store = Store::open(&place.join("s.db")).await.unwrap();
+        let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
         let scheduler = ReportScheduler {
             store: store.clone(),
             clock: Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap())),

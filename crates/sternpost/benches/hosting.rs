@@ -54,7 +54,7 @@ fn main() {
 }
 
 async fn serve(place: &Path) {
-    let store = Store::open(&place.join("s.db")).await.unwrap();
+    let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
     let site_cache = Arc::new(SiteCache::new(store, Arc::new(SystemClock)).await.unwrap());
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     println!("{}", listener.local_addr().unwrap());
@@ -67,7 +67,7 @@ fn host(number: usize) -> String {
 }
 
 async fn stocked(place: &Path, pki: &Pki) {
-    let store = Store::open(&place.join("s.db")).await.unwrap();
+    let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
     for number in 0..STORED {
         let domain = DomainName::parse(&format!("d{number}.example")).unwrap();
         store.put_hosted(&domain, Some(POLICY)).await.unwrap();
@@ -194,7 +194,7 @@ fn planned() -> Duration {
     let now = SystemClock.now();
     let begun = Instant::now();
     for (spec, seen) in &specs {
-        let stages = plan(&spec.wanted(None, None), &RolloutState::default(), seen, Permit::Testing, now);
+        let stages = plan(&spec.desired(None, None), &RolloutState::default(), seen, Permit::Testing, now);
         assert_eq!(stages.len(), 5);
     }
     begun.elapsed()

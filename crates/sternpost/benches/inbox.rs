@@ -9,6 +9,7 @@
 #[allow(dead_code, reason = "each benchmark needs some of it")]
 mod process;
 
+use formats::dmarc::DmarcReport;
 use formats::report::{DateRange, Report, pack, unpack};
 use formats::{DomainName, Mode, MxPattern};
 use jiff::{SignedDuration, Timestamp};
@@ -21,7 +22,9 @@ use std::path::Path;
 use std::process::{Child, Command, Stdio};
 use std::time::{Duration, Instant};
 use store::Store;
-use store::reports::{Arrival, NewReport, Trust};
+use store::dmarc::{DmarcQuota, NewDmarcReport};
+use store::outgoing::NewOutgoing;
+use store::reports::{Arrival, NewQuarantined, NewReport, Quota, Trust};
 
 const FILES: usize = 20_000;
 const DOMAINS: usize = 1_000;
@@ -144,6 +147,7 @@ fn pages() {
     let site = measure(place.path(), at, "1,000 domains", None);
     let begun = Instant::now();
     runtime.block_on(fill_many(&file));
+    runtime.block_on(fill_lists(&file));
     println!("\n{MANY} more domains, stored in {:.0} s\n", begun.elapsed().as_secs_f64());
     measure(place.path(), at, "100,000 domains", Some(site));
 }
@@ -215,7 +219,7 @@ fn first_pages(site: &Site, begun: Instant) {
 
 /// Adds domains to the store, as a hosting provider has them: enforced, and one in a hundred not set up.
 async fn fill_many(file: &Path) {
-    let store = Store::open(file).await.unwrap();
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
     let since = Timestamp::now() - SignedDuration::from_hours(24 * 90);
     for n in 0..MANY {
         let name = DomainName::parse(&format!("customer{n}.example")).unwrap();
@@ -231,14 +235,72 @@ async fn fill_many(file: &Path) {
             assumed: false,
         };
         let mode = Some(InMode { mode: Mode::Enforce, since });
-        let state = RolloutState { mode, promises: vec![promise], ..RolloutState::default() };
+        let state = RolloutState { mode, published: vec![promise], ..RolloutState::default() };
         store.put_rollout(&name, &state).await.unwrap();
     }
     store.close().await;
 }
 
+/// Rows of the other lists: journal, DMARC reports, quarantine and reports to send.
+const ROWS: usize = 20_000;
+
+async fn fill_lists(file: &Path) {
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
+    let now = Timestamp::now();
+    let name = |n: usize| DomainName::parse(&format!("d{}.example", n % DOMAINS)).unwrap();
+    let quota = Quota { bytes: 1 << 30, items: ROWS as u64 };
+    let mut dmarc = Vec::new();
+    let mut sent = Vec::new();
+    for n in 0..ROWS {
+        let day = now - SignedDuration::from_hours(24 * (1 + (n / DOMAINS) as i64));
+        store
+            .journal(&name(n), day, "planner", "testing announced with a policy of two MX hosts")
+            .await
+            .unwrap();
+        let source = format!("192.0.2.{}", n % 250);
+        if n % 10 == 0 {
+            let raw = format!("this is not a report, and the number of it is {n}");
+            let new = NewQuarantined {
+                received_at: day,
+                arrival: Arrival::Smtp,
+                source: &source,
+                is_trusted: false,
+                reason: "neither a TLS report nor a DMARC report is in the message",
+                raw: raw.as_bytes(),
+            };
+            store.quarantine(&new, &quota).await.unwrap();
+        }
+        let begin = DateRange::utc_day(day).start.as_second();
+        let text = format!(
+            "<feedback><report_metadata><org_name>x</org_name><report_id>{n}</report_id><date_range><begin>{begin}</begin></date_range></report_metadata><policy_published><domain>{}</domain></policy_published><record><row><source_ip>{source}</source_ip><count>{n}</count><policy_evaluated><disposition>none</disposition><dkim>pass</dkim></policy_evaluated></row></record></feedback>",
+            name(n)
+        );
+        dmarc.push(NewDmarcReport {
+            source: SENDERS[n % SENDERS.len()].to_owned(),
+            submitter: SENDERS[n % SENDERS.len()].to_owned(),
+            signer: None,
+            trust: Trust::Verified,
+            arrival: Arrival::Smtp,
+            received_at: day,
+            report: DmarcReport::read(text.as_bytes(), &mut 1000).unwrap(),
+        });
+        sent.push(NewOutgoing {
+            day: DateRange::utc_day(day).start,
+            domain: name(n),
+            report_id: format!("{n}@ours.example"),
+            packed: pack(b"{}").unwrap(),
+            successful: 5,
+            failed: 1,
+            due: now,
+        });
+    }
+    store.keep_dmarc_reports(&dmarc, DmarcQuota::default()).await.unwrap();
+    store.put_outgoing(&sent).await.unwrap();
+    store.close().await;
+}
+
 async fn fill(file: &Path, reports: usize) {
-    let store = Store::open(file).await.unwrap();
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
     let now = Timestamp::now();
     let mut dice = Dice(2);
     let mut batch = Vec::new();
@@ -276,7 +338,7 @@ async fn fill(file: &Path, reports: usize) {
         };
         let mode = Some(InMode { mode: Mode::Testing, since: now - SignedDuration::from_hours(24 * 60) });
         store
-            .put_rollout(&name, &RolloutState { mode, promises: vec![promise], ..RolloutState::default() })
+            .put_rollout(&name, &RolloutState { mode, published: vec![promise], ..RolloutState::default() })
             .await
             .unwrap();
     }

@@ -14,7 +14,7 @@ use jiff::{SignedDuration, Timestamp};
 use lab::uniform_world::UniformWorld;
 use process::{Process, resident};
 use sender::answer::cache::Cache;
-use sender::answer::decide::{DefaultLevel, Facts, MxHosts, Origin, decide};
+use sender::answer::decide::{DecisionInput, DefaultLevel, MxHosts, Origin, decide};
 use sender::answer::entry::Entry;
 use sender::answer::route::DaneHosts;
 use sender::answer::sts::{EffectivePolicy, HeldPolicy};
@@ -52,12 +52,12 @@ fn cache(count: usize, what: &str) {
                 let id = PolicyId::parse("1").unwrap();
                 EffectivePolicy::Policy {
                     held: HeldPolicy { policy, body, id, fetched_at: Timestamp::UNIX_EPOCH },
-                    trouble: None,
+                    refresh_error: None,
                 }
             }
             _ => EffectivePolicy::None,
         };
-        let decision = decide(&Facts {
+        let decision = decide(&DecisionInput {
             domain: &domain,
             hosts: MxHosts::Known(DaneHosts::default()),
             found: Some(&found),
@@ -97,7 +97,7 @@ fn report(count: usize) {
 fn fill(place: &Path, count: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&place.join("s.db")).await.unwrap();
+        let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
         let now = Timestamp::now();
         let later = |hours| now.saturating_add(SignedDuration::from_hours(hours)).unwrap();
         for begin in (0..count).step_by(10_000) {

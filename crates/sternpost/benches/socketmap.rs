@@ -81,7 +81,7 @@ async fn server(what: &str, address: &str) {
         return run(listener, Arc::new(Echo), Shutdown::default()).await;
     }
     let place = tempfile::tempdir().unwrap();
-    let store = Store::open(&place.path().join("bench.db")).await.unwrap();
+    let store = Store::open(&place.path().join("bench.db"), store::Tenant::FIRST).await.unwrap();
     let answers = filled(store).await;
     tell();
     run(listener, Arc::new(Socketmap(answers)), Shutdown::default()).await;
@@ -230,7 +230,7 @@ fn heading() {
 /// Compares programs, each of them `sternpost`; ratios are to the first one.
 async fn compare_programs(programs: &[String]) {
     let place = tempfile::tempdir().unwrap();
-    let store = Store::open(&place.path().join("filled.db")).await.unwrap();
+    let store = Store::open(&place.path().join("filled.db"), store::Tenant::FIRST).await.unwrap();
     drop(filled(store.clone()).await);
     store.close().await;
     let (mut tcp, mut unix) = (Vec::new(), Vec::new());

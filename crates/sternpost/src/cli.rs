@@ -83,7 +83,7 @@ enum Command {
         after_help = "Examples:\n  sternpost omit example.org ns2.example.net --reason \"down until Monday\"\n  sternpost omit --undo example.org ns2.example.net"
     )]
     Omit(promote::Omit),
-    /// Publish the record again that the last change replaced, if that is safe
+    /// Restore the record that the last change replaced, if that is safe
     #[command(after_help = "Example:\n  sternpost undo example.org --reason \"wrong report address\"")]
     Undo(undo::Options),
     /// Import, list and show TLS reports; preview and send your own

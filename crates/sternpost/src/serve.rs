@@ -8,7 +8,6 @@ mod alert_book;
 pub mod api;
 mod certificate;
 mod guard;
-mod handed_over;
 mod hosting;
 mod http;
 pub mod inbox;
@@ -29,6 +28,7 @@ mod service_manager;
 mod sessions;
 mod store_watch;
 mod stored_metrics;
+mod systemd_sockets;
 mod tasks;
 mod webhook;
 mod weekly;
@@ -37,7 +37,6 @@ use crate::log;
 use config::failure::{Exit, Failure};
 use config::{AnswersConfig, Config};
 use guard::GuardRole;
-use handed_over::HandedOver;
 use hosting::Hosting;
 use http::{Http, HttpsRouter};
 use inbox::MailRole;
@@ -62,6 +61,7 @@ use std::time::Duration;
 use store::{Store, StoreError};
 use store_watch::StoreStatus;
 use stored_metrics::StoredMetrics;
+use systemd_sockets::SystemdSockets;
 use tasks::Tasks;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weekly::WeeklyRole;
@@ -79,7 +79,7 @@ const SHUTDOWN_TIMEOUT: Duration = Duration::from_secs(10);
 
 /// Serves until SIGTERM or SIGINT; SIGHUP reloads the configuration.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let handed_over = Arc::new(HandedOver::take());
+    let systemd_sockets = Arc::new(SystemdSockets::take());
     let config = Config::load(named)?;
     start_log(&config);
     if nothing_to_do(&config) {
@@ -178,11 +178,12 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let shutdown = Shutdown::default();
     let addresses: Vec<Address> = config.listening().into_iter().map(|one| one.address).collect();
     if let Some(role) = &config.collector {
-        roles.reporting.listen(role, &handed_over, &addresses, &shutdown).await?;
+        roles.reporting.listen(role, &systemd_sockets, &addresses, &shutdown).await?;
     }
     let beside = config.collector.iter().map(|role| role.socket.clone()).collect();
-    let mut listeners = Listeners::new(shutdown.clone(), tasks.status.clone(), handed_over.clone(), beside);
-    report_unused_sockets(&handed_over, &addresses);
+    let mut listeners =
+        Listeners::new(shutdown.clone(), tasks.status.clone(), systemd_sockets.clone(), beside);
+    report_unused_sockets(&systemd_sockets, &addresses);
     listeners.set(&roles.wanted(&config), socket_file(&config)).await?;
     if let Some(answers) = &roles.answers {
         let answers = answers.clone();
@@ -342,8 +343,8 @@ fn report_doubts(config: &Config) {
 }
 
 /// Logs the sockets of systemd that no key takes: clients that connect to them get no answer.
-fn report_unused_sockets(handed_over: &HandedOver, all: &[Address]) {
-    for name in handed_over.unused(all) {
+fn report_unused_sockets(systemd_sockets: &SystemdSockets, all: &[Address]) {
+    for name in systemd_sockets.unused(all) {
         tracing::warn!(
             socket = name,
             "no key takes this socket of systemd, so clients that connect to it get no answer: write \"systemd:{name}\" in the key of its role, or disable its socket unit"
@@ -364,7 +365,7 @@ fn start_log(config: &Config) {
 async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
     let Some(path) = config.store.file() else { return open_store(config).await };
     let shown = path.display();
-    match Store::connect(&config.store, &access(config)).await {
+    match Store::connect(&config.store, &access(config), store::Tenant::FIRST).await {
         Ok(store) => Ok(store),
         Err(StoreError::Broken { .. }) if options.replace_broken_store => {
             let fail = |error: &dyn std::fmt::Display| {
@@ -375,7 +376,7 @@ async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
                 "the store {shown} was damaged; renamed it to {} and created an empty one",
                 aside.display()
             );
-            Store::open(path).await.map_err(|e| fail(&e))
+            Store::open(path, store::Tenant::FIRST).await.map_err(|e| fail(&e))
         }
         Err(StoreError::Broken { why, .. }) => Err(Failure::usage(
             format!("the store {shown} is damaged"),

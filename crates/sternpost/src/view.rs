@@ -124,7 +124,7 @@ fn whole_second(at: Timestamp) -> String {
 
 /// The socketmap reply to a mail server; with `tlsrpt`, with the TLSRPT attributes.
 pub fn reply(entry: &Entry, tlsrpt: bool) -> String {
-    format!("{} {}", entry.word(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned()
+    format!("{} {}", entry.reply_status(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned()
 }
 
 /// What a sender would do with mail for a domain now, and why, from a fresh lookup.
@@ -171,9 +171,9 @@ impl Explained {
     pub fn of(hop: &NextHop, looked: &LookupTrace, sees_dnssec: bool) -> Self {
         let domain = hop.policy_domain().clone();
         let mut steps: Vec<String> = rule_step(looked).into_iter().collect();
-        let found = looked.sighting.as_ref().map_or(&EffectivePolicy::None, |sighting| &sighting.found);
-        if let Some(sighting) = &looked.sighting {
-            steps.push(record_step(&domain, &sighting.seen));
+        let found = looked.discovery.as_ref().map_or(&EffectivePolicy::None, |discovery| &discovery.found);
+        if let Some(discovery) = &looked.discovery {
+            steps.push(record_step(&domain, &discovery.seen));
             steps.extend(policy_step(&domain, found));
         }
         let is_enforced = found.mode() == Mode::Enforce;
@@ -187,9 +187,9 @@ impl Explained {
             EffectivePolicy::Unavailable(_) | EffectivePolicy::None => None,
         };
         let record_unknown = looked
-            .sighting
+            .discovery
             .as_ref()
-            .is_some_and(|sighting| matches!(sighting.seen, RecordLookup::Unknown(_)));
+            .is_some_and(|discovery| matches!(discovery.seen, RecordLookup::Unknown(_)));
         Self {
             schema: 1,
             verdict: verdict(looked, &entry, found),
@@ -222,7 +222,7 @@ fn notes(domain: &DomainName, looked: &LookupTrace, found: &EffectivePolicy) -> 
             ),
             remedy: format!("The operator of {domain} can repair the policy host: sternpost check {domain}"),
         }],
-        (Source::Dane, EffectivePolicy::Policy { held, trouble: Some(why) }) => vec![Note {
+        (Source::Dane, EffectivePolicy::Policy { held, refresh_error: Some(why) }) => vec![Note {
             finding: format!("the MTA-STS policy of {domain} could not be renewed: {why}"),
             consequence: format!("DANE decides; the policy stays in force until {}.", held.expires_at()),
             remedy: format!("The operator of {domain} can repair the policy host: sternpost check {domain}"),

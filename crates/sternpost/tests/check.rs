@@ -443,6 +443,115 @@ fn a_list_of_domains_is_gone_through_and_gone_on_with() {
     assert!(child.wait().unwrap().code() == Some(1));
 }
 
+/// The lines of an output, by domain or by the text that is none.
+fn by_name(out: &str) -> std::collections::BTreeMap<String, Value> {
+    let lines = out.lines().map(|line| serde_json::from_str::<Value>(line).unwrap());
+    let name = |line: &Value| line.get("domain").or(line.get("typed")).unwrap().as_str().unwrap().to_owned();
+    lines.map(|line| (name(&line), line)).collect()
+}
+
+#[test]
+fn of_a_list_only_names_with_something_to_check_are_checked() {
+    use lab::dns::{TamperedKind, Tampering};
+    let place = Place::new();
+    // DANE alone, and a name whose zone fails.
+    place.lab.names.remove("_smtp._tls.dane-mismatch.test.").unwrap();
+    for name in ["_mta-sts.host-pages.test.", "_smtp._tls.host-pages.test."] {
+        place.lab.names.meddle(name, TamperedKind::Txt, Some(Tampering::ServFail)).unwrap();
+    }
+    let list = "good-all.test\nnothing-yet.test\nno-such-domain.test\nmx-null.test\ndane-mismatch.test\nhost-pages.test\n";
+    std::fs::write(place.dir.path().join("list"), list).unwrap();
+    let (code, out, err) = place.check(&["--from", "list"]);
+    let lines = by_name(&out);
+    assert_eq!((code, lines.len()), (3, 6), "{out}{err}");
+    let first = |mta_sts: &str, tlsrpt: &str| serde_json::json!({"mta_sts": mta_sts, "tlsrpt": tlsrpt});
+    for (name, found, is_checked) in [
+        ("good-all.test", first("record", "record"), true),
+        ("mx-null.test", first("nxdomain", "record"), true),
+        ("nothing-yet.test", first("nxdomain", "nxdomain"), false),
+        ("no-such-domain.test", first("nxdomain", "nxdomain"), false),
+        ("dane-mismatch.test", first("nxdomain", "nxdomain"), false),
+        ("host-pages.test", first("servfail", "servfail"), false),
+    ] {
+        assert_eq!(lines[name]["first_pass"], found, "{name}");
+        assert_eq!(lines[name].get("verdict").is_some(), is_checked, "{name}");
+        assert!(is_checked || lines[name]["findings"] == serde_json::json!([]), "{name}");
+    }
+    assert!(err.contains("first pass: 6 names in"), "{err}");
+    // With DANE, one MX host of several counts.
+    let (code, out, err) =
+        place.check(&["--from", "list", "--dane", "--in-flight", "3", "--query-rate", "500"]);
+    let lines = by_name(&out);
+    assert_eq!((code, lines.len()), (1, 6), "{out}{err}");
+    assert_eq!(lines["dane-mismatch.test"]["first_pass"]["tlsa"], "record");
+    assert!(lines["dane-mismatch.test"].get("verdict").is_some());
+    assert_eq!(lines["nothing-yet.test"]["first_pass"]["tlsa"], "nxdomain");
+    assert_eq!(lines["no-such-domain.test"]["first_pass"]["mx"], "nxdomain");
+    assert!(lines["no-such-domain.test"]["first_pass"].get("tlsa").is_none());
+    // All names are checked.
+    let (_, out, err) = place.check(&["--from", "list", "--all"]);
+    let lines = by_name(&out);
+    assert!(lines.len() == 6 && lines.values().all(|line| line.get("verdict").is_some()), "{out}{err}");
+    assert!(lines.values().all(|line| line.get("first_pass").is_none()));
+    for words in
+        [vec!["--all"], vec!["--from", "list", "--all", "--dane"], vec!["--from", "list", "--shard", "3/2"]]
+    {
+        assert_eq!(place.check(&words).0, 2, "{words:?}");
+    }
+}
+
+#[test]
+fn results_of_a_list_are_counted_split_joined_and_compared() {
+    let place = Place::new();
+    let list: String = MET.iter().chain(WITH_CAUSE).map(|name| format!("{name}.test\n")).collect();
+    std::fs::write(place.dir.path().join("list"), &list).unwrap();
+    let read = |name: &str| std::fs::read_to_string(place.dir.path().join(name)).unwrap();
+    // Two machines.
+    for part in ["1/2", "2/2"] {
+        let file = format!("part-{}", &part[..1]);
+        let (_, out, err) = place.check(&["--from", "list", "--shard", part, "--resume", &file]);
+        assert_eq!(out, "", "{err}");
+    }
+    let (one, other) = (by_name(&read("part-1")), by_name(&read("part-2")));
+    assert!(!one.is_empty() && !other.is_empty() && one.keys().all(|name| !other.contains_key(name)));
+    // A result that both have, and a line that was cut off, change nothing.
+    let doubled = read("part-1").lines().next().unwrap().to_owned();
+    std::fs::write(place.dir.path().join("part-2"), format!("{}{doubled}\n{{\"dom", read("part-2"))).unwrap();
+    let (code, joined, err) = place.check(&["merge", "part-1", "part-2"]);
+    assert_eq!((code, joined.lines().count()), (0, MET.len() + WITH_CAUSE.len()), "{err}");
+    std::fs::write(place.dir.path().join("all"), &joined).unwrap();
+    let (_, counts, err) = place.check(&["merge", "part-1", "part-2", "--summary", "--json"]);
+    let counts: Value =
+        serde_json::from_str(&counts).unwrap_or_else(|error| panic!("{error}: {counts}{err}"));
+    let by_check =
+        |id: &str| counts["checks"].as_array().unwrap().iter().find(|row| row["check"] == id).unwrap();
+    let expected = joined.lines().filter(|line| line.contains("\"check\":\"HTTPS-CERT-NAME\"")).count();
+    assert_eq!((by_check("HTTPS-CERT-NAME")["domains"].as_u64().unwrap() as usize, expected), (expected, 1));
+    assert_eq!(by_check("HTTPS-CERT-NAME")["causes"][0]["id"], "catch-all");
+    assert_eq!(counts["names"], MET.len() + WITH_CAUSE.len());
+    assert_eq!(counts["nothing_to_check"], 1);
+    assert_eq!(counts["first_pass"]["_mta-sts TXT"]["record"], counts["names"].as_u64().unwrap() - 2);
+    // What is complete is only counted; nothing is asked any more.
+    let words = ["--from", "list", "--resume", "all", "--summary"];
+    let (_, table, err) = place.check(&words);
+    assert!(table.contains("HTTPS-CERT-NAME") && table.contains("catch-all"), "{table}{err}");
+    assert!(err.contains(&format!("{} skipped as already done", MET.len() + WITH_CAUSE.len())), "{err}");
+    assert_eq!(read("all"), joined);
+    // Nothing changed but one policy.
+    let body = "version: STSv1\r\nmode: enforce\r\nmx: mx1.good-testing.test\r\nmax_age: 604800\r\n";
+    let site = lab::site(&place.lab.pki, "mta-sts.good-testing.test", body).unwrap();
+    place.lab.sites.put("mta-sts.good-testing.test", site);
+    let (_, changes, err) = place.check(&["--from", "list", "--since", "all"]);
+    assert_eq!(changes, "good-testing.test: testing -> enforce; no longer RPT-RUA-LOOP\n", "{err}");
+    let (_, changes, err) = place.check(&["--from", "list", "--since", "all", "--json"]);
+    let change: Value =
+        serde_json::from_str(&changes).unwrap_or_else(|error| panic!("{error}: {changes}{err}"));
+    assert_eq!((&change["was"], &change["is"]), (&Value::from("testing"), &Value::from("enforce")));
+    for words in [&["merge"][..], &["merge", "not-there"], &["--from", "list", "--since", "not-there"]] {
+        assert_eq!(place.check(words).0, 2, "{words:?}");
+    }
+}
+
 #[test]
 fn one_of_our_own_domains_is_held_against_the_last_look() {
     let place = Place::new();
@@ -457,7 +566,7 @@ fn one_of_our_own_domains_is_held_against_the_last_look() {
         .unwrap();
     assert!(status.status.success() && !place.dir.path().join("sternpost.db").exists());
     let path = place.dir.path().join("sternpost.db");
-    let opened = store::Store::open(&path);
+    let opened = store::Store::open(&path, store::Tenant::FIRST);
     tokio::runtime::Runtime::new().unwrap().block_on(opened).unwrap();
     let trips = |id: &str| {
         let seen: Value = serde_json::from_str(&place.check(&["good-enforce.test", "--json"]).1).unwrap();

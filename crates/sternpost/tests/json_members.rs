@@ -41,7 +41,7 @@ fn rollout(now: Timestamp) -> RolloutState {
     let later = now + SignedDuration::from_hours(24);
     RolloutState {
         mode: Some(InMode { mode: Mode::Testing, since: now - SignedDuration::from_hours(24 * 20) }),
-        promises: vec![PublishedPolicy {
+        published: vec![PublishedPolicy {
             mode: Mode::Testing,
             max_age: 86_400,
             mx: vec![pattern.clone()],
@@ -69,7 +69,7 @@ fn rollout(now: Timestamp) -> RolloutState {
 }
 
 async fn fill(file: &Path) {
-    let store = Store::open(file).await.unwrap();
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
     let (now, a) = (Timestamp::now(), name("a.example"));
     store.put_rollout(&a, &rollout(now)).await.unwrap();
     let decision = json!({ "reason": "known", "who": "ada", "at": now });

@@ -209,7 +209,7 @@ fn a_resolver_that_denies_everything_is_named_and_no_domain_is_accused() {
         let (code, out, err) = said(&sternpost(place.path(), words));
         assert_eq!(code, 3, "{words:?}: {out}{err}");
         assert!(!out.contains("no domain") && !out.contains("does not exist"), "{out}");
-        assert!(err.contains(&format!("{resolver} ([dns] servers) does not tell the truth")), "{err}");
+        assert!(err.contains(&format!("{resolver} ([dns] servers) gives false answers")), "{err}");
     }
 }
 
@@ -246,7 +246,8 @@ fn invitations_say_what_they_grant_are_listed_and_end() {
     assert!(code == 0 && link.starts_with("https://a.example/s/welcome/"), "{link}{grants}");
     assert!(grants.contains("creates the user ada with the role operator"), "{grants}");
     assert!(
-        grants.contains("It is valid until ") && grants.contains("Any earlier link for ada has ended"),
+        grants.contains("It is valid until ")
+            && grants.contains("An earlier link for ada is no longer valid"),
         "{grants}"
     );
     dashboard(&["invite", "zoe", "--role", "operator"]);

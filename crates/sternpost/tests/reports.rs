@@ -216,7 +216,8 @@ fn n7_a_retry_tells_the_new_reason_and_remembers_what_was_trusted() {
     // As if a later version could read it: the stored bytes are those of a report now.
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
-        let store = store::Store::open(&place.path().join("sternpost.db")).await.unwrap();
+        let store =
+            store::Store::open(&place.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
         let first = store.quarantined(0, 1).await.unwrap().remove(0);
         store.release_quarantined(first.id).await.unwrap();
         for raw in [text.as_bytes(), b"{\"report-id\":"] {
@@ -599,7 +600,8 @@ fn reports_by_post_have_a_rate_and_slow_ones_hold_up_neither_the_pages_nor_other
     let _serving = Serving::start(place.path(), &config, &at);
     // `reports address` wants a URL that the internet reaches.
     let secret = tokio::runtime::Runtime::new().unwrap().block_on(async {
-        let store = store::Store::open(&place.path().join("sternpost.db")).await.unwrap();
+        let store =
+            store::Store::open(&place.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
         store.secret("reports", "not set").await.unwrap()
     });
     let path = format!("/in/{secret}");
@@ -734,7 +736,8 @@ fn n3_a_failure_count_that_can_not_be_read_taints_its_day() {
         let mode = receiver::rollout::state::InMode { mode: formats::Mode::Testing, since };
         let state = receiver::rollout::RolloutState { mode: Some(mode), ..Default::default() };
         tokio::runtime::Runtime::new().unwrap().block_on(async {
-            let store = store::Store::open(&place.path().join("sternpost.db")).await.unwrap();
+            let store =
+                store::Store::open(&place.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
             store.put_rollout(&formats::DomainName::parse("a.example").unwrap(), &state).await.unwrap();
             store.close().await;
         });

@@ -42,7 +42,7 @@ fn date(second: u64) -> String {
 }
 
 const SUMMARY: &str = "\
-Subject: [sternpost] 2026-11-15 to 2026-11-21: 1 of 2 domains to look at
+Subject: [sternpost] 2026-11-15 to 2026-11-21: 1 of 2 domains need action
 
 TLS reports about your 2 domains, 2026-11-15 to 2026-11-21 (UTC).
 

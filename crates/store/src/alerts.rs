@@ -3,7 +3,7 @@
 
 use crate::notices::{self, NewNotice};
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -38,7 +38,7 @@ impl Store {
         let mut writing = self.writing().await?;
         sql("INSERT INTO alert (tenant, domain, kind, subject, since, state) VALUES ($1, $2, $3, $4, $5, $6)
              ON CONFLICT (tenant, domain, kind, subject) DO UPDATE SET state = excluded.state")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(kind)
         .bind(subject)
@@ -62,7 +62,7 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
         sql("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(kind)
             .bind(subject)
@@ -79,7 +79,7 @@ impl Store {
         let rows: Vec<(String, i64, String)> = sql(
             "SELECT domain, since, state FROM alert WHERE tenant = $1 ORDER BY since, domain, kind, subject",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .fetch_all(self)
         .await?;
         let read = |(domain, since, json): (String, i64, String)| {

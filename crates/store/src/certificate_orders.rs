@@ -3,7 +3,7 @@
 //! themselves are in [`crate::hosting`].
 
 use crate::query::{FromRow, Row, sql};
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 
@@ -83,7 +83,7 @@ impl Store {
              FROM certificate AS c LEFT JOIN certificate_renewal AS r ON r.tenant = $1 AND r.host = c.host \
              WHERE c.chain <> '' AND c.failures = 0 AND c.expires_at < $2 AND COALESCE(r.ask_at, 0) <= $3 \
              ORDER BY COALESCE(r.ask_at, 0), c.host LIMIT $4")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(Timestamp::MAX.as_second())
         .bind(now.as_second())
         .bind(most)
@@ -98,7 +98,7 @@ impl Store {
              VALUES ($1, $2, $3, $4, $5, $6) ON CONFLICT (tenant, host) DO UPDATE SET \
              directory = excluded.directory, window_start = excluded.window_start, \
              window_end = excluded.window_end, ask_at = excluded.ask_at")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(host.as_str())
         .bind(&info.directory)
         .bind(start)
@@ -133,7 +133,7 @@ impl Store {
     pub async fn put_challenge_record(&self, record: &ChallengeRecord) -> Result<(), StoreError> {
         sql("INSERT INTO challenge_record (tenant, domain, name, value, created_at) VALUES ($1, $2, $3, $4, $5) \
              ON CONFLICT (tenant, name, value) DO UPDATE SET created_at = excluded.created_at")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(record.domain.as_str())
         .bind(record.name.as_str())
         .bind(&record.value)
@@ -146,7 +146,7 @@ impl Store {
     /// Deletes the entry of a record that is no longer published.
     pub async fn end_challenge_record(&self, record: &ChallengeRecord) -> Result<(), StoreError> {
         sql("DELETE FROM challenge_record WHERE tenant = $1 AND name = $2 AND value = $3")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(record.name.as_str())
             .bind(&record.value)
             .execute(self)
@@ -162,7 +162,7 @@ impl Store {
     ) -> Result<Vec<ChallengeRecord>, StoreError> {
         sql("SELECT domain, name, value, created_at FROM challenge_record \
              WHERE tenant = $1 AND created_at < $2 ORDER BY created_at, name, value LIMIT $3")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(before.as_second())
         .bind(most)
         .fetch_all(self)

@@ -2,7 +2,7 @@
 //! that changed under the same `id` (RFC 8461 §3.1), and the MX hosts and certificates, to name former ones.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, PolicyId};
 use jiff::Timestamp;
 
@@ -39,7 +39,7 @@ impl Store {
         let rows: Vec<(String, String, String, i64)> =
             sql("SELECT host, certificate, public_key, seen_at FROM seen_host
              WHERE tenant = $1 AND domain = $2 ORDER BY seen_at DESC, host, certificate LIMIT $3")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(MOST_HOSTS)
             .fetch_all(self)
@@ -62,7 +62,7 @@ impl Store {
         for seen in hosts {
             sql("INSERT INTO seen_host (tenant, domain, host, certificate, public_key, seen_at) VALUES ($1, $2, $3, $4, $5, $6)
                  ON CONFLICT (tenant, domain, host, certificate) DO UPDATE SET seen_at = excluded.seen_at")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(seen.host.as_str())
             .bind(seen.certificate.as_str())
@@ -73,14 +73,14 @@ impl Store {
         }
         let kept: Option<(i64,)> = sql("SELECT seen_at FROM seen_host WHERE tenant = $1 AND domain = $2
              ORDER BY seen_at DESC LIMIT 1 OFFSET $3")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(MOST_HOSTS)
         .fetch_optional(&mut transaction)
         .await?;
         if let Some((oldest,)) = kept {
             sql("DELETE FROM seen_host WHERE tenant = $1 AND domain = $2 AND seen_at <= $3")
-                .bind(TENANT)
+                .bind(self.tenant)
                 .bind(domain.as_str())
                 .bind(oldest)
                 .execute(&mut transaction)
@@ -96,7 +96,7 @@ impl Store {
     ) -> Result<Option<CheckedPolicy>, StoreError> {
         let row: Option<(String, Vec<u8>, i64)> =
             sql("SELECT policy_id, file, at FROM look WHERE tenant = $1 AND domain = $2")
-                .bind(TENANT)
+                .bind(self.tenant)
                 .bind(domain.as_str())
                 .fetch_optional(self)
                 .await?;
@@ -118,7 +118,7 @@ impl Store {
              ON CONFLICT (tenant, domain) DO UPDATE SET policy_id = excluded.policy_id, file = excluded.file, at = excluded.at
              WHERE look.policy_id <> excluded.policy_id OR look.file <> excluded.file",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(id.as_str())
         .bind(file)

@@ -2,13 +2,14 @@
 //! defines [`StoreError`]. The other modules of this crate add methods to [`Store`].
 
 mod backup;
-mod copy;
+pub(crate) mod copy;
 mod location;
 #[cfg(feature = "postgres")]
 pub(crate) mod postgres;
 mod schema;
 pub(crate) mod sqlite;
 
+use crate::Tenant;
 use crate::query::sql;
 use crate::reports::UnverifiedSpace;
 use crate::writing::Counter;
@@ -25,10 +26,11 @@ pub use copy::{CopiedTable, CopyError, CopyOptions};
 pub use location::{Location, LocationError, PostgresLocation};
 pub use schema::SchemaState;
 
-/// An open database. Clones share its connections.
+/// An open database, for one tenant. Clones share its connections.
 #[derive(Clone)]
 pub struct Store {
     pub(crate) database: Database,
+    pub(crate) tenant: Tenant,
     pub(crate) unverified: Arc<UnverifiedSpace>,
 }
 
@@ -198,23 +200,23 @@ impl StoreError {
 }
 
 impl Store {
-    /// Opens an SQLite file, creates it if it does not exist, and migrates its schema to the current version.
+    /// Opens an SQLite file for a tenant, creates it if it does not exist, and migrates its schema to the current version.
     ///
     /// Several processes may open the same file at once. Retries for up to 5 seconds while another process holds the
     /// lock.
-    pub async fn open(path: &Path) -> Result<Self, StoreError> {
-        Ok(Self::of(Database::Sqlite(SqliteFile::open(path).await?)))
+    pub async fn open(path: &Path, tenant: Tenant) -> Result<Self, StoreError> {
+        Ok(Self::of(Database::Sqlite(SqliteFile::open(path).await?), tenant))
     }
 
-    /// Opens the database at `location`. An SQLite file is created if it does not exist, and migrated; a PostgreSQL
+    /// Opens the database at `location` for a tenant. An SQLite file is created if it does not exist, and migrated; a PostgreSQL
     /// database has to exist and to have the current schema, unless `access` allows to migrate it.
     ///
     /// # Errors
     ///
     /// [`StoreError::Outdated`], [`StoreError::Newer`] or [`StoreError::Unfinished`] if the database has another schema or
     /// a part of the data; [`StoreError::Unreachable`] if it can't be used.
-    pub async fn connect(location: &Location, access: &Access) -> Result<Self, StoreError> {
-        let store = Self::attach(location, access).await?;
+    pub async fn connect(location: &Location, access: &Access, tenant: Tenant) -> Result<Self, StoreError> {
+        let store = Self::attach(location, access, tenant).await?;
         #[cfg(feature = "postgres")]
         if let Database::Postgres(_) = &store.database {
             let state = match access.may_migrate {
@@ -230,16 +232,21 @@ impl Store {
     }
 
     /// Opens the database; a PostgreSQL database whatever its schema is.
-    pub(crate) async fn attach(location: &Location, access: &Access) -> Result<Self, StoreError> {
+    pub(crate) async fn attach(
+        location: &Location,
+        access: &Access,
+        tenant: Tenant,
+    ) -> Result<Self, StoreError> {
         match location {
-            Location::Sqlite(path) => Self::open(path).await,
+            Location::Sqlite(path) => Self::open(path, tenant).await,
             #[cfg(feature = "postgres")]
             Location::Postgres(location) => {
-                Ok(Self::of(Database::Postgres(postgres::PostgresPool::open(location, access).await?)))
+                let pool = postgres::PostgresPool::open(location, access).await?;
+                Ok(Self::of(Database::Postgres(pool), tenant))
             }
             #[cfg(not(feature = "postgres"))]
             Location::Postgres(location) => {
-                let _ = access;
+                let _ = (access, tenant);
                 Err(StoreError::Open {
                     path: location.to_string(),
                     why: "this program was built without PostgreSQL's driver; build it with `cargo build --release --features postgres`, or \
@@ -250,8 +257,8 @@ impl Store {
         }
     }
 
-    fn of(database: Database) -> Self {
-        Self { database, unverified: Arc::default() }
+    fn of(database: Database, tenant: Tenant) -> Self {
+        Self { database, tenant, unverified: Arc::default() }
     }
 
     /// Fails when the SQLite file that the connections have open is no longer the one at its path.
@@ -371,9 +378,6 @@ fn with_suffix(path: &Path, suffix: &str) -> PathBuf {
     name.push(suffix);
     name.into()
 }
-
-/// The value of all `tenant` columns. Sternpost has only one tenant so far.
-pub(crate) const TENANT: i64 = 0;
 
 /// Converts an error about a value of `table` to [`StoreError::Damaged`].
 pub(crate) fn damaged<E: std::fmt::Display>(table: &'static str) -> impl Fn(E) -> StoreError {

@@ -2,7 +2,7 @@
 //! ([`crate::rollouts`]), so that the planner never overwrites them. The receiving side defines the type.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, damaged};
+use crate::{Store, StoreError, damaged};
 use formats::DomainName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -17,7 +17,7 @@ impl Store {
         let json = serde_json::to_string(state).map_err(damaged("decision"))?;
         sql("INSERT INTO decision (tenant, domain, state) VALUES ($1, $2, $3)
              ON CONFLICT (tenant, domain) DO UPDATE SET state = excluded.state")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(json)
         .execute(self)
@@ -31,7 +31,7 @@ impl Store {
         domain: &DomainName,
     ) -> Result<S, StoreError> {
         let row: Option<(String,)> = sql("SELECT state FROM decision WHERE tenant = $1 AND domain = $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .fetch_optional(self)
             .await?;
@@ -48,7 +48,7 @@ impl Store {
     ) -> Result<Vec<(String, Result<S, StoreError>)>, StoreError> {
         let rows: Vec<(String, String)> =
             sql("SELECT domain, state FROM decision WHERE tenant = $1 ORDER BY domain")
-                .bind(TENANT)
+                .bind(self.tenant)
                 .fetch_all(self)
                 .await?;
         let read = |json: &str| serde_json::from_str(json).map_err(damaged("decision"));

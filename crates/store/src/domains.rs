@@ -1,7 +1,7 @@
 //! Domains that were added by command rather than in the configuration.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, damaged};
+use crate::{Store, StoreError, damaged};
 use formats::DomainName;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
@@ -10,9 +10,9 @@ impl Store {
     /// Adds a domain, or replaces its settings. The receiving side defines the type, which is stored as JSON.
     pub async fn put_domain<S: Serialize>(&self, name: &DomainName, spec: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(spec).map_err(damaged("domain"))?;
-        sql(
-            "INSERT INTO domain (name, spec) VALUES ($1, $2) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec",
-        )
+        sql("INSERT INTO domain (tenant, name, spec) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant, name) DO UPDATE SET spec = excluded.spec")
+        .bind(self.tenant)
         .bind(name.as_str())
         .bind(json)
         .execute(self)
@@ -23,14 +23,15 @@ impl Store {
     /// Removes a domain. False if there is no such domain.
     pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
-        let done = sql("DELETE FROM domain WHERE name = $1").bind(name.as_str());
+        let done =
+            sql("DELETE FROM domain WHERE tenant = $1 AND name = $2").bind(self.tenant).bind(name.as_str());
         let done = done.execute(&mut transaction).await?;
         for delete in [
             "DELETE FROM record_change WHERE tenant = $1 AND domain = $2",
             "DELETE FROM last_look WHERE tenant = $1 AND domain = $2",
             "DELETE FROM seen_host WHERE tenant = $1 AND domain = $2",
         ] {
-            sql(delete).bind(TENANT).bind(name.as_str()).execute(&mut transaction).await?;
+            sql(delete).bind(self.tenant).bind(name.as_str()).execute(&mut transaction).await?;
         }
         transaction.commit().await?;
         Ok(done > 0)
@@ -42,15 +43,21 @@ impl Store {
         &self,
     ) -> Result<Vec<(String, Result<S, StoreError>)>, StoreError> {
         let rows: Vec<(String, String)> =
-            sql("SELECT name, spec FROM domain ORDER BY name").fetch_all(self).await?;
+            sql("SELECT name, spec FROM domain WHERE tenant = $1 ORDER BY name")
+                .bind(self.tenant)
+                .fetch_all(self)
+                .await?;
         let read = |json: &str| serde_json::from_str(json).map_err(damaged("domain"));
         Ok(rows.into_iter().map(|(name, json)| (name, read(&json))).collect())
     }
 
     /// Returns the settings of a domain. `None` if it was not added by command.
     pub async fn domain<S: DeserializeOwned>(&self, name: &DomainName) -> Result<Option<S>, StoreError> {
-        let row: Option<(String,)> =
-            sql("SELECT spec FROM domain WHERE name = $1").bind(name.as_str()).fetch_optional(self).await?;
+        let row: Option<(String,)> = sql("SELECT spec FROM domain WHERE tenant = $1 AND name = $2")
+            .bind(self.tenant)
+            .bind(name.as_str())
+            .fetch_optional(self)
+            .await?;
         row.map(|(json,)| serde_json::from_str(&json).map_err(damaged("domain"))).transpose()
     }
 
@@ -62,7 +69,8 @@ impl Store {
         most: u32,
     ) -> Result<Vec<(String, Result<S, StoreError>)>, StoreError> {
         let rows: Vec<(String, String)> =
-            sql("SELECT name, spec FROM domain WHERE name > $1 ORDER BY name LIMIT $2")
+            sql("SELECT name, spec FROM domain WHERE tenant = $1 AND name > $2 ORDER BY name LIMIT $3")
+                .bind(self.tenant)
                 .bind(after)
                 .bind(most)
                 .fetch_all(self)

@@ -2,7 +2,7 @@
 //! host's certificate. The guard writes the results; the rollout gate and the dashboard read them.
 
 use crate::query::sql;
-use crate::{PolicyDigest, Store, StoreError, TENANT, damaged, time};
+use crate::{PolicyDigest, Store, StoreError, damaged, time};
 use formats::DomainName;
 use formats::report::DateRange;
 use jiff::Timestamp;
@@ -41,7 +41,7 @@ impl Store {
                good = guard_probe.good + excluded.good, bad = guard_probe.bad + excluded.bad,
                problem = CASE WHEN excluded.problem = '' THEN guard_probe.problem ELSE excluded.problem END",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(host.as_str())
         .bind(DateRange::utc_day(at).start.as_second())
@@ -63,7 +63,7 @@ impl Store {
         let rows: Vec<(String, i64, i64, i64, i64, String)> =
             sql("SELECT host, day, policy, good, bad, problem FROM guard_probe
              WHERE tenant = $1 AND domain = $2 AND day + 86400 > $3 ORDER BY day, host, policy")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(since.as_second())
             .fetch_all(self)

@@ -5,7 +5,7 @@
 use crate::query::{Query, sql, total};
 use crate::tallies::DayTally;
 use crate::writing::{Counter, Lock, Tries, Writing};
-use crate::{Store, StoreError, TENANT, count, stored};
+use crate::{Store, StoreError, count, stored};
 use jiff::Timestamp;
 use std::collections::BTreeMap;
 
@@ -139,7 +139,8 @@ impl Store {
     /// Returns how far a log file has been read; `None` if it was not read before.
     pub async fn log_place(&self, file: &str) -> Result<Option<LogPlace>, StoreError> {
         let query = sql("SELECT inode, head, read_to FROM log_place WHERE tenant = $1 AND file = $2");
-        let row: Option<(String, String, i64)> = query.bind(TENANT).bind(file).fetch_optional(self).await?;
+        let row: Option<(String, String, i64)> =
+            query.bind(self.tenant).bind(file).fetch_optional(self).await?;
         Ok(row.map(|(inode, head, read_to)| LogPlace { inode, head, read_to: count(read_to) }))
     }
 
@@ -169,7 +170,7 @@ impl Store {
         let mut transaction = self.writing().await?;
         let (used,): (i64,) =
             sql(concat!("SELECT ", total!("bytes"), " FROM spooled_batch WHERE tenant = $1"))
-                .bind(TENANT)
+                .bind(self.tenant)
                 .fetch_one(&mut transaction)
                 .await?;
         let new: u64 = batches.iter().map(|batch| batch.body.len() as u64).sum();
@@ -203,7 +204,7 @@ impl Store {
     }
 
     async fn first_spooled(&self, query: Query<'_>) -> Result<Option<SpooledBatch>, StoreError> {
-        let row: Option<(String, Vec<u8>, i64)> = query.bind(TENANT).fetch_optional(self).await?;
+        let row: Option<(String, Vec<u8>, i64)> = query.bind(self.tenant).fetch_optional(self).await?;
         Ok(row.map(|(id, body, sessions)| SpooledBatch { id, body, sessions: count(sessions) }))
     }
 
@@ -211,7 +212,7 @@ impl Store {
     pub async fn spooled_sessions(&self) -> Result<u64, StoreError> {
         let (sessions,): (i64,) =
             sql(concat!("SELECT ", total!("sessions"), " FROM spooled_batch WHERE tenant = $1"))
-                .bind(TENANT)
+                .bind(self.tenant)
                 .fetch_one(self)
                 .await?;
         Ok(count(sessions))
@@ -231,7 +232,7 @@ impl Store {
     async fn try_replace(&self, id: &str, by: &[SpooledBatch]) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         let query = sql("DELETE FROM spooled_batch WHERE tenant = $1 AND id = $2");
-        query.bind(TENANT).bind(id).execute(&mut transaction).await?;
+        query.bind(self.tenant).bind(id).execute(&mut transaction).await?;
         insert(&mut transaction, by).await?;
         transaction.commit().await
     }
@@ -239,7 +240,7 @@ impl Store {
     /// Forgets the identifiers of batches that were received before `before`.
     pub async fn delete_batches(&self, before: Timestamp) -> Result<(), StoreError> {
         let query = sql("DELETE FROM session_batch WHERE tenant = $1 AND at < $2");
-        query.bind(TENANT).bind(before.as_second()).execute(self).await?;
+        query.bind(self.tenant).bind(before.as_second()).execute(self).await?;
         Ok(())
     }
 }
@@ -248,7 +249,7 @@ impl Store {
 async fn insert(writing: &mut Writing, batches: &[SpooledBatch]) -> Result<(), StoreError> {
     for batch in batches {
         sql("INSERT INTO spooled_batch (tenant, id, body, bytes, sessions) VALUES ($1, $2, $3, $4, $5)")
-            .bind(TENANT)
+            .bind(writing.tenant)
             .bind(batch.id.as_str())
             .bind(batch.body.as_slice())
             .bind(stored(batch.body.len() as u64))
@@ -264,7 +265,7 @@ async fn record(writing: &mut Writing, source: &CountSource) -> Result<bool, Sto
     let changed = match source {
         CountSource::Batch { id, at } => {
             sql("INSERT INTO session_batch (tenant, id, at) VALUES ($1, $2, $3) ON CONFLICT (tenant, id) DO NOTHING")
-                .bind(TENANT)
+                .bind(writing.tenant)
                 .bind(id.as_str())
                 .bind(at.as_second())
                 .execute(writing)
@@ -273,7 +274,7 @@ async fn record(writing: &mut Writing, source: &CountSource) -> Result<bool, Sto
         CountSource::Flush { id, after, at } => {
             if let Some(after) = after {
                 let forget = sql("DELETE FROM session_batch WHERE tenant = $1 AND id = $2");
-                forget.bind(TENANT).bind(after.as_str()).execute(&mut *writing).await?;
+                forget.bind(writing.tenant).bind(after.as_str()).execute(&mut *writing).await?;
             }
             let batch = CountSource::Batch { id: id.clone(), at: *at };
             return Box::pin(record(writing, &batch)).await;
@@ -281,7 +282,7 @@ async fn record(writing: &mut Writing, source: &CountSource) -> Result<bool, Sto
         CountSource::Log { file, from: None, to } => {
             sql("INSERT INTO log_place (tenant, file, inode, head, read_to) VALUES ($1, $2, $3, $4, $5)
                  ON CONFLICT (tenant, file) DO NOTHING")
-            .bind(TENANT)
+            .bind(writing.tenant)
             .bind(file.as_str())
             .bind(to.inode.as_str())
             .bind(to.head.as_str())
@@ -293,7 +294,7 @@ async fn record(writing: &mut Writing, source: &CountSource) -> Result<bool, Sto
         CountSource::Log { file, from: Some(from), to } => {
             sql("UPDATE log_place SET inode = $3, head = $4, read_to = $5
                  WHERE tenant = $1 AND file = $2 AND inode = $6 AND head = $7 AND read_to = $8")
-            .bind(TENANT)
+            .bind(writing.tenant)
             .bind(file.as_str())
             .bind(to.inode.as_str())
             .bind(to.head.as_str())

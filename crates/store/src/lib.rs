@@ -2,7 +2,7 @@
 //! with the feature `postgres` a PostgreSQL database. All SQL is in this crate. When a write returns without an error,
 //! it is durable.
 //!
-//! [`Store`] opens the database; each module adds methods to it for one group of tables. In the order in which data
+//! [`Store`] opens the database for one [`Tenant`]; each module adds methods to it for one group of tables. In the order in which data
 //! runs through them:
 //!
 //! | module | content | used by |
@@ -20,6 +20,7 @@
 //! | [`certificate_orders`] | renewal information about certificates, and records of challenges | receiving side |
 //! | [`reports`] | imported reports, and a quarantine for unreadable ones | receiving side |
 //! | [`mx_history`] | the MX hosts of domains over time | receiving side |
+//! | [`mx_certificates`] | the certificates of MX hosts, as each presented one last | receiving side |
 //! | [`guard_probes`] | results of the guard's MX probes, by day | receiving side |
 //! | [`dmarc`] | counts of received DMARC reports | receiving side |
 //! | [`report_hook`] | how far a webhook has announced received reports | receiving side |
@@ -48,6 +49,7 @@ pub mod handover;
 pub mod hosting;
 pub mod leases;
 mod migrations;
+pub mod mx_certificates;
 pub mod mx_history;
 pub mod notices;
 pub mod outgoing;
@@ -77,6 +79,6 @@ pub use database::{
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
 
-use database::{TENANT, count, damaged, stored, time};
+use database::{count, damaged, stored, time};
 #[cfg(test)]
 use scratch::scratch;

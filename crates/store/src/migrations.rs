@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 19] = [
+const SQLITE: [File; 21] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -31,11 +31,13 @@ const SQLITE: [File; 19] = [
     (19, "report lists", include_str!("../migrations/sqlite/0019_report_lists.sql")),
     (25, "second factor proposals", include_str!("../migrations/sqlite/0025_second_factor_proposals.sql")),
     (30, "seen hosts", include_str!("../migrations/sqlite/0030_seen_hosts.sql")),
+    (33, "mx certificates", include_str!("../migrations/sqlite/0033_mx_certificates.sql")),
+    (34, "tenant keys", include_str!("../migrations/sqlite/0034_tenant_keys.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 11] = [
+const POSTGRES: [File; 13] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -47,6 +49,8 @@ const POSTGRES: [File; 11] = [
     (19, "report lists", include_str!("../migrations/postgres/0019_report_lists.sql")),
     (25, "second factor proposals", include_str!("../migrations/postgres/0025_second_factor_proposals.sql")),
     (30, "seen hosts", include_str!("../migrations/postgres/0030_seen_hosts.sql")),
+    (33, "mx certificates", include_str!("../migrations/postgres/0033_mx_certificates.sql")),
+    (34, "tenant keys", include_str!("../migrations/postgres/0034_tenant_keys.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -140,8 +144,15 @@ mod tests {
         } else if let Some(rest) = text.strip_prefix("DROP TABLE ") {
             tables.remove(rest).unwrap();
         } else if let Some(rest) = text.strip_prefix("ALTER TABLE ") {
-            let (table, column) = rest.split_once(" ADD COLUMN ").unwrap();
-            tables.get_mut(table).unwrap().insert(word(column));
+            if let Some((table, name)) = rest.split_once(" RENAME TO ") {
+                let columns = tables.remove(table).unwrap();
+                tables.insert(name.to_owned(), columns);
+            } else if let Some((table, column)) = rest.split_once(" ADD COLUMN ") {
+                tables.get_mut(table).unwrap().insert(word(column));
+            } else {
+                // A key has no column of its own.
+                assert!(rest.contains(" CONSTRAINT ") || rest.contains(" ADD PRIMARY KEY "), "{rest}");
+            }
         }
     }
 
@@ -155,7 +166,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 19] = [
+    const DIGESTS: [&str; 21] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -175,5 +186,7 @@ mod tests {
         "c667620480f4",
         "c512d69c98a3",
         "e8e098e0d511",
+        "48e08ba04efb",
+        "637cc33e252f",
     ];
 }

@@ -3,7 +3,7 @@
 
 use crate::query::{FromRow, Row, parameters, sql, unnumbered};
 use crate::writing::Writing;
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, time};
 use formats::DomainName;
 use formats::limits::MX_HISTORY_DAYS;
 use formats::report::DateRange;
@@ -57,7 +57,7 @@ impl Store {
                    first_day = CASE WHEN mx_host.last_day + $5 < excluded.last_day THEN excluded.first_day ELSE mx_host.first_day END,
                    last_day = CASE WHEN mx_host.last_day < excluded.last_day THEN excluded.last_day ELSE mx_host.last_day END",
             )
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(host)
             .bind(day.as_second())
@@ -71,7 +71,7 @@ impl Store {
     /// Returns the MX hosts of a domain with their periods, by name.
     pub async fn mx_history(&self, domain: &DomainName) -> Result<Vec<MxHostPeriod>, StoreError> {
         sql("SELECT host, first_day, last_day FROM mx_host WHERE tenant = $1 AND domain = $2 ORDER BY host")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .fetch_all(self)
             .await
@@ -87,7 +87,7 @@ impl Store {
         let rows: Vec<(String,)> = sql(
             "SELECT domain FROM mx_host WHERE tenant = $1 AND host = $2 AND last_day >= $3 ORDER BY domain",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(host.as_str())
         .bind(day.as_second())
         .fetch_all(self)
@@ -108,9 +108,11 @@ impl MxHistory {
         for batch in domains.chunks(BATCH_ROWS) {
             let list = parameters(batch.len());
             let text = format!(
-                "SELECT domain, host, first_day, last_day FROM mx_host WHERE tenant = {TENANT} AND domain IN ({list})"
+                "SELECT domain, host, first_day, last_day FROM mx_host WHERE tenant = ? AND domain IN ({list})"
             );
-            let query = unnumbered(text, batch.iter().map(|domain| (*domain).into()));
+            let values =
+                [writing.tenant.into()].into_iter().chain(batch.iter().map(|domain| (*domain).into()));
+            let query = unnumbered(text, values);
             for (domain, host, first, last) in
                 query.fetch_all::<(String, String, i64, i64)>(&mut *writing).await?
             {

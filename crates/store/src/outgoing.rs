@@ -87,7 +87,7 @@ pub struct Outgoing {
     /// The time of the first attempt that did not settle the report. `None` before that.
     pub first_try: Option<Timestamp>,
     /// The outcome of the last round in words, for people; empty if there is nothing to report.
-    pub said: String,
+    pub outcome_text: String,
 }
 
 /// How a target replied to a report.
@@ -126,7 +126,8 @@ pub struct TargetState {
     /// The time of the last attempt.
     pub at: Timestamp,
     /// The target's last reply, or the error, in words.
-    pub said: String,
+    #[serde(rename = "said")]
+    pub reply_text: String,
 }
 
 /// Selects the reports that [`Store::outgoing`] returns. `None` matches everything.
@@ -244,12 +245,12 @@ impl Store {
         .fetch_all(self)
         .await?;
         rows.into_iter()
-            .map(|(target, state, tries, at, said)| {
+            .map(|(target, state, tries, at, reply_text)| {
                 let tries = u32::try_from(tries).unwrap_or(u32::MAX);
                 let reply = Reply::ALL.into_iter().find(|reply| reply.as_str() == state);
                 let reply =
                     reply.ok_or_else(|| damaged("outgoing_target")(format!("the state {state:?}")))?;
-                Ok(TargetState { target, reply, tries, at: time("outgoing_target", at)?, said })
+                Ok(TargetState { target, reply, tries, at: time("outgoing_target", at)?, reply_text })
             })
             .collect()
     }
@@ -261,7 +262,7 @@ impl Store {
         target: &str,
         reply: Reply,
         at: Timestamp,
-        said: &str,
+        reply_text: &str,
     ) -> Result<(), StoreError> {
         sql(
             "INSERT INTO outgoing_target (outgoing, target, state, tries, at, said) VALUES ($1, $2, $3, 1, $4, $5)
@@ -272,7 +273,7 @@ impl Store {
         .bind(target)
         .bind(reply.as_str())
         .bind(at.as_second())
-        .bind(said)
+        .bind(reply_text)
         .execute(self)
         .await?;
         Ok(())
@@ -286,7 +287,7 @@ impl Store {
             .bind(i64::from(report.tries))
             .bind(report.due.as_second())
             .bind(report.first_try.map_or(0, Timestamp::as_second))
-            .bind(report.said.as_str())
+            .bind(report.outcome_text.as_str())
             .execute(self)
             .await?;
         Ok(())
@@ -341,7 +342,7 @@ impl FromRow for Outgoing {
                 0 => None,
                 first => Some(time("outgoing", first)?),
             },
-            said: row.get()?,
+            outcome_text: row.get()?,
         })
     }
 }
@@ -380,7 +381,7 @@ mod tests {
         let mut sent = due[0].clone();
         store.put_target(sent.id, "mailto:x@b.example", Reply::Failed, at(100), "busy").await.unwrap();
         store.put_target(sent.id, "mailto:x@b.example", Reply::Accepted, at(200), "250").await.unwrap();
-        (sent.state, sent.tries, sent.first_try, sent.said) =
+        (sent.state, sent.tries, sent.first_try, sent.outcome_text) =
             (DeliveryState::Sent, 2, Some(at(100)), "ok".into());
         store.update_outgoing(&sent).await.unwrap();
         assert_eq!(store.due_outgoing(at(1000), None, 10).await.unwrap().len(), 1);
@@ -389,7 +390,7 @@ mod tests {
         assert_eq!(store.outgoing(&filter).await.unwrap(), [sent.clone()]);
         let targets = store.outgoing_targets(sent.id).await.unwrap();
         assert_eq!(
-            (targets[0].reply, targets[0].tries, targets[0].said.as_str()),
+            (targets[0].reply, targets[0].tries, targets[0].reply_text.as_str()),
             (Reply::Accepted, 2, "250")
         );
         assert_eq!(

@@ -115,7 +115,8 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
-        sql("DELETE FROM invitation WHERE expires_at <= $1")
+        sql("DELETE FROM invitation WHERE tenant = $1 AND expires_at <= $2")
+            .bind(invitation.tenant)
             .bind(now.as_second())
             .execute(&mut transaction)
             .await?;

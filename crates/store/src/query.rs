@@ -1,7 +1,7 @@
 //! SQL statements that run on SQLite and on PostgreSQL. All modules with tables use them:
 //!
 //! ```text
-//! sql("SELECT name, role FROM person WHERE tenant = $1").bind(TENANT).fetch_all(self)
+//! sql("SELECT name, role FROM person WHERE tenant = $1").bind(self.tenant).fetch_all(self)
 //! ```
 //!
 //! A statement runs either on the [`Store`], as its own transaction, or within a [`Writing`]. The values of a statement

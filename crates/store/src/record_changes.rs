@@ -3,7 +3,7 @@
 //! side defines both types, which are stored as JSON.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -70,7 +70,7 @@ impl Store {
         let mut transaction = self.writing().await?;
         let (id,): (i64,) = sql("INSERT INTO record_change (tenant, domain, at, change, state)
              VALUES ($1, $2, $3, $4, 0) RETURNING id")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(at.as_second())
         .bind(json)
@@ -78,7 +78,7 @@ impl Store {
         .await?;
         sql("DELETE FROM record_change WHERE tenant = $1 AND domain = $2 AND state <> 0 AND id NOT IN
              (SELECT id FROM record_change WHERE tenant = $1 AND domain = $2 ORDER BY id DESC LIMIT $3)")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(KEPT)
         .execute(&mut transaction)
@@ -90,7 +90,7 @@ impl Store {
     /// Records how far a change has come.
     pub async fn set_record_change(&self, id: i64, state: ChangeState) -> Result<(), StoreError> {
         sql("UPDATE record_change SET state = $3 WHERE tenant = $1 AND id = $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(id)
             .bind(state.column())
             .execute(self)
@@ -106,7 +106,7 @@ impl Store {
         let rows: Vec<(i64, i64, String, i64)> = sql(
             "SELECT id, at, change, state FROM record_change WHERE tenant = $1 AND domain = $2 ORDER BY id DESC",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .fetch_all(self)
         .await?;
@@ -131,7 +131,7 @@ impl Store {
         let json = serde_json::to_string(seen).map_err(damaged("last_look"))?;
         sql("INSERT INTO last_look (tenant, domain, at, seen) VALUES ($1, $2, $3, $4)
              ON CONFLICT (tenant, domain) DO UPDATE SET at = excluded.at, seen = excluded.seen")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(at.as_second())
         .bind(json)
@@ -147,7 +147,7 @@ impl Store {
     ) -> Result<Option<(Timestamp, S)>, StoreError> {
         let row: Option<(i64, String)> =
             sql("SELECT at, seen FROM last_look WHERE tenant = $1 AND domain = $2")
-                .bind(TENANT)
+                .bind(self.tenant)
                 .bind(domain.as_str())
                 .fetch_optional(self)
                 .await?;

@@ -3,7 +3,7 @@
 
 use crate::query::{FromRow, Row, sql};
 use crate::writing::Counter;
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, time};
 use jiff::Timestamp;
 
 /// The state of a webhook for received reports.
@@ -40,7 +40,7 @@ impl Store {
             let query = sql(
                 "SELECT position, target, begun, tries, due FROM report_hook WHERE tenant = $1 AND hook = $2",
             );
-            query.bind(TENANT).bind(hook)
+            query.bind(self.tenant).bind(hook)
         };
         if let Some(found) = find().fetch_optional(self).await? {
             return Ok(found);
@@ -48,7 +48,7 @@ impl Store {
         sql("INSERT INTO report_hook (tenant, hook, position, target, begun, tries, due)
              SELECT $1, $2, value, value, 0, 0, 0 FROM version WHERE name = $3
              ON CONFLICT (tenant, hook) DO NOTHING")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(hook)
         .bind(Counter::ReportId.name())
         .execute(self)
@@ -69,7 +69,7 @@ impl Store {
         now: Timestamp,
     ) -> Result<(), StoreError> {
         sql("UPDATE report_hook SET target = $3, begun = $4, tries = 0 WHERE tenant = $1 AND hook = $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(hook)
             .bind(target)
             .bind(now.as_second())
@@ -81,7 +81,7 @@ impl Store {
     /// Ends the delivery of a notice, successful or given up. The next one is not sent before `due`.
     pub async fn end_report_notice(&self, hook: &str, due: Timestamp) -> Result<(), StoreError> {
         sql("UPDATE report_hook SET position = target, tries = 0, due = $3 WHERE tenant = $1 AND hook = $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(hook)
             .bind(due.as_second())
             .execute(self)
@@ -92,7 +92,7 @@ impl Store {
     /// Records a failed attempt. The next one is not made before `due`.
     pub async fn postpone_report_notice(&self, hook: &str, due: Timestamp) -> Result<(), StoreError> {
         sql("UPDATE report_hook SET tries = tries + 1, due = $3 WHERE tenant = $1 AND hook = $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(hook)
             .bind(due.as_second())
             .execute(self)

@@ -43,7 +43,7 @@ mod upgrade;
 pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
 pub use groups::{FailureGroup, KindSum};
-pub use list::{ListedReport, Search, Standing, StoredReport};
+pub use list::{EvidenceStatus, ListedReport, Search, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;
 pub use retention::DropSelection;

@@ -32,19 +32,20 @@ pub struct JournalLine {
     pub entry: JournalEntry,
 }
 
-const UPSERT: &str = "INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO UPDATE SET state = excluded.state";
+const UPSERT: &str = "INSERT INTO rollout (tenant, domain, state) VALUES ($1, $2, $3) ON CONFLICT (tenant, domain) DO UPDATE SET state = excluded.state";
 
 impl Store {
     /// Replaces the rollout state of a domain.
     pub async fn put_rollout<S: Serialize>(&self, domain: &DomainName, state: &S) -> Result<(), StoreError> {
         let json = serde_json::to_string(state).map_err(damaged("rollout"))?;
-        sql(UPSERT).bind(domain.as_str()).bind(json).execute(self).await?;
+        sql(UPSERT).bind(self.tenant).bind(domain.as_str()).bind(json).execute(self).await?;
         Ok(())
     }
 
     /// Returns the rollout state of a domain. `None` if none is stored.
     pub async fn rollout<S: DeserializeOwned>(&self, domain: &DomainName) -> Result<Option<S>, StoreError> {
-        let row: Option<(String,)> = sql("SELECT state FROM rollout WHERE domain = $1")
+        let row: Option<(String,)> = sql("SELECT state FROM rollout WHERE tenant = $1 AND domain = $2")
+            .bind(self.tenant)
             .bind(domain.as_str())
             .fetch_optional(self)
             .await?;
@@ -60,16 +61,22 @@ impl Store {
     ) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         // The row has to exist, so that it can be locked.
-        sql("INSERT INTO rollout (domain, state) VALUES ($1, $2) ON CONFLICT (domain) DO NOTHING")
+        sql("INSERT INTO rollout (tenant, domain, state) VALUES ($1, $2, $3) ON CONFLICT (tenant, domain) DO NOTHING")
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(serde_json::to_string(&S::default()).map_err(damaged("rollout"))?)
             .execute(&mut transaction)
             .await?;
-        let select = format!("SELECT state FROM rollout WHERE domain = $1{}", transaction.for_update());
-        let (json,): (String,) = built(select).bind(domain.as_str()).fetch_one(&mut transaction).await?;
+        let select = format!(
+            "SELECT state FROM rollout WHERE tenant = $1 AND domain = $2{}",
+            transaction.for_update()
+        );
+        let select = built(select).bind(self.tenant).bind(domain.as_str());
+        let (json,): (String,) = select.fetch_one(&mut transaction).await?;
         let mut state: S = serde_json::from_str(&json).map_err(damaged("rollout"))?;
         change(&mut state);
         sql(UPSERT)
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(serde_json::to_string(&state).map_err(damaged("rollout"))?)
             .execute(&mut transaction)
@@ -81,7 +88,10 @@ impl Store {
     pub async fn rollouts<S: DeserializeOwned>(
         &self,
     ) -> Result<BTreeMap<String, Result<S, StoreError>>, StoreError> {
-        let rows: Vec<(String, String)> = sql("SELECT domain, state FROM rollout").fetch_all(self).await?;
+        let rows: Vec<(String, String)> = sql("SELECT domain, state FROM rollout WHERE tenant = $1")
+            .bind(self.tenant)
+            .fetch_all(self)
+            .await?;
         let read = |json: &str| serde_json::from_str(json).map_err(damaged("rollout"));
         Ok(rows.into_iter().map(|(domain, json)| (domain, read(&json))).collect())
     }
@@ -93,13 +103,16 @@ impl Store {
         before: i64,
         most: u32,
     ) -> Result<Vec<JournalLine>, StoreError> {
-        let select = "SELECT id, domain, at, who, what FROM journal WHERE id < $1";
+        let select = "SELECT id, domain, at, who, what FROM journal WHERE tenant = $1 AND id < $2";
         let query = match domain {
-            Some(domain) => built(format!("{select} AND domain = $3 ORDER BY id DESC LIMIT $2"))
+            Some(domain) => built(format!("{select} AND domain = $4 ORDER BY id DESC LIMIT $3"))
+                .bind(self.tenant)
                 .bind(before)
                 .bind(most)
                 .bind(domain),
-            None => built(format!("{select} ORDER BY id DESC LIMIT $2")).bind(before).bind(most),
+            None => {
+                built(format!("{select} ORDER BY id DESC LIMIT $3")).bind(self.tenant).bind(before).bind(most)
+            }
         };
         let rows: Vec<(i64, String, i64, String, String)> = query.fetch_all(self).await?;
         rows.into_iter()
@@ -117,7 +130,8 @@ impl Store {
         who: &str,
         what: &str,
     ) -> Result<(), StoreError> {
-        sql("INSERT INTO journal (domain, at, who, what) VALUES ($1, $2, $3, $4)")
+        sql("INSERT INTO journal (tenant, domain, at, who, what) VALUES ($1, $2, $3, $4, $5)")
+            .bind(self.tenant)
             .bind(domain.as_str())
             .bind(at.as_second())
             .bind(who)
@@ -130,7 +144,8 @@ impl Store {
     /// Returns the journal of a domain, oldest entry first.
     pub async fn journal_of(&self, domain: &DomainName) -> Result<Vec<JournalEntry>, StoreError> {
         let rows: Vec<(i64, String, String)> =
-            sql("SELECT at, who, what FROM journal WHERE domain = $1 ORDER BY id")
+            sql("SELECT at, who, what FROM journal WHERE tenant = $1 AND domain = $2 ORDER BY id")
+                .bind(self.tenant)
                 .bind(domain.as_str())
                 .fetch_all(self)
                 .await?;

@@ -3,7 +3,7 @@
 
 use crate::notices::{self, NewNotice};
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, time};
 use jiff::Timestamp;
 use serde::Serialize;
 
@@ -11,7 +11,7 @@ impl Store {
     /// Returns the scheduled time for which a task was last done. `None` if it was never scheduled.
     pub async fn last_done(&self, task: &str) -> Result<Option<Timestamp>, StoreError> {
         let query = sql("SELECT done_at FROM schedule WHERE tenant = $1 AND name = $2");
-        let row: Option<(i64,)> = query.bind(TENANT).bind(task).fetch_optional(self).await?;
+        let row: Option<(i64,)> = query.bind(self.tenant).bind(task).fetch_optional(self).await?;
         row.map(|(at,)| time("schedule", at)).transpose()
     }
 
@@ -27,7 +27,7 @@ impl Store {
         let changed = sql("INSERT INTO schedule (tenant, name, done_at) VALUES ($1, $2, $3)
              ON CONFLICT (tenant, name) DO UPDATE SET done_at = excluded.done_at
              WHERE schedule.done_at < excluded.done_at")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(task)
         .bind(due.as_second())
         .execute(&mut writing)
@@ -54,7 +54,7 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let channels = ["mail".to_owned()];
         let told = "summary".to_owned();
-        let notice = || Some(NewNotice { channels: &channels, born: at(700), told: &told });
+        let notice = || Some(NewNotice { channels: &channels, changed_at: at(700), content: &told });
         assert_eq!(store.last_done("weekly").await.unwrap(), None);
         assert!(store.do_once("weekly", at(600), notice()).await.unwrap());
         assert!(!store.do_once("weekly", at(600), notice()).await.unwrap());

@@ -17,7 +17,7 @@ pub(crate) struct Scratch {
 impl Scratch {
     /// Opens the store again, as after a restart.
     pub(crate) async fn open(&self) -> Store {
-        Store::connect(&self.location, &access()).await.unwrap()
+        Store::connect(&self.location, &access(), crate::Tenant::FIRST).await.unwrap()
     }
 }
 

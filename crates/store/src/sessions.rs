@@ -57,7 +57,8 @@ impl Store {
             transaction.rollback().await?;
             return Ok(false);
         }
-        sql("DELETE FROM sign_in WHERE expires_at <= $1")
+        sql("DELETE FROM sign_in WHERE tenant = $1 AND expires_at <= $2")
+            .bind(new.tenant)
             .bind(new.begun_at.as_second())
             .execute(&mut transaction)
             .await?;

@@ -2,21 +2,21 @@
 //! stores a page; a request for its link reads it.
 
 use crate::query::sql;
-use crate::{Store, StoreError, TENANT};
+use crate::{Store, StoreError};
 
 impl Store {
     /// Stores a page under `word`, the random part of its link. Then deletes all but the newest `most` pages.
     pub async fn put_shared_page(&self, word: &str, page: &str, most: u32) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         sql("INSERT INTO shared_page (tenant, word, page) VALUES ($1, $2, $3)")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(word)
             .bind(page)
             .execute(&mut transaction)
             .await?;
         sql("DELETE FROM shared_page WHERE tenant = $1 AND number NOT IN
                (SELECT number FROM shared_page WHERE tenant = $1 ORDER BY number DESC LIMIT $2)")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(most)
         .execute(&mut transaction)
         .await?;
@@ -27,7 +27,7 @@ impl Store {
     /// Returns the page behind a link. `None` if it was deleted or never existed.
     pub async fn shared_page(&self, word: &str) -> Result<Option<String>, StoreError> {
         let page = sql("SELECT page FROM shared_page WHERE tenant = $1 AND word = $2");
-        let row: Option<(String,)> = page.bind(TENANT).bind(word).fetch_optional(self).await?;
+        let row: Option<(String,)> = page.bind(self.tenant).bind(word).fetch_optional(self).await?;
         Ok(row.map(|(page,)| page))
     }
 }

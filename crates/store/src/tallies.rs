@@ -220,10 +220,12 @@ impl Store {
     /// Deletes all counts, records and testing probes of days before `before`, and the identifiers of batches that were
     /// received before that.
     pub async fn delete_tallies(&self, before: Timestamp) -> Result<(), StoreError> {
-        for table in ["tally", "tally_record", "testing_probe"] {
+        for table in ["tally", "tally_record"] {
             let sql = format!("DELETE FROM {table} WHERE day < $1");
             built(sql).bind(before.as_second()).execute(self).await?;
         }
+        let probes = sql("DELETE FROM testing_probe WHERE tenant = $1 AND day < $2");
+        probes.bind(self.tenant).bind(before.as_second()).execute(self).await?;
         self.delete_batches(before).await
     }
 }

@@ -2,7 +2,7 @@
 //! would have done, which is reported for the UTC day of the mail (RFC 8461 §5, RFC 8460 §4.3).
 
 use crate::query::sql;
-use crate::{PolicyDigest, Store, StoreError, TENANT, damaged, time};
+use crate::{PolicyDigest, Store, StoreError, damaged, time};
 use formats::{DomainName, ResultType};
 use jiff::Timestamp;
 use std::collections::HashSet;
@@ -38,7 +38,7 @@ impl Store {
             sql("INSERT INTO testing_probe (tenant, day, domain, policy, mx, at, result_type, receiving_ip, reason)
                  VALUES ($1, $2, $3, $4, $5, $6, $7, $8, $9)
                  ON CONFLICT (tenant, day, domain, policy, mx, at) DO NOTHING")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(day.as_second())
             .bind(domain.as_str())
             .bind(PolicyDigest::column(Some(probe.policy)))
@@ -63,7 +63,7 @@ impl Store {
         let rows: Vec<(i64, String, i64, String, String, String)> =
             sql("SELECT policy, mx, at, result_type, receiving_ip, reason FROM testing_probe
              WHERE tenant = $1 AND day = $2 AND domain = $3 ORDER BY at, mx")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(day.as_second())
             .bind(domain.as_str())
             .fetch_all(self)
@@ -92,7 +92,7 @@ impl Store {
     ) -> Result<HashSet<DomainName>, StoreError> {
         let names: Vec<(String,)> =
             sql("SELECT DISTINCT domain FROM testing_probe WHERE tenant = $1 AND day = $2")
-                .bind(TENANT)
+                .bind(self.tenant)
                 .bind(day.as_second())
                 .fetch_all(self)
                 .await?;

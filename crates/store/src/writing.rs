@@ -10,13 +10,15 @@
 #[cfg(feature = "postgres")]
 use crate::database::postgres;
 use crate::database::{Database, sqlite};
-use crate::query::{Dialect, built, sql};
-use crate::{Store, StoreError};
+use crate::query::{Dialect, Query, built, sql};
+use crate::{Store, StoreError, Tenant};
 use std::time::Duration;
 
 /// A write transaction. It is rolled back when it is dropped without a commit.
 pub(crate) struct Writing {
     pub(crate) connection: Connection,
+    /// The tenant whose rows are read and changed.
+    pub(crate) tenant: Tenant,
     is_ended: bool,
     /// Whether references between tables are not checked.
     is_unchecked: bool,
@@ -35,8 +37,6 @@ pub(crate) enum Connection {
 pub(crate) enum Counter {
     /// Increases with every change of the stored reports.
     Reports,
-    /// The number of stored reports.
-    ReportCount,
     /// The row id of the newest report.
     ReportId,
     /// The version of the last change of a served policy.
@@ -45,12 +45,6 @@ pub(crate) enum Counter {
     Certificate,
     /// Increases when a day is closed.
     ClosedDays,
-    /// The number of items that the quota of the quarantine removed.
-    QuarantineEvicted,
-    /// The number of items that were deleted from the quarantine because of their age.
-    QuarantineExpired,
-    /// The number of unverified reports that their limits removed.
-    ReportsEvicted,
     /// The last report id from before the quotas while the limits spare these reports, otherwise 0.
     EarlierReports,
     /// The last report id from before the quotas whose size is not computed; 0 if there is none.
@@ -63,18 +57,45 @@ impl Counter {
     pub(crate) fn name(self) -> &'static str {
         match self {
             Self::Reports => "reports",
-            Self::ReportCount => "report count",
             Self::ReportId => "report id",
             Self::Hosted => "hosted",
             Self::Certificate => "certificate",
             Self::ClosedDays => "closed days",
-            Self::QuarantineEvicted => "quarantine evicted",
-            Self::ReportsEvicted => "reports evicted",
-            Self::QuarantineExpired => "quarantine expired",
             Self::EarlierReports => "earlier reports",
             Self::UnsizedReports => "unsized reports",
             Self::RetentionStart => "retention start",
         }
+    }
+}
+
+/// A number of a tenant: a row of the table `tenant_counter`, which exists once the number has been changed.
+#[derive(Debug, Clone, Copy)]
+pub(crate) enum TenantCounter {
+    /// The number of stored reports.
+    ReportCount,
+    /// The number of items that the quota of the quarantine removed.
+    QuarantineEvicted,
+    /// The number of items that were deleted from the quarantine because of their age.
+    QuarantineExpired,
+    /// The number of unverified reports that their limits removed.
+    ReportsEvicted,
+}
+
+impl TenantCounter {
+    fn name(self) -> &'static str {
+        match self {
+            Self::ReportCount => "report count",
+            Self::QuarantineEvicted => "quarantine evicted",
+            Self::QuarantineExpired => "quarantine expired",
+            Self::ReportsEvicted => "reports evicted",
+        }
+    }
+
+    /// The statement that adds a number to a counter of a tenant.
+    fn addition<'v>(self, tenant: Tenant, by: i64) -> Query<'v> {
+        let query = sql("INSERT INTO tenant_counter (tenant, name, value) VALUES ($1, $2, $3)
+             ON CONFLICT (tenant, name) DO UPDATE SET value = tenant_counter.value + excluded.value");
+        query.bind(tenant).bind(self.name()).bind(by)
     }
 }
 
@@ -110,12 +131,12 @@ impl Store {
         let mut writing = match &self.database {
             Database::Sqlite(database) => {
                 let connection = Connection::Sqlite(database.writer().await?);
-                Writing { connection, is_ended: false, is_unchecked }
+                Writing { connection, tenant: self.tenant, is_ended: false, is_unchecked }
             }
             #[cfg(feature = "postgres")]
             Database::Postgres(database) => {
                 let connection = Connection::Postgres(database.connection(limit).await?);
-                Writing { connection, is_ended: false, is_unchecked: false }
+                Writing { connection, tenant: self.tenant, is_ended: false, is_unchecked: false }
             }
         };
         match &mut writing.connection {
@@ -136,6 +157,18 @@ impl Store {
         let query = sql("SELECT value FROM version WHERE name = $1").bind(counter.name());
         let (value,) = query.fetch_one(self).await?;
         Ok(value)
+    }
+
+    /// Returns the value of a counter of the tenant.
+    pub(crate) async fn tenant_counter(&self, counter: TenantCounter) -> Result<i64, StoreError> {
+        let query = sql("SELECT value FROM tenant_counter WHERE tenant = $1 AND name = $2");
+        let row: Option<(i64,)> = query.bind(self.tenant).bind(counter.name()).fetch_optional(self).await?;
+        Ok(row.map_or(0, |(value,)| value))
+    }
+
+    /// Adds a number to a counter of the tenant, as a transaction of its own.
+    pub(crate) async fn increase(&self, counter: TenantCounter, by: i64) -> Result<(), StoreError> {
+        counter.addition(self.tenant, by).execute(self).await.map(drop)
     }
 }
 
@@ -186,6 +219,11 @@ impl Writing {
         let query = sql("UPDATE version SET value = $2 WHERE name = $1");
         query.bind(counter.name()).bind(to).execute(&mut *self).await?;
         Ok(())
+    }
+
+    /// Adds a number to a counter of the tenant. The row is locked until the end of the transaction, also if the number is 0.
+    pub(crate) async fn add(&mut self, counter: TenantCounter, by: i64) -> Result<(), StoreError> {
+        counter.addition(self.tenant, by).execute(self).await.map(drop)
     }
 
     /// Increases a counter, and returns its new value. The row is locked until the end of the transaction.

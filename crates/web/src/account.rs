@@ -73,11 +73,11 @@ const PROPOSAL_LIFETIME: SignedDuration = SignedDuration::from_mins(15);
 const SESSION_ID_CHARS: usize = 16;
 
 /// What every handler of this page needs of the request.
-type Who = (Extension<Visitor>, Extension<CurrentSession>);
+type SignedIn = (Extension<Visitor>, Extension<CurrentSession>);
 
 pub async fn page(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Query(notice): NoticeQuery,
 ) -> Answer {
     show(&dashboard, &visitor, &session, notice.said, Vec::new()).await
@@ -217,7 +217,7 @@ pub struct PasswordForm {
 /// Changes the password, and ends all other sessions and an unused invitation.
 pub async fn change_password(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Extension(client): Extension<ClientAddr>,
     headers: HeaderMap,
     Form(form): Form<PasswordForm>,
@@ -259,7 +259,7 @@ pub struct EndForm {
 /// Ends one session of the user, or all but this one.
 pub async fn end_sessions(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Form(form): Form<EndForm>,
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
@@ -289,7 +289,7 @@ pub struct BeginForm {
 /// Proposes a new secret, which the page then shows to this session until it is confirmed or has ended.
 pub async fn begin_second_factor(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Extension(client): Extension<ClientAddr>,
     headers: HeaderMap,
     Form(form): Form<BeginForm>,
@@ -320,7 +320,7 @@ pub struct ConfirmForm {
 /// the recovery codes. Other sessions, which began without a code, end.
 pub async fn confirm_second_factor(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Extension(client): Extension<ClientAddr>,
     headers: HeaderMap,
     Form(form): Form<ConfirmForm>,
@@ -362,7 +362,7 @@ pub struct CodeForm {
 /// Replaces the recovery codes, after a code, and shows the new ones.
 pub async fn renew_recovery_codes(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Extension(client): Extension<ClientAddr>,
     headers: HeaderMap,
     Form(form): Form<CodeForm>,
@@ -411,7 +411,7 @@ pub struct RemoveForm {
 /// Removes the second factor, after the password and a code, or cancels one that is only proposed.
 pub async fn remove_second_factor(
     State(dashboard): State<Arc<Dashboard>>,
-    (Extension(visitor), Extension(session)): Who,
+    (Extension(visitor), Extension(session)): SignedIn,
     Extension(client): Extension<ClientAddr>,
     headers: HeaderMap,
     Form(form): Form<RemoveForm>,

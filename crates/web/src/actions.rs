@@ -327,13 +327,13 @@ pub async fn invite(
         return Err(ErrorPage::new(StatusCode::UNPROCESSABLE_ENTITY, what));
     }
     if name == visitor.name && role.is_some_and(|role| role != visitor.role) {
-        let what = "You can't change your own role, since nobody might be left who can make changes.";
+        let what = "You can't change your own role, because there might be no operator left.";
         return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     }
     let new = create_invitation(store, session.tenant, dashboard.auth.clock.now(), &name, role).await?;
     tracing::info!(by = visitor.name, name, role = new.role.as_str(), "invitation created");
     let link = format!("{}{}", dashboard.config.url, new.path);
-    let notice = format!("{} {}", new.grants(), new.validity());
+    let notice = format!("{} {}", new.grants(Role::title), new.validity());
     settings_page(&dashboard, &visitor, &session, notice, Some(link)).await
 }
 
@@ -352,7 +352,7 @@ pub async fn remove(
 ) -> Answer {
     verify_csrf(&visitor, &form.word)?;
     if form.name == visitor.name {
-        let what = "You can't remove yourself, since nobody might be left who can sign in. On the machine that runs Sternpost:\nsternpost dashboard remove NAME";
+        let what = "You can't remove your own account, because no user might be left who can sign in. On the machine that runs Sternpost:\nsternpost dashboard remove NAME";
         return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     }
     let removed = dashboard.auth.store.remove_person(session.tenant, &form.name).await?;

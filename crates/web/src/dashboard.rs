@@ -42,7 +42,7 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .route("/settings/people", post(actions::invite))
         .route("/settings/people/remove", post(actions::remove))
         .route("/settings/invitations/end", post(actions::end_invitation))
-        .layer(from_fn(sign_in::require_operator));
+        .layer(from_fn_with_state(dashboard.clone(), sign_in::require_operator));
     let account = Router::new()
         .route("/account", get(account::page))
         .route("/account/password", post(account::change_password))

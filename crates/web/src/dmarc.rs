@@ -29,9 +29,9 @@ pub struct DmarcQuery {
 /// The period that is shown: 30 days.
 const WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// The maximum number of domains on the page.
-const MAX_DOMAINS: u32 = 200;
+const MAX_DOMAINS: u32 = 60;
 /// The maximum number of sums on the page.
-const PAGE_ROWS: u32 = 200;
+const PAGE_ROWS: u32 = 60;
 /// The maximum number of sums in a CSV or JSON export.
 const MAX_EXPORT_ROWS: u32 = 100_000;
 
@@ -46,6 +46,8 @@ struct Page {
     rows: Vec<DmarcSum>,
     /// Whether there are more rows than are shown.
     is_cut: bool,
+    /// Whether there are more domains than are shown.
+    are_domains_cut: bool,
 }
 
 impl Page {
@@ -77,11 +79,13 @@ pub async fn page(
     if let Some(answer) = export(query.format, "dmarc", tables::DMARC, &rows) {
         return answer;
     }
+    let domains = context.store.dmarc_domains(since, MAX_DOMAINS).await?;
     html(&Page {
         frame: Frame::new("DMARC reports", Section::Reports, &visitor),
         is_on: context.config.inbox.as_ref().is_some_and(|inbox| inbox.dmarc),
         domain: shown,
-        domains: context.store.dmarc_domains(since, MAX_DOMAINS).await?,
+        are_domains_cut: domains.len() == MAX_DOMAINS as usize,
+        domains,
         is_cut: rows.len() == PAGE_ROWS as usize,
         rows,
     })
@@ -122,6 +126,7 @@ mod tests {
             domains: vec![domain],
             rows: vec![row("192.0.2.1", Alignment::Pass, true), row("", Alignment::Fail, false)],
             is_cut: false,
+            are_domains_cut: true,
         };
         let text = page.render().unwrap();
         for part in [

@@ -168,7 +168,7 @@ impl Page {
 }
 
 /// Everything about a domain that its pages show.
-struct Facts {
+struct DomainData {
     rollout: RolloutState,
     evidence: Evidence,
     gate: Gate,
@@ -188,7 +188,7 @@ struct Facts {
 /// Days that are always loaded, since the judgment needs them.
 const MIN_DAYS: i32 = 60;
 
-impl Facts {
+impl DomainData {
     async fn load(
         context: &RolloutContext,
         spec: &DomainSpec,
@@ -267,7 +267,7 @@ impl Facts {
 async fn exported(
     context: &RolloutContext,
     spec: &DomainSpec,
-    facts: &Facts,
+    facts: &DomainData,
     query: &DomainQuery,
     now: Timestamp,
 ) -> Result<Option<Answer>, ErrorPage> {
@@ -292,7 +292,7 @@ async fn exported(
                 causes.iter().map(|cause| ExportedFailure::new(cause, &around)).collect();
             export(format, "failures", tables::FAILURES, &rows)
         }
-        Table::Hosts => export(format, "hosts", tables::HOSTS, &hosts(facts, &context.world.seen, now)),
+        Table::Hosts => export(format, "hosts", tables::HOSTS, &hosts(facts, &context.store, now).await?),
         Table::Journal => export(format, "journal", tables::JOURNAL, &context.store.journal_of(name).await?),
     })
 }
@@ -307,7 +307,7 @@ pub async fn page(
     let context = dashboard.context().await?;
     let spec = context.find(&operations::world::domain(&name)?)?;
     let now = context.world.clock.now();
-    let facts = Facts::load(&context, &spec, query.days, now).await?;
+    let facts = DomainData::load(&context, &spec, query.days, now).await?;
     if let Some(answer) = exported(&context, &spec, &facts, &query, now).await? {
         return answer;
     }
@@ -322,7 +322,7 @@ async fn rendered(
     frame: Frame,
     context: &RolloutContext,
     spec: DomainSpec,
-    facts: Facts,
+    facts: DomainData,
     range: Range,
     journal: Vec<JournalLine>,
     now: Timestamp,
@@ -331,7 +331,7 @@ async fn rendered(
     let bound = thresholds.failure_rate;
     let name = spec.name.to_string();
     let judged = facts.judged(context, &spec, now);
-    let hosts = hosts(&facts, &context.world.seen, now);
+    let hosts = hosts(&facts, &context.store, now).await?;
     let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
     let around = PartsContext {
         spec: &spec,
@@ -438,7 +438,7 @@ fn events(journal: &[JournalLine]) -> Vec<(Timestamp, String)> {
 }
 
 /// The state in one sentence.
-fn sentence(facts: &Facts, now: Timestamp) -> String {
+fn sentence(facts: &DomainData, now: Timestamp) -> String {
     let Some(mode) = facts.rollout.mode else {
         return "No policy is published yet: an attacker on the path can read the mail.".to_owned();
     };
@@ -450,7 +450,9 @@ fn sentence(facts: &Facts, now: Timestamp) -> String {
         Mode::Enforce => format!(
             "Enforced since {since} ({age}): senders that support MTA-STS deliver only with verified TLS."
         ),
-        Mode::None => format!("Retiring since {since} ({age}): senders are told to forget the policy."),
+        Mode::None => format!(
+            "Retiring since {since} ({age}): senders are asked to remove the policy from their caches."
+        ),
     }
 }
 
@@ -468,7 +470,7 @@ async fn certificate(
 
 /// The records and the policy file that are published now, for restoring one that is missing.
 fn snippets(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState) -> Vec<Snippet> {
-    let wanted = context.wanted(spec);
+    let wanted = context.desired(spec);
     let record = |label: &str, value: String| {
         let change = Change { name: wanted.record(label).ok()?, records: Records::Txt(value) };
         Some(change.lines().join("\n"))

@@ -108,7 +108,8 @@ pub async fn run(
     let Ok(_place) = dashboard.checks.running.try_acquire() else { return Ok(not_checked(None)) };
     let context = dashboard.context().await?;
     let domain: DomainName = context.find(&operations::world::domain(&name)?)?.name;
-    let checker = context.world.checker(&context.config, context.world.looks(&context.config), false).await?;
+    let checker =
+        context.world.checker(&context.config, context.world.check_options(&context.config), false).await?;
     let clock = context.world.clock.clone();
     drop(context);
     let examination = checker.examine(&domain).await;

@@ -31,9 +31,9 @@ pub struct NewInvitation {
 }
 
 impl NewInvitation {
-    /// What the link grants, in one sentence.
-    pub fn grants(&self) -> String {
-        let (name, role) = (&self.invitation.name, self.role.as_str());
+    /// What the link grants, in one sentence with the words of `named` for roles.
+    pub fn grants(&self, named: fn(Role) -> &'static str) -> String {
+        let (name, role) = (&self.invitation.name, named(self.role));
         match self.present_role {
             None => format!("The link creates the user {name} with the role {role}."),
             Some(present) if present == self.role => {
@@ -41,7 +41,7 @@ impl NewInvitation {
             }
             Some(present) => format!(
                 "The link sets a new password for {name}, and changes the role from {} to {role}.",
-                present.as_str()
+                named(present)
             ),
         }
     }
@@ -49,8 +49,8 @@ impl NewInvitation {
     /// When the link expires, and that an earlier link has ended, in two sentences.
     pub fn validity(&self) -> String {
         format!(
-            "It is valid until {}, and can be used once. Any earlier link for {} has ended.",
-            self.invitation.expires_at.strftime("%Y-%m-%d %H:%M UTC"),
+            "It is valid until {} UTC, and can be used once. An earlier link for {} is no longer valid.",
+            crate::text::minute(&self.invitation.expires_at),
             self.invitation.name
         )
     }
@@ -122,7 +122,7 @@ mod tests {
 
     async fn place() -> (tempfile::TempDir, Store) {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), Tenant::FIRST).await.unwrap();
         (folder, store)
     }
 
@@ -147,17 +147,20 @@ mod tests {
         let first = created(&store, "ada", None).await.unwrap();
         assert_eq!((role_after(&store, &first).await.as_str(), first.present_role), ("operator", None));
         let bob = created(&store, "bob", Some(Role::Reader)).await.unwrap();
-        assert_eq!(bob.grants(), "The link creates the user bob with the role reader.");
+        assert_eq!(bob.grants(Role::as_str), "The link creates the user bob with the role reader.");
         assert_eq!(role_after(&store, &bob).await, "reader");
         let forgotten = created(&store, "bob", None).await.unwrap();
-        assert_eq!(forgotten.grants(), "The link sets a new password for bob, whose role stays reader.");
-        assert!(forgotten.validity().starts_with("It is valid until 1970-01-02 00:00 UTC,"));
+        assert_eq!(
+            forgotten.grants(Role::as_str),
+            "The link sets a new password for bob, whose role stays reader."
+        );
+        assert!(forgotten.validity().starts_with("It is valid until 2 Jan 1970, 00:00 UTC,"));
         assert_eq!(role_after(&store, &forgotten).await, "reader");
         let raised = created(&store, "bob", Some(Role::Operator)).await.unwrap();
         assert!(
-            raised.grants().ends_with("changes the role from reader to operator."),
+            raised.grants(Role::as_str).ends_with("changes the role from reader to operator."),
             "{}",
-            raised.grants()
+            raised.grants(Role::as_str)
         );
         assert_eq!(role_after(&store, &raised).await, "operator");
     }

@@ -139,7 +139,7 @@ impl Judged {
 
 /// True if senders may hold an enforced policy, so that they do not deliver to a host that fails it.
 pub fn binds(rollout: &RolloutState, now: Timestamp) -> bool {
-    rollout.promises.iter().any(|policy| policy.mode == Mode::Enforce && policy.is_out(now))
+    rollout.published.iter().any(|policy| policy.mode == Mode::Enforce && policy.is_out(now))
 }
 
 /// How urgent an alert is: whether mail is at risk now, or something will be unless the operator acts. Mail is only at
@@ -224,9 +224,9 @@ fn next_step(
     let apply = |cause| (Urgency::Waiting, NextStep::Command(cause, format!("sternpost apply {name}")));
     let page = |cause, label: &str, anchor| NextStep::Page(cause, label.to_owned(), anchor);
     let mode = rollout.mode.map(|known| known.mode);
-    let wanted = context.wanted(spec).mode;
+    let desired = context.desired(spec).mode;
     match mode {
-        None if wanted == Mode::None => (Urgency::Fine, NextStep::Nothing),
+        None if desired == Mode::None => (Urgency::Fine, NextStep::Nothing),
         None if context.is_applied_by_guard(spec) => {
             let what = match spec.delegated {
                 true => "The three aliases of the owner; then the guard applies the plan",
@@ -235,17 +235,17 @@ fn next_step(
             (Urgency::OnItsWay, NextStep::Wait(what.to_owned()))
         }
         None => apply(StepCause::SetUp),
-        Some(Mode::Enforce) if wanted == Mode::Enforce && week == LastWeek::Failing => {
+        Some(Mode::Enforce) if desired == Mode::Enforce && week == LastWeek::Failing => {
             (Urgency::Failing, page(StepCause::Failures, "See the failures", "failures"))
         }
-        Some(mode) if mode == wanted && rollout.announce_due => apply(StepCause::Apply),
-        Some(mode) if mode == wanted => match context.decisions(name).held {
+        Some(mode) if mode == desired && rollout.announce_due => apply(StepCause::Apply),
+        Some(mode) if mode == desired => match context.decisions(name).held {
             Some(held) => {
                 (Urgency::OnItsWay, NextStep::Wait(format!("Held by {}: {}", held.who, held.reason)))
             }
             None => (Urgency::Fine, NextStep::Nothing),
         },
-        Some(Mode::Testing) if wanted == Mode::Enforce => match (rollout.approved, gate) {
+        Some(Mode::Testing) if desired == Mode::Enforce => match (rollout.approved, gate) {
             (Some(_), _) => apply(StepCause::Apply),
             (None, Gate::Ready) => {
                 (Urgency::Waiting, page(StepCause::Approve, "Approve enforcement", "next-step"))

@@ -126,7 +126,14 @@ struct ErrorTemplate {
 
 impl IntoResponse for ErrorPage {
     fn into_response(self) -> Response {
-        let title = self.status.canonical_reason().unwrap_or("Error");
+        let title = match self.status {
+            StatusCode::FORBIDDEN => "Not allowed",
+            StatusCode::NOT_FOUND => "Not found",
+            StatusCode::CONFLICT => "Not possible now",
+            StatusCode::TOO_MANY_REQUESTS => "Too many requests",
+            StatusCode::UNPROCESSABLE_ENTITY => "Not valid",
+            status => status.canonical_reason().unwrap_or("Error"),
+        };
         let page = ErrorTemplate { frame: Frame::outside(title), what: self.what };
         (self.status, Html(without_controls(page.render().unwrap_or_default()))).into_response()
     }

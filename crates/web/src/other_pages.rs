@@ -185,7 +185,8 @@ struct OwnReport {
 
 impl From<Outgoing> for OwnReport {
     fn from(report: Outgoing) -> Self {
-        let retry = || format!("{}; the next attempt is at {} UTC", report.said, text::minute(&report.due));
+        let retry =
+            || format!("{}; the next attempt is at {} UTC", report.outcome_text, text::minute(&report.due));
         Self {
             day: text::date(&report.day),
             domain: report.domain.to_string(),
@@ -201,7 +202,7 @@ impl From<Outgoing> for OwnReport {
             said: if report.state == DeliveryState::Waiting && report.tries > 0 {
                 retry()
             } else {
-                report.said.clone()
+                report.outcome_text.clone()
             },
         }
     }

@@ -1,6 +1,6 @@
 //! Password hashes: Argon2id in PHC string format. A hash takes much memory and CPU time, and strangers cause them, so the
-//! hashes at once and those that wait are bounded. A client and a network of strangers have a part of the places. Known
-//! browsers, and users with a session or an invitation, have places of their own, which strangers cannot use up, and of
+//! hashes at once and those that wait are bounded. A client and a network of strangers have a part of the slots. Known
+//! browsers, and users with a session or an invitation, have slots of their own, which strangers cannot use up, and of
 //! which each account has a part.
 
 use crate::sign_in_limits::Account;
@@ -42,21 +42,21 @@ pub struct Busy;
 
 /// Computes hashes, a bounded number at a time.
 pub struct PasswordHashing {
-    strangers: Places,
-    known: Places,
-    /// The part of each account of the places of known users.
+    strangers: QueueSlots,
+    known: QueueSlots,
+    /// The part of each account of the slots of known users.
     accounts: ConcurrencyLimit<Account>,
     /// A hash to verify against if the user name is unknown, so that both cases take equally long.
     dummy_hash: String,
 }
 
-struct Places {
+struct QueueSlots {
     running: Arc<Semaphore>,
     pending: ClientLimit,
 }
 
-/// A place of a hash that is computed or waits.
-struct Place {
+/// A slot of a hash that is computed or waits.
+struct QueueSlot {
     running: Arc<Semaphore>,
     _held: (Admission, Option<OwnedSemaphorePermit>),
 }
@@ -66,13 +66,13 @@ impl PasswordHashing {
     ///
     /// If the system can't provide random bytes.
     pub fn new() -> Result<Self, Failure> {
-        let places = |at_once, pending, per_client| Places {
+        let slots = |at_once, pending, per_client| QueueSlots {
             running: Arc::new(Semaphore::new(at_once)),
             pending: ClientLimit::new(pending, per_client),
         };
         Ok(Self {
-            strangers: places(HASHES_AT_ONCE.0, MAX_PENDING.0, Some(MAX_PENDING_PER_CLIENT)),
-            known: places(HASHES_AT_ONCE.1, MAX_PENDING.1, None),
+            strangers: slots(HASHES_AT_ONCE.0, MAX_PENDING.0, Some(MAX_PENDING_PER_CLIENT)),
+            known: slots(HASHES_AT_ONCE.1, MAX_PENDING.1, None),
             accounts: ConcurrencyLimit::new(MAX_PENDING_PER_ACCOUNT),
             dummy_hash: hash(&crate::auth::random_token()?)?,
         })
@@ -91,8 +91,8 @@ impl PasswordHashing {
         self.run(by, move || hash(&password)).await
     }
 
-    /// A place for a hash. A known user who has used up the places of the account gets one of those of strangers.
-    fn place(&self, by: Requester) -> Result<Place, Busy> {
+    /// A slot for a hash. A known user who has used up the slots of the account gets one of those of strangers.
+    fn slot(&self, by: Requester) -> Result<QueueSlot, Busy> {
         let address = match by {
             Requester::Stranger(address) => address,
             Requester::Known(account, address) => {
@@ -100,26 +100,26 @@ impl PasswordHashing {
                     && let Ok(pending) = self.known.pending.try_take(None)
                 {
                     let running = self.known.running.clone();
-                    return Ok(Place { running, _held: (pending, Some(own)) });
+                    return Ok(QueueSlot { running, _held: (pending, Some(own)) });
                 }
                 address
             }
         };
         let pending = self.strangers.pending.try_take(address).map_err(|_| Busy)?;
-        Ok(Place { running: self.strangers.running.clone(), _held: (pending, None) })
+        Ok(QueueSlot { running: self.strangers.running.clone(), _held: (pending, None) })
     }
 
-    /// The place is held until the hash is computed, also if the request ends before.
+    /// The slot is held until the hash is computed, also if the request ends before.
     async fn run<T: Send + 'static>(
         &self,
         by: Requester,
         work: impl FnOnce() -> T + Send + 'static,
     ) -> Result<T, Busy> {
-        let place = self.place(by)?;
-        let running = place.running.clone().acquire_owned().await.map_err(|_| Busy)?;
+        let slot = self.slot(by)?;
+        let running = slot.running.clone().acquire_owned().await.map_err(|_| Busy)?;
         let work = move || {
             let made = work();
-            drop((place, running));
+            drop((slot, running));
             made
         };
         tokio::task::spawn_blocking(work).await.map_err(|_| Busy)
@@ -196,7 +196,7 @@ mod tests {
         (ends, (0..count).map(spawn).collect())
     }
 
-    /// Waits until so many of the tasks' hashes have a place, or none is free.
+    /// Waits until so many of the tasks' hashes have a slot, or none is free.
     async fn settle() {
         for _ in 0..100 {
             tokio::task::yield_now().await;
@@ -224,7 +224,7 @@ mod tests {
             tokio::task::yield_now().await;
         }
         assert_eq!(hashing.run(stranger(0), || ()).await, Err(Busy));
-        assert_eq!(hashing.run(stranger(9), || ()).await, Err(Busy), "all places are in use");
+        assert_eq!(hashing.run(stranger(9), || ()).await, Err(Busy), "all slots are in use");
         assert_eq!(hashing.run(known("ann"), || ()).await, Ok(()));
         free(all).await;
         assert_eq!(hashing.run(stranger(0), || ()).await, Ok(()));
@@ -241,8 +241,8 @@ mod tests {
             all.push(occupy(&hashing, in_network(1, client), 1));
         }
         settle().await;
-        assert!(hashing.place(in_network(1, 9)).is_err());
-        let other = hashing.place(in_network(2, 0));
+        assert!(hashing.slot(in_network(1, 9)).is_err());
+        let other = hashing.slot(in_network(2, 0));
         assert!(other.is_ok());
         drop(other);
         free(all).await;
@@ -251,10 +251,10 @@ mod tests {
     #[tokio::test]
     async fn one_account_leaves_places_to_other_known_users_and_may_use_those_of_strangers() {
         let hashing = Arc::new(PasswordHashing::new().unwrap());
-        let places: Vec<_> = (0..9).map_while(|_| hashing.place(known("ron")).ok()).collect();
-        let is_known = |place: &&Place| Arc::ptr_eq(&place.running, &hashing.known.running);
-        let of_known = places.iter().filter(is_known).count();
-        assert_eq!((of_known, places.len()), (MAX_PENDING_PER_ACCOUNT, 2 * MAX_PENDING_PER_ACCOUNT));
+        let slots: Vec<_> = (0..9).map_while(|_| hashing.slot(known("ron")).ok()).collect();
+        let is_known = |slot: &&QueueSlot| Arc::ptr_eq(&slot.running, &hashing.known.running);
+        let of_known = slots.iter().filter(is_known).count();
+        assert_eq!((of_known, slots.len()), (MAX_PENDING_PER_ACCOUNT, 2 * MAX_PENDING_PER_ACCOUNT));
         assert_eq!(hashing.run(known("alice"), || ()).await, Ok(()));
     }
 

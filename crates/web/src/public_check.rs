@@ -135,7 +135,7 @@ impl PublicCheck {
         self.rates.take(client, Instant::now())?;
         let _place = self.concurrent.acquire().await.map_err(|_| CheckError::RateLimit)?;
         let begun = Instant::now();
-        let looks = self.world.looks(&self.config);
+        let looks = self.world.check_options(&self.config);
         let checker: Checker =
             self.world.checker(&self.config, looks, false).await.map_err(|failure| unavailable(&failure))?;
         Ok((checker.examine(&domain).await, begun.elapsed()))

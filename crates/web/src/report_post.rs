@@ -86,7 +86,7 @@ impl PostLimits {
         let from = from.unwrap_or(UNKNOWN_CLIENT);
         let admission = self.at_once.try_take(Some(from)).map_err(|reached| match reached {
             LimitReached::Client => TOO_MANY,
-            LimitReached::Total => TRY_LATER,
+            LimitReached::Total => SERVICE_BUSY,
         })?;
         match self.rates.take(from, now) {
             true => Ok(admission),
@@ -128,7 +128,7 @@ pub async fn address(context: &RolloutContext) -> Result<String, Failure> {
 
 type Reply = (StatusCode, &'static str);
 
-const TRY_LATER: Reply =
+const SERVICE_BUSY: Reply =
     (StatusCode::SERVICE_UNAVAILABLE, "too many reports are being received, try again later\n");
 const TOO_MANY: Reply =
     (StatusCode::TOO_MANY_REQUESTS, "too many reports from your address, try again later\n");
@@ -194,7 +194,7 @@ async fn take(posts: &Posts, from: Option<IpAddr>, domain: Option<DomainName>, b
                 Some(_) => (StatusCode::ACCEPTED, "stored, but not everything can be parsed as a report\n"),
             }
         }
-        Err(InboxError::Busy(_)) => TRY_LATER,
+        Err(InboxError::Busy(_)) => SERVICE_BUSY,
         Err(InboxError::Store(error)) => {
             tracing::error!(%error, "can't store a report received over HTTPS");
             (StatusCode::SERVICE_UNAVAILABLE, "try again later\n")
@@ -235,7 +235,7 @@ impl PostLimits {
             if length > bytes.capacity() {
                 let capacity = (bytes.capacity() * 2).clamp(length, REPORT_PACKED_BYTES);
                 if !memory.cover(capacity) {
-                    return Err(TRY_LATER);
+                    return Err(SERVICE_BUSY);
                 }
                 bytes.reserve_exact(capacity - bytes.len());
             }
@@ -334,7 +334,7 @@ mod tests {
 
     #[test]
     fn a_temporary_refusal_says_when_to_try_again() {
-        for (reply, retry) in [(TRY_LATER, true), (TOO_MANY, true), (TOO_SLOW, false)] {
+        for (reply, retry) in [(SERVICE_BUSY, true), (TOO_MANY, true), (TOO_SLOW, false)] {
             assert_eq!(response(reply).headers().contains_key(RETRY_AFTER), retry, "{reply:?}");
         }
     }

@@ -30,13 +30,18 @@ pub struct ReportsQuery {
     failed: String,
     /// Only reports with a smaller number, for the next page.
     before: Option<i64>,
+    /// Only entries of the quarantine with a larger number, for the next page.
+    #[serde(default)]
+    after: i64,
     #[serde(default)]
     format: Format,
 }
 
 /// Reports per page.
 const PAGE_ROWS: u32 = 30;
-/// Reports per CSV or JSON export.
+/// Entries of the quarantine per page.
+const QUARANTINE_ROWS: u32 = 100;
+/// Reports, or entries of the quarantine, per CSV or JSON export.
 const MAX_EXPORT_ROWS: u32 = 10_000;
 
 #[derive(Template)]
@@ -234,6 +239,8 @@ struct QuarantinePage {
     frame: Frame,
     now: Timestamp,
     rows: Vec<Quarantined>,
+    /// The number of the last entry, if there may be more.
+    next: Option<i64>,
     usage: QuarantineUsage,
     /// The quota of the quarantine in MiB.
     limit: u64,
@@ -261,7 +268,8 @@ pub async fn quarantine(
     Query(query): Query<ReportsQuery>,
 ) -> Answer {
     let context = dashboard.context().await?;
-    let rows = context.store.quarantined(0, 1000).await?;
+    let most = if query.format == Format::Html { QUARANTINE_ROWS } else { MAX_EXPORT_ROWS };
+    let rows = context.store.quarantined(query.after, most).await?;
     let usage = context.store.quarantine_usage().await?;
     let limit = context.config.retention().quarantine.bytes >> 20;
     if let Some(answer) = export(query.format, "quarantine", tables::QUARANTINE, &rows) {
@@ -269,7 +277,8 @@ pub async fn quarantine(
     }
     let mut frame = Frame::new("Quarantine", Section::Reports, &visitor);
     frame.notice = notice.said;
-    html(&QuarantinePage { frame, now: context.world.clock.now(), rows, usage, limit })
+    let next = rows.last().filter(|_| rows.len() == QUARANTINE_ROWS as usize).map(|row| row.id);
+    html(&QuarantinePage { frame, now: context.world.clock.now(), rows, next, usage, limit })
 }
 
 /// One entry of the quarantine, as a download. It may be private mail, so only operators may read it.
@@ -279,7 +288,7 @@ pub async fn quarantined(
     Path(id): Path<i64>,
 ) -> Answer {
     if !visitor.is_operator() {
-        let what = "Quarantined input may be somebody's mail. Only operators may read it.";
+        let what = "Quarantined input may contain private mail. Only operators may read it.";
         return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));
     }
     let bytes = dashboard.context().await?.store.quarantined_bytes(id).await?;

@@ -58,12 +58,18 @@ pub fn is_read(method: &HttpMethod) -> bool {
     matches!(*method, HttpMethod::GET | HttpMethod::HEAD)
 }
 
-/// Rejects changes by readers. It runs after [`require_sign_in`].
+/// Rejects changes by readers, and users of another tenant than the one whose domains and reports this dashboard shows. It
+/// runs after [`require_sign_in`].
 pub async fn require_operator(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(session): Extension<CurrentSession>,
     Extension(visitor): Extension<Visitor>,
     request: Request,
     next: Next,
 ) -> Answer {
+    if session.tenant != dashboard.auth.store.tenant() {
+        return Err(ErrorPage::new(StatusCode::NOT_FOUND, "This dashboard has no domains of your tenant."));
+    }
     if !is_read(request.method()) && !visitor.is_operator() {
         let what = "Your account is read-only. Ask an operator to make this change.";
         return Err(ErrorPage::new(StatusCode::FORBIDDEN, what));

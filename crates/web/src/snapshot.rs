@@ -139,7 +139,7 @@ impl Dashboard {
             alerts_of.entry(active.domain.clone()).or_default().push(place);
         }
         let newest = Search { most: 1, ..Search::default() };
-        let facts = Facts {
+        let facts = SnapshotInput {
             rollouts: context.store.rollouts().await?,
             alerts,
             alerts_of,
@@ -165,7 +165,7 @@ impl Dashboard {
 
 /// What the first stage found.
 struct Counted {
-    facts: Facts,
+    facts: SnapshotInput,
     /// All domains. Those in `pending` are not judged yet.
     domains: Vec<Entry>,
     /// The domains whose reports have to be read, with their places in `domains`.
@@ -226,7 +226,7 @@ impl Snapshot {
 }
 
 /// What the store has about all domains.
-struct Facts {
+struct SnapshotInput {
     rollouts: BTreeMap<String, Result<RolloutState, StoreError>>,
     alerts: Vec<ActiveAlert<Alert>>,
     /// The places of the alerts of each domain.
@@ -250,7 +250,7 @@ async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, C
     }
 }
 
-impl Facts {
+impl SnapshotInput {
     /// The snapshot of these domains.
     fn snapshot(&self, domains: Vec<Entry>, pending: usize) -> Arc<Snapshot> {
         Arc::new(Snapshot {

@@ -4,6 +4,7 @@ mod abuse;
 mod accounts;
 mod below_a_path;
 mod inside;
+mod long_lists;
 mod manager;
 mod strangers;
 mod tenants;
@@ -102,7 +103,7 @@ impl Place {
         let dns = if text.contains("[dns]") { "" } else { "[dns]\nservers = [\"127.0.0.1:1\"]\n" };
         let text = format!("{dns}{text}");
         let config = config::Config::parse(&text, Some(folder.path().join("sternpost.toml"))).unwrap();
-        let store = Store::open(config.store.file().unwrap()).await.unwrap();
+        let store = Store::open(config.store.file().unwrap(), Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let mut world = World::new(&config).unwrap();
         world.clock = clock.clone();

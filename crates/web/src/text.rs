@@ -5,6 +5,7 @@
 use askama::filters::HtmlSafe;
 use formats::DomainName;
 use formats::report::DateRange;
+use formats::result_type::PolicyType;
 use jiff::Timestamp;
 use std::fmt;
 
@@ -26,6 +27,33 @@ pub fn counted(number: impl fmt::Display, noun: &str) -> String {
     let shown = count(number);
     let plural = if shown == "1" { "" } else { "s" };
     format!("{shown} {noun}{plural}")
+}
+
+/// A policy type (RFC 8460 §4.4) in the words of the other pages.
+pub fn policy_type(kind: &PolicyType) -> &str {
+    match kind {
+        PolicyType::Sts => "MTA-STS",
+        PolicyType::Tlsa => "DANE",
+        PolicyType::NoPolicyFound => "no policy",
+        other => other.as_str(),
+    }
+}
+
+/// A link to a page of the documentation, by its name without the suffix. The program does not serve the documentation itself.
+pub fn docs(page: &'static str) -> Docs {
+    Docs(page)
+}
+
+/// See [`docs`].
+pub struct Docs(&'static str);
+
+impl HtmlSafe for Docs {}
+
+impl fmt::Display for Docs {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        let (page, repository) = (self.0, env!("CARGO_PKG_REPOSITORY"));
+        write!(f, "<a href=\"{repository}/blob/main/docs/{page}.md\">docs/{page}.md</a>")
+    }
 }
 
 /// A share in per cent with two digits, or fewer where they would be zero. `None` if there is no whole.
@@ -251,6 +279,30 @@ mod tests {
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()
+    }
+
+    #[test]
+    fn names_of_documentation_pages_in_templates_are_links_to_pages_that_exist() {
+        let here = std::path::Path::new(env!("CARGO_MANIFEST_DIR"));
+        let mut links = 0;
+        for file in std::fs::read_dir(here.join("templates")).unwrap() {
+            let path = file.unwrap().path();
+            let template = std::fs::read_to_string(&path).unwrap();
+            assert!(!template.contains(".md"), "{} names a page without a link to it", path.display());
+            for link in template.split("text::docs(\"").skip(1) {
+                let page = link.split('"').next().unwrap();
+                let file = here.join(format!("../../docs/{page}.md"));
+                assert!(file.exists(), "{} links to {}", path.display(), file.display());
+                links += 1;
+            }
+        }
+        assert!(links > 5);
+        let link = docs("install").to_string();
+        assert!(
+            link.starts_with("<a href=\"https://")
+                && link.ends_with("/docs/install.md\">docs/install.md</a>"),
+            "{link}"
+        );
     }
 
     #[test]

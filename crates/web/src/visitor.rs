@@ -7,9 +7,9 @@ use store::Tenant;
 /// A user's role.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 pub enum Role {
-    /// May view all pages.
+    /// May view all pages
     Reader,
-    /// May view all pages and make changes.
+    /// May view all pages and make changes
     Operator,
 }
 
@@ -19,6 +19,14 @@ impl Role {
         match self {
             Self::Reader => "reader",
             Self::Operator => "operator",
+        }
+    }
+
+    /// The role's name on pages.
+    pub fn title(self) -> &'static str {
+        match self {
+            Self::Reader => "Viewer",
+            Self::Operator => "Operator",
         }
     }
 

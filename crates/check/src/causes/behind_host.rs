@@ -197,6 +197,9 @@ pub(crate) fn empty_file(seen: &ObservedDomain) -> FoundCause {
                 seen.host.name, seen.domain
             ),
         },
-        None => FoundCause { id: Cause::EmptyFile, what: "The file is empty.".to_owned() },
+        None => FoundCause {
+            id: Cause::EmptyFile,
+            what: "The file is empty, without a version, a mode and mx lines.".to_owned(),
+        },
     }
 }

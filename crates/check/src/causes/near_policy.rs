@@ -221,7 +221,9 @@ fn key_of(name: &str) -> Option<(&'static str, bool)> {
     let exact = KEYS.iter().find(|(key, _)| *key == lower).map(|(key, _)| (*key, true));
     let alias = || KEYS.iter().find(|(_, near)| near.contains(&lower.as_str())).map(|(key, _)| (*key, false));
     let near = || {
-        let is_near = |key: &str| key.len() > 3 && super::distance::edits(&lower, key, 2).is_some();
+        // Of a short key, two letters are half: `note` was not meant as `mode`.
+        let most = |key: &str| if key.len() > 4 { 2 } else { 1 };
+        let is_near = |key: &str| key.len() > 3 && super::distance::edits(&lower, key, most(key)).is_some();
         KEYS.iter().find(|(key, _)| is_near(key)).map(|(key, _)| (*key, false))
     };
     exact.or_else(alias).or_else(near)

@@ -78,7 +78,11 @@ pub fn junit<'e>(all: impl Iterator<Item = &'e Examination>, warnings_fail: bool
             let (tag, attributes) = match fails(&finding) {
                 true => (
                     "failure",
-                    format!(" type=\"{}\" message=\"{}\"", word(finding.severity), xml(&finding.what)),
+                    format!(
+                        " type=\"{}\" message=\"{}\"",
+                        severity_label(finding.severity),
+                        xml(&finding.what)
+                    ),
                 ),
                 false => ("system-out", String::new()),
             };
@@ -123,7 +127,7 @@ pub fn prometheus<'e>(all: impl Iterator<Item = &'e Examination>) -> String {
                 out,
                 "sternpost_check_findings{{domain=\"{}\",severity=\"{}\"}} {}",
                 seen.domain,
-                word(severity),
+                severity_label(severity),
                 seen.count(severity)
             );
         }
@@ -142,7 +146,7 @@ pub fn prometheus<'e>(all: impl Iterator<Item = &'e Examination>) -> String {
                 out,
                 "sternpost_check_finding{{domain=\"{}\",check=\"{check}\",severity=\"{}\"}} 1",
                 seen.domain,
-                word(*severity)
+                severity_label(*severity)
             );
         }
     }
@@ -154,7 +158,7 @@ pub fn prometheus<'e>(all: impl Iterator<Item = &'e Examination>) -> String {
 }
 
 /// The name of a severity in JSON, JUnit and metrics.
-pub fn word(severity: Severity) -> &'static str {
+pub fn severity_label(severity: Severity) -> &'static str {
     match severity {
         Severity::Error => "error",
         Severity::Warning => "warning",

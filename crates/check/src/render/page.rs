@@ -2,7 +2,7 @@
 
 use crate::catalogue::Severity;
 use crate::finding::{Examination, Finding};
-use crate::senders::{SenderView, name, word};
+use crate::senders::{SenderView, name, outcome_label};
 use askama::Template;
 use jiff::Timestamp;
 use std::time::Duration;
@@ -45,7 +45,7 @@ pub fn sender_rows(seen: &Examination) -> Vec<SenderRow> {
     let row = |view: &SenderView| SenderRow {
         name: sentence(name(view.sender)),
         summary: view.summary.clone(),
-        hosts: view.hosts.iter().map(|host| (host.host.to_string(), word(host.outcome))).collect(),
+        hosts: view.hosts.iter().map(|host| (host.host.to_string(), outcome_label(host.outcome))).collect(),
     };
     seen.senders.iter().map(row).collect()
 }

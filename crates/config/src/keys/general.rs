@@ -49,7 +49,7 @@ pub(super) const KEYS: &[Key] = &[
         kind: Kind::DomainDefaults,
         default: "{}",
         unset: "",
-        about: "What a `[[domain]]` does not say itself, such as `host = \"self\"` or `rua`. `sternpost domains add` and the \
+        about: "Settings for every `[[domain]]` that does not set them, such as `host = \"self\"` or `rua`. `sternpost domains add` and the \
             API begin with these members too. A domain that is in the store already is not changed.",
     },
     Key {

@@ -94,7 +94,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "",
         unset: "`from`",
         about: "The contact address in reports (`contact-info`), for questions about them. It may be in another \
-            domain than `from`, for example when `from` is an address that nobody reads; the submitter \
+            domain than `from`, for example when `from` is not a monitored mailbox; the submitter \
             stays the domain of `from`.",
     },
     Key {

@@ -195,8 +195,8 @@ fn counted() -> impl Strategy<Value = Counted> {
     )
 }
 
-/// A report with these records; `prefix` is the namespace prefix of all elements.
-fn written(records: &[Counted], prefix: &str) -> String {
+/// A report with these records, with the namespace prefixes of the root and of all other elements.
+fn written(records: &[Counted], (root, prefix): (&str, &str)) -> String {
     let tag = |name: &str, inside: &str| format!("<{prefix}{name}>{inside}</{prefix}{name}>");
     let alignment = |name: &str, value: Alignment| match value {
         Alignment::Unknown => String::new(),
@@ -214,13 +214,13 @@ fn written(records: &[Counted], prefix: &str) -> String {
             + &tag("policy_evaluated", &result);
         inside += &tag("record", &tag("row", &row));
     }
-    tag("feedback", &inside)
+    format!("<{root}feedback>{inside}</{root}feedback>")
 }
 
 proptest! {
     #[test]
-    fn messages_are_summed_by_source_and_result(records in prop::collection::vec(counted(), 0..40), prefix in prop::sample::select(vec!["", "ns0:"])) {
-        let report = read(written(&records, prefix).as_bytes()).unwrap();
+    fn messages_are_summed_by_source_and_result(records in prop::collection::vec(counted(), 0..40), prefixes in prop::sample::select(vec![("", ""), ("ns0:", "ns0:"), ("ns0:", "")])) {
+        let report = read(written(&records, prefixes).as_bytes()).unwrap();
         let mut sums: BTreeMap<RowKey, u64> = BTreeMap::new();
         for one in records.iter().filter(|one| one.messages > 0) {
             let sum = sums.entry((one.source, one.disposition, one.dkim, one.spf)).or_default();

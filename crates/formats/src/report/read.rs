@@ -249,7 +249,12 @@ impl Reader<'_> {
 
     fn policies(&mut self, members: &Members) -> Result<Vec<PolicyReport>, ReadError> {
         let items = match find(members, "policies") {
-            Some(Json::Array(items)) => items,
+            Some(Json::Array(items)) => items.as_slice(),
+            // A program that converts XML writes a list of one element like this.
+            Some(single @ Json::Object(_)) => {
+                self.warn("policies", Quirk::WrongKind);
+                std::slice::from_ref(single)
+            }
             other => {
                 let problem = other.map_or("missing".to_owned(), |json| {
                     format!("{} where an array was expected", json.kind())
@@ -383,7 +388,11 @@ impl Reader<'_> {
                 self.warn(&path, Quirk::Null);
                 return Ok(Vec::new());
             }
-            Some(Json::Array(items)) => items,
+            Some(Json::Array(items)) => items.as_slice(),
+            Some(single @ Json::Object(members)) if is_detail(members) => {
+                self.warn(&path, Quirk::WrongKind);
+                std::slice::from_ref(single)
+            }
             Some(other) => {
                 self.warn(&path, Quirk::WrongKind);
                 let is_empty = match other {
@@ -570,6 +579,11 @@ impl Reader<'_> {
         }
         parsed
     }
+}
+
+/// True for the members of a failure detail.
+fn is_detail(members: &Members) -> bool {
+    ["result-type", "failed-session-count"].iter().any(|name| find(members, name).is_some())
 }
 
 /// Stands for failures that the report mentions in a way that can't be read.

@@ -176,7 +176,7 @@ impl World {
             Change::Policy(answers, cert) => self.serve(&domain, answers.clone(), *cert)?,
             Change::HostGone => self.lab.sites.block(&format!("mta-sts.{domain}"), true),
             Change::HostNameGone => self.lab.names.remove(&format!("mta-sts.{domain}."))?,
-            Change::Strip(label) => self.lab.post.strip(&name(&format!("{label}.{domain}"))?, true),
+            Change::Strip(label) => self.lab.mail_traffic.strip(&name(&format!("{label}.{domain}"))?, true),
             Change::ForgedMx => self.forge_mx(&domain).await?,
             Change::Pass(_) | Change::Restart => {}
         }

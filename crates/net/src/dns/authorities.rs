@@ -12,7 +12,7 @@ pub use ask::ServerFault;
 use super::{Answer, Data, Dns, DnsError, Exchange, Kind, Security, host_addresses};
 use crate::BoxFuture;
 use crate::address::special;
-use ask::{Patience, Word, ask, delegation};
+use ask::{AuthoritativeAnswer, Patience, ask, delegation};
 use formats::DomainName;
 use formats::limits::{ALIASES, NAME_SERVER_ADDRESSES, NAME_SERVERS};
 use std::collections::HashMap;
@@ -59,22 +59,22 @@ pub struct QueriedServer {
     /// The address that was queried; `None` if the name has none.
     pub address: Option<IpAddr>,
     /// The name that it was asked about: the one that was looked up, or the target of an alias.
-    pub asked: DomainName,
+    pub queried_name: DomainName,
     /// The answer in words, or why the server gave none that counts.
     pub shows: Result<String, ServerFault>,
 }
 
 /// The address of a name server, or why it is not queried.
-struct Place {
+struct ServerAddress {
     name: DomainName,
     address: Result<SocketAddr, (Option<IpAddr>, ServerFault)>,
 }
 
 /// The answer or fault of one name server.
-struct Said {
+struct ServerResult {
     name: DomainName,
     address: Option<IpAddr>,
-    word: Result<Word, ServerFault>,
+    answer: Result<AuthoritativeAnswer, ServerFault>,
 }
 
 impl AuthoritativeServers {
@@ -120,44 +120,44 @@ impl AuthoritativeServers {
         let mut aliases = Vec::new();
         while aliases.len() <= ALIASES {
             let all = self.query_all(&name, kind).await?;
-            servers.extend(all.iter().map(|said| said.view(&name)));
+            servers.extend(all.iter().map(|result| result.view(&name)));
             match agreed(&all, &name)? {
-                Word::Alias { target, .. } => {
+                AuthoritativeAnswer::Alias { target, .. } => {
                     aliases.push(target.clone());
                     name = target;
                 }
-                Word::Records(answer) => return Ok(Answer { aliases, ..answer }),
-                Word::Nothing(error) => return Err(error),
+                AuthoritativeAnswer::Records(answer) => return Ok(Answer { aliases, ..answer }),
+                AuthoritativeAnswer::Nothing(error) => return Err(error),
             }
         }
         Err(DnsError::ServerFailure(format!("more than {ALIASES} CNAMEs in a row")))
     }
 
     /// Queries every name server of the zone that `name` is in, concurrently.
-    async fn query_all(&self, name: &DomainName, kind: Kind) -> Result<Vec<Said>, DnsError> {
+    async fn query_all(&self, name: &DomainName, kind: Kind) -> Result<Vec<ServerResult>, DnsError> {
         let mut tasks = JoinSet::new();
         let mut all = Vec::new();
         for place in self.servers(name).await? {
             match place.address {
                 Err((address, fault)) => {
-                    all.push(Said { name: place.name, address, word: Err(fault) });
+                    all.push(ServerResult { name: place.name, address, answer: Err(fault) });
                 }
                 Ok(server) => {
                     let patience = self.patience_for(server);
                     let (sources, name) = (self.sources.clone(), name.clone());
                     tasks.spawn(async move {
-                        let word = ask(server, &sources, &name, kind, patience).await;
-                        (server, Said { name: place.name, address: Some(server.ip()), word })
+                        let answer = ask(server, &sources, &name, kind, patience).await;
+                        (server, ServerResult { name: place.name, address: Some(server.ip()), answer })
                     });
                 }
             }
         }
-        for (server, said) in tasks.join_all().await {
-            match &said.word {
+        for (server, result) in tasks.join_all().await {
+            match &result.answer {
                 Err(ServerFault::Silent) => drop(lock(&self.silent).insert(server, Instant::now())),
                 _ => drop(lock(&self.silent).remove(&server)),
             }
-            all.push(said);
+            all.push(result);
         }
         all.sort_by(|one, other| (&one.name, one.address).cmp(&(&other.name, other.address)));
         Ok(all)
@@ -176,14 +176,14 @@ impl AuthoritativeServers {
     }
 
     /// The name servers of the zone that `name` is in.
-    async fn servers(&self, name: &DomainName) -> Result<Vec<Place>, DnsError> {
+    async fn servers(&self, name: &DomainName) -> Result<Vec<ServerAddress>, DnsError> {
         let (zone, mut names) = self.zone(name).await?;
         for other in self.delegation(&zone).await {
             if !names.contains(&other) {
                 names.push(other);
             }
         }
-        self.places(names).await
+        self.addresses_of(names).await
     }
 
     /// The nearest zone that has its own name servers, and their names by the zone's NS records.
@@ -218,8 +218,10 @@ impl AuthoritativeServers {
     async fn ask_parent(&self, zone: &DomainName) -> Vec<DomainName> {
         let Some(parent) = zone.parent() else { return Vec::new() };
         let Ok((_, names)) = self.zone(&parent).await else { return Vec::new() };
-        let Ok(places) = self.places(names.into_iter().take(2).collect()).await else { return Vec::new() };
-        for server in places.into_iter().filter_map(|place| place.address.ok()) {
+        let Ok(servers) = self.addresses_of(names.into_iter().take(2).collect()).await else {
+            return Vec::new();
+        };
+        for server in servers.into_iter().filter_map(|server| server.address.ok()) {
             let names = delegation(server, &self.sources, zone, DELEGATION_TIME).await;
             if !names.is_empty() {
                 return names;
@@ -229,12 +231,12 @@ impl AuthoritativeServers {
     }
 
     /// The addresses of name servers. Fails if none of them has an address that can be queried.
-    async fn places(&self, names: Vec<DomainName>) -> Result<Vec<Place>, DnsError> {
+    async fn addresses_of(&self, names: Vec<DomainName>) -> Result<Vec<ServerAddress>, DnsError> {
         let mut all = Vec::new();
         let mut last = DnsError::ServerFailure("the zone has no name servers".to_owned());
         let mut count = 0;
         for (at, name) in names.into_iter().enumerate() {
-            let mut add = |address| all.push(Place { name: name.clone(), address });
+            let mut add = |address| all.push(ServerAddress { name: name.clone(), address });
             if at >= NAME_SERVERS {
                 add(Err((None, ServerFault::NotQueried)));
                 continue;
@@ -282,7 +284,7 @@ pub struct ServerAnswer {
     pub server: IpAddr,
     /// The server's answer. A [`ServerFault`] is a [`DnsError::ServerFailure`], [`DnsError::Timeout`] or
     /// [`DnsError::Network`].
-    pub said: Result<Answer, DnsError>,
+    pub answer: Result<Answer, DnsError>,
 }
 
 /// Queries each authoritative name server of a zone separately.
@@ -304,49 +306,52 @@ impl PerServerLookup for AuthoritativeServers {
         kind: Kind,
     ) -> BoxFuture<'a, Result<Vec<ServerAnswer>, DnsError>> {
         Box::pin(async move {
-            let said = self.query_all(name, kind).await?.into_iter();
+            let result = self.query_all(name, kind).await?.into_iter();
             // What can't be queried from here says nothing about the server.
-            let said = said.filter(|said| {
-                !matches!(said.word, Err(ServerFault::SpecialAddress(_) | ServerFault::NoRoute))
+            let result = result.filter(|result| {
+                !matches!(result.answer, Err(ServerFault::SpecialAddress(_) | ServerFault::NoRoute))
             });
-            let mut all: Vec<ServerAnswer> = said
-                .filter_map(|said| Some(ServerAnswer { server: said.address?, said: said.alone() }))
+            let mut all: Vec<ServerAnswer> = result
+                .filter_map(|result| Some(ServerAnswer { server: result.address?, answer: result.alone() }))
                 .collect();
-            all.sort_by_key(|said| said.server);
-            all.dedup_by_key(|said| said.server);
+            all.sort_by_key(|result| result.server);
+            all.dedup_by_key(|result| result.server);
             Ok(all)
         })
     }
 }
 
-impl Said {
+impl ServerResult {
     fn view(&self, asked: &DomainName) -> QueriedServer {
         QueriedServer {
             name: self.name.clone(),
             address: self.address,
-            asked: asked.clone(),
-            shows: self.word.as_ref().map(Word::in_words).map_err(Clone::clone),
+            queried_name: asked.clone(),
+            shows: self.answer.as_ref().map(AuthoritativeAnswer::in_words).map_err(Clone::clone),
         }
     }
 
     /// The answer without other zones.
     fn alone(self) -> Result<Answer, DnsError> {
-        match self.word {
-            Ok(Word::Records(answer) | Word::Alias { inside: Some(answer), .. }) => Ok(answer),
-            Ok(Word::Alias { target, ttl, inside: None }) => Ok(Answer {
+        match self.answer {
+            Ok(
+                AuthoritativeAnswer::Records(answer)
+                | AuthoritativeAnswer::Alias { inside: Some(answer), .. },
+            ) => Ok(answer),
+            Ok(AuthoritativeAnswer::Alias { target, ttl, inside: None }) => Ok(Answer {
                 records: vec![Data::Cname(target.clone())],
                 ttl,
                 security: Security::Insecure,
                 aliases: vec![target],
                 is_split: false,
             }),
-            Ok(Word::Nothing(error)) => Err(error),
+            Ok(AuthoritativeAnswer::Nothing(error)) => Err(error),
             Err(fault) => Err(DnsError::from(&fault)),
         }
     }
 }
 
-impl Word {
+impl AuthoritativeAnswer {
     /// Whether two servers say the same: the same records in any order, the same target, or nothing.
     fn is(&self, other: &Self) -> bool {
         match (self, other) {
@@ -399,15 +404,15 @@ fn shown(data: &Data) -> String {
 
 /// What all servers agree on that answer with authority. Servers with a fault are left out, since senders get no answers from
 /// them either; if all have one, the error names them.
-fn agreed(all: &[Said], name: &DomainName) -> Result<Word, DnsError> {
-    let mut words = all.iter().filter_map(|said| Some((said, said.word.as_ref().ok()?)));
-    let Some((first, word)) = words.next() else { return Err(no_word(all)) };
-    match words.find(|(_, other)| !word.is(other)) {
-        None => Ok(word.clone()),
+fn agreed(all: &[ServerResult], name: &DomainName) -> Result<AuthoritativeAnswer, DnsError> {
+    let mut words = all.iter().filter_map(|result| Some((result, result.answer.as_ref().ok()?)));
+    let Some((first, answer)) = words.next() else { return Err(no_answer(all)) };
+    match words.find(|(_, other)| !answer.is(other)) {
+        None => Ok(answer.clone()),
         Some((other, different)) => Err(DnsError::Differ {
             name: name.clone(),
-            shown: [(first, word), (other, different)]
-                .map(|(said, word)| format!("{} returns {}", said.server(), word.in_words()))
+            shown: [(first, answer), (other, different)]
+                .map(|(result, answer)| format!("{} returns {}", result.server(), answer.in_words()))
                 .join(", "),
             all: all_data(all),
         }),
@@ -415,13 +420,13 @@ fn agreed(all: &[Said], name: &DomainName) -> Result<Word, DnsError> {
 }
 
 /// What any server returns, each record once.
-fn all_data(all: &[Said]) -> Vec<Data> {
+fn all_data(all: &[ServerResult]) -> Vec<Data> {
     let mut found = Vec::new();
-    for word in all.iter().filter_map(|said| said.word.as_ref().ok()) {
-        let data = match word {
-            Word::Alias { target, .. } => vec![Data::Cname(target.clone())],
-            Word::Records(answer) => answer.records.clone(),
-            Word::Nothing(_) => Vec::new(),
+    for answer in all.iter().filter_map(|result| result.answer.as_ref().ok()) {
+        let data = match answer {
+            AuthoritativeAnswer::Alias { target, .. } => vec![Data::Cname(target.clone())],
+            AuthoritativeAnswer::Records(answer) => answer.records.clone(),
+            AuthoritativeAnswer::Nothing(_) => Vec::new(),
         };
         for data in data {
             if !found.contains(&data) {
@@ -432,7 +437,7 @@ fn all_data(all: &[Said]) -> Vec<Data> {
     found
 }
 
-impl Said {
+impl ServerResult {
     /// Name and address of the server.
     fn server(&self) -> String {
         server_in_words(&self.name, self.address)
@@ -444,12 +449,13 @@ pub fn server_in_words(name: &DomainName, address: Option<IpAddr>) -> String {
     address.map_or(name.to_string(), |address| format!("{name} ({address})"))
 }
 
-fn no_word(all: &[Said]) -> DnsError {
-    let faults = || all.iter().filter_map(|said| Some((said, said.word.as_ref().err()?)));
+fn no_answer(all: &[ServerResult]) -> DnsError {
+    let faults = || all.iter().filter_map(|result| Some((result, result.answer.as_ref().err()?)));
     if faults().all(|(_, fault)| *fault == ServerFault::Silent) {
         return DnsError::Timeout;
     }
-    let texts: Vec<String> = faults().map(|(said, fault)| format!("{}: {fault}", said.server())).collect();
+    let texts: Vec<String> =
+        faults().map(|(result, fault)| format!("{}: {fault}", result.server())).collect();
     DnsError::ServerFailure(format!("no name server answers for the zone: {}", texts.join("; ")))
 }
 

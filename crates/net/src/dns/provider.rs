@@ -192,12 +192,12 @@ trait Dialect: Send + Sync {
     ) -> BoxFuture<'a, Result<String, Fault>>;
 
     /// Lists the records of a set; empty if there is no such set.
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>>;
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>>;
 
     /// Replaces all records of a set with `records`. `ttl` is in seconds.
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>>;
@@ -318,12 +318,12 @@ impl Provider {
         // The time for listing the records does not shorten that for changing them.
         let deadline = Instant::now() + PROVIDER_TIME;
         for (done, change) in changes.iter().enumerate() {
-            let place = RecordSet { zone: &zone, name, kind: change.kind };
-            let set = timeout_at(deadline, dialect.set(&place, ttl, &change.after)).await;
+            let record_set = RecordSet { zone: &zone, name, kind: change.kind };
+            let set = timeout_at(deadline, dialect.set(&record_set, ttl, &change.after)).await;
             if let Err(error) = set.unwrap_or(Err(Fault::Timeout)) {
                 // The failed change may have been made, completely or in part, so it is undone as well.
                 let undone = changes.get(..=done).unwrap_or_default();
-                return Err(self.roll_back(dialect, &place, ttl, undone, self.explain(error)).await);
+                return Err(self.roll_back(dialect, &record_set, ttl, undone, self.explain(error)).await);
             }
         }
         Ok(old)
@@ -334,17 +334,18 @@ impl Provider {
     async fn roll_back(
         &self,
         dialect: &dyn Dialect,
-        place: &RecordSet<'_>,
+        record_set: &RecordSet<'_>,
         ttl: u32,
         done: &[Change],
         error: ProviderError,
     ) -> ProviderError {
         let (mut lost, mut last) = (Vec::new(), None);
         for change in done.iter().rev() {
-            let place = RecordSet { kind: change.kind, ..*place };
-            let set = tokio::time::timeout(PROVIDER_TIME, dialect.set(&place, ttl, &change.before)).await;
+            let record_set = RecordSet { kind: change.kind, ..*record_set };
+            let set =
+                tokio::time::timeout(PROVIDER_TIME, dialect.set(&record_set, ttl, &change.before)).await;
             if let Err(again) = set.unwrap_or(Err(Fault::Timeout)) {
-                lost.extend(change.before.iter().map(|record| zone_file_line(place.name, ttl, record)));
+                lost.extend(change.before.iter().map(|record| zone_file_line(record_set.name, ttl, record)));
                 last = Some(Box::new(self.explain(again)));
             }
         }

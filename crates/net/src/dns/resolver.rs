@@ -53,7 +53,7 @@ impl Replacement {
     /// Probes the servers until they answer once, and puts them in use if they validate.
     async fn put_when_they_answer(self) {
         loop {
-            tokio::time::sleep(PROBE_PAUSE).await;
+            tokio::time::sleep(PROBE_SPACING).await;
             match self.servers.probe(Deadline::now() + PROBE_TIME).await {
                 Ok(_) => return self.put(),
                 Err(DnsError::Bogus) => return,
@@ -66,7 +66,7 @@ impl Replacement {
 /// The time limit for a probe of new servers.
 const PROBE_TIME: Duration = Duration::from_secs(5);
 /// The pause before the next probe of new servers that did not answer.
-const PROBE_PAUSE: Duration = Duration::from_secs(1);
+const PROBE_SPACING: Duration = Duration::from_secs(1);
 
 impl Resolver {
     /// Creates a resolver. Under [`Dnssec::Validate`] it has its own resolver for names that need no validation.

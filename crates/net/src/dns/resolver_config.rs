@@ -106,6 +106,12 @@ impl SystemServers {
         servers.is_empty().then(Self::read).transpose()
     }
 
+    /// The addresses of the resolvers, with the port for UDP.
+    pub fn addresses(&self) -> Vec<SocketAddr> {
+        let port = |server: &NameServerConfig| server.connections.first().map_or(53, |first| first.port);
+        self.0.iter().map(|server| SocketAddr::new(server.ip, port(server))).collect()
+    }
+
     #[cfg(test)]
     pub(super) fn at(server: SocketAddr) -> Self {
         Self(vec![name_server(server)])

@@ -114,13 +114,13 @@ table! {
         SESSION_REQUESTS: Counter "sternpost_session_requests" [
             code = ["200", "400", "401", "408", "413", "415", "429", "503"]
         ];
-        /// TLS sessions that another collector has taken (`collector.forward_to`).
+        /// TLS sessions that another collector has accepted (`collector.forward_to`).
         SESSIONS_FORWARDED: Counter "sternpost_sessions_forwarded";
         /// TLS sessions that the other collector refused for a day.
         SESSIONS_LOST: Counter "sternpost_sessions_lost";
         /// Refusals of TLS sessions, which are then kept and retried.
         FORWARD_REFUSALS: Counter "sternpost_forward_refusals";
-        /// Failed attempts to hand TLS sessions over.
+        /// Failed attempts to forward TLS sessions.
         FORWARD_FAILURES: Counter "sternpost_forward_failures";
         /// TLS sessions that wait for the other collector.
         SESSIONS_SPOOLED: Gauge "sternpost_sessions_spooled";
@@ -239,7 +239,7 @@ table! {
         ];
         /// Messages to postmaster that were accepted and not stored.
         INBOX_POSTMASTER: Counter "sternpost_inbox_postmaster_messages";
-        /// Reports by HTTPS POST by HTTP status.
+        /// HTTPS POST requests with reports, by HTTP status.
         INBOX_POSTS: Counter "sternpost_inbox_posts" [
             code = ["200", "201", "202", "400", "404", "408", "413", "429", "503"]
         ];
@@ -275,7 +275,7 @@ table! {
         REPORT_WEBHOOK_POSTS: Counter "sternpost_report_webhook_posts" [outcome = ["delivered", "failed", "dropped"]];
     }
     "Dashboard and interfaces (`[dashboard]`, `[admin]`)" {
-        /// Attempts to sign in to the dashboard by outcome; `throttled` ones were refused without a look at the password.
+        /// Attempts to sign in to the dashboard by outcome; `throttled` ones were refused before the password was checked.
         SIGN_INS: Counter "sternpost_dashboard_sign_ins" [outcome = ["succeeded", "failed", "throttled"]];
         /// Requests to an interface for programs whose token was missing or wrong.
         TOKEN_REFUSALS: Counter "sternpost_token_refusals" [interface = ["admin", "collector"]];

@@ -61,7 +61,7 @@ pub struct Orders {
     /// Encrypts private keys for the store.
     pub vault: Arc<Vault>,
     /// The target that policy hosts must point to; `None` leaves that check to the CA.
-    pub place: Option<PolicyHostAt>,
+    pub policy_host_target: Option<PolicyHostAt>,
     /// This instance's name for the lease, unique among all that share the store.
     pub holder: String,
     /// Chooses the moments of renewals.
@@ -391,11 +391,11 @@ impl Orders {
 
     /// Checks that a host points here. Otherwise validation would fail and count against the CA's rate limits.
     async fn check_points_here(&self, host: &DomainName) -> Result<(), OrderError> {
-        let Some(place) = &self.place else { return Ok(()) };
+        let Some(target) = &self.policy_host_target else { return Ok(()) };
         let not_here = |why: String| OrderError::NotHere(format!("{host} does not point here: {why}"));
         let found =
             host_addresses(self.dns.as_ref(), host).await.map_err(|error| not_here(error.to_string()))?;
-        let here = match place {
+        let here = match target {
             PolicyHostAt::Alias(name) => found.aliases.contains(name),
             PolicyHostAt::Operator => true,
             PolicyHostAt::Addresses(all) => found.addresses.iter().any(|ip| all.contains(ip)),

@@ -135,7 +135,7 @@ mod tests {
     #[tokio::test]
     async fn secrets_in_the_store_are_sealed_once_and_then_need_the_key() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let host = formats::DomainName::parse("mta-sts.a.example").unwrap();
         let given = StoredCertificate::given(host.clone(), "CHAIN".into(), "SECRET".into());
         store.put_certificate(&given).await.unwrap();

@@ -22,7 +22,7 @@ pub(super) fn is_named_so(name: &str) -> bool {
     ReportFileName::parse(name).is_some()
 }
 
-/// True for text that has the members of a report near its beginning: an array of policies, and an id or a range. Gzip
+/// True for text that has the members of a report near its beginning: an array of policies, or a single one, and an id or a range. Gzip
 /// data is decompressed as far as possible.
 pub(super) fn has_members(text: &[u8]) -> bool {
     let unpacked = beginning_of_gzip(text, HEAD_BYTES);
@@ -40,11 +40,12 @@ fn has_any(text: &[u8], members: &[&[u8]]) -> bool {
     members.iter().any(|member| text.windows(member.len()).any(|at| at == *member))
 }
 
-/// True if there is a member `policies` that is an array.
+/// True if there is a member `policies` that is an array or an object.
 fn has_results(text: &[u8]) -> bool {
     let ends = text.windows(RESULTS_MEMBER.len()).enumerate().filter(|(_, at)| *at == RESULTS_MEMBER);
     ends.map(|(at, _)| text.get(at + RESULTS_MEMBER.len()..).unwrap_or_default().trim_ascii_start())
-        .any(|rest| rest.strip_prefix(b":").is_some_and(|value| value.trim_ascii_start().starts_with(b"[")))
+        .filter_map(|rest| rest.strip_prefix(b":")?.trim_ascii_start().first())
+        .any(|first| matches!(first, b'[' | b'{'))
 }
 
 /// True for a message whose header or parts say that it is a report; the content of parts is not examined. A bounce does
@@ -157,6 +158,7 @@ mod tests {
                     .into_bytes(),
             ),
             ("e.json", b"{\"date-range\": {}, \"policies\":\r\n[]}".to_vec()),
+            ("f.json", b"{\"report-id\": 1, \"policies\": {\"policy\": 0}}".to_vec()),
             ("b.example!a.example!1!2!3.json.gz", b"\x1f\x8bbroken".to_vec()),
             ("f.json.gz", cut),
             ("b.example!a.example!1!2.json.gz", b"\x1f\x8bbroken".to_vec()),

@@ -18,12 +18,14 @@ pub use access_token::{TokenEndpoint, TokenError, TokenSource};
 use super::{Busy, Inbox};
 use formats::DomainName;
 use formats::imap::FrameError;
-use formats::limits::IMAP_TIME;
+use formats::limits::{ACCESS_TOKEN_BYTES, IMAP_TIME};
 use memory::{BackOff, Memory};
 use net::BoxFuture;
 use net::metrics::{Counter, Gauge};
 use rustls::ClientConfig;
 use std::fmt;
+use std::io::Read;
+use std::path::PathBuf;
 use std::sync::Arc;
 use std::time::Duration;
 use store::StoreError;
@@ -59,10 +61,22 @@ pub enum ImapTls {
 /// How the user of a mailbox is authenticated.
 #[derive(Clone, PartialEq, Eq)]
 pub enum Login {
-    /// By a password.
-    Password(String),
+    /// By the password in this file, which is read at each sign-in, so that a new one needs no reload.
+    Password(PathBuf),
     /// By an access token, with OAUTHBEARER (RFC 7628) or XOAUTH2.
     Token(TokenSource),
+}
+
+impl Login {
+    /// The password, without the line break at its end; `None` if a token is used.
+    pub fn password(&self) -> Result<Option<String>, ImapError> {
+        let Self::Password(path) = self else { return Ok(None) };
+        let failed = |error| ImapError::PasswordFile(path.clone(), error);
+        let mut text = String::new();
+        let file = std::fs::File::open(path).map_err(failed)?;
+        file.take(ACCESS_TOKEN_BYTES as u64).read_to_string(&mut text).map_err(failed)?;
+        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+    }
 }
 
 impl fmt::Debug for ImapMailbox {
@@ -94,6 +108,9 @@ pub enum ImapError {
         "the server takes no passwords (LOGINDISABLED), so none was sent. Use OAuth: [inbox.imap.oauth], docs/reports.md"
     )]
     PasswordRefused,
+    /// The file with the password can't be read.
+    #[error("can't read the IMAP password file {0}: {1}")]
+    PasswordFile(PathBuf, std::io::Error),
     /// The server takes only passwords in ASCII.
     #[error("the user name or password is not ASCII, and the server does not offer AUTH=PLAIN")]
     NotAscii,

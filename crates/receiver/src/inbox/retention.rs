@@ -58,7 +58,7 @@ pub struct Removed {
 /// How long after the upgrade no limit applies to what was there before it: 30 days.
 const SPARED_TIME: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// The pause between two transactions, in which other writes run.
-const PAUSE: Duration = Duration::from_millis(20);
+const TRANSACTION_SPACING: Duration = Duration::from_millis(20);
 /// Transactions in one call. The rest is removed by the next one.
 const MAX_TRANSACTIONS: u32 = 200;
 
@@ -74,7 +74,7 @@ macro_rules! repeat {
                 0 => break,
                 some => removed += some,
             }
-            tokio::time::sleep(PAUSE).await;
+            tokio::time::sleep(TRANSACTION_SPACING).await;
         }
         removed
     }};

@@ -18,7 +18,7 @@ use std::collections::HashMap;
 use std::time::Duration;
 
 #[derive(Default)]
-struct Names(HashMap<String, Result<String, DnsError>>);
+pub(crate) struct Names(pub HashMap<String, Result<String, DnsError>>);
 
 impl Dns for Names {
     fn lookup<'a>(&'a self, name: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
@@ -35,12 +35,12 @@ impl Dns for Names {
     }
 }
 
-struct Key {
+pub(crate) struct Key {
     secret: Vec<u8>,
-    record: String,
+    pub record: String,
 }
 
-fn key() -> Key {
+pub(crate) fn key() -> Key {
     let secret = Ed25519Key::generate_pkcs8().unwrap();
     let public = Ed25519Key::from_pkcs8_maybe_unchecked_der(&secret).unwrap().public_key();
     let public = String::from_utf8(Base64Encoder::new().encode(&public).unwrap()).unwrap();
@@ -80,7 +80,13 @@ fn sign(message: &[u8], key: &Key, domain: &str, partly: bool) -> Vec<u8> {
     sign_headers(message, key, domain, &["From", "Subject", "TLS-Report-Submitter"], partly)
 }
 
-fn sign_headers(message: &[u8], key: &Key, domain: &str, headers: &[&str], partly: bool) -> Vec<u8> {
+pub(crate) fn sign_headers(
+    message: &[u8],
+    key: &Key,
+    domain: &str,
+    headers: &[&str],
+    partly: bool,
+) -> Vec<u8> {
     let secret = Ed25519Key::from_pkcs8_maybe_unchecked_der(&key.secret).unwrap();
     let signer = DkimSigner::from_key(secret).domain(domain).selector("s");
     let signer = signer.headers(headers.iter().copied()).body_length(partly);
@@ -91,7 +97,7 @@ fn sign_headers(message: &[u8], key: &Key, domain: &str, headers: &[&str], partl
 
 async fn inbox(dns: Names) -> (tempfile::TempDir, Inbox) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("inbox.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("inbox.db"), store::Tenant::FIRST).await.unwrap();
     let addresses = vec!["r@a.example".to_owned()];
     let name = DomainName::parse("mx.a.example").ok();
     // Not the pool of the process: tests run at the same time.

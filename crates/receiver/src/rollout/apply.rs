@@ -4,7 +4,7 @@
 
 use super::desired::DesiredState;
 use super::goal::{Fixed, GoalSource};
-use super::look::{LookupError, look};
+use super::observe::{LookupError, observe};
 use super::observed::ObservedState;
 use super::plan::{Permit, PlannedStep, Step, next};
 use super::recover::CutOff;
@@ -49,7 +49,7 @@ pub struct Applier {
     /// Whether MX hosts that appear in DNS are added to the policy.
     pub new_hosts: NewHosts,
     /// Name servers and addresses of the policy host that changes do not wait for
-    /// ([`super::decisions::Decisions::omitted_places`]).
+    /// ([`super::decisions::Decisions::omitted_endpoints`]).
     pub omitted: Vec<String>,
     /// Stores the planner's state and the journal.
     pub store: Store,
@@ -168,36 +168,39 @@ const VERIFY_INTERVAL: Duration = Duration::from_secs(1);
 
 impl Applier {
     /// Observes a domain, and updates its stored state.
-    pub fn look<'a>(&'a self, wanted: &'a DesiredState) -> BoxFuture<'a, Result<Observation, ApplyError>> {
+    pub fn observe<'a>(
+        &'a self,
+        desired: &'a DesiredState,
+    ) -> BoxFuture<'a, Result<Observation, ApplyError>> {
         Box::pin(async move {
-            let seen = self.see(wanted).await?;
+            let seen = self.see(desired).await?;
             let reading = Reading::of(self.clock.as_ref());
             let now = reading.now;
-            self.store.put_last_look(&wanted.domain, now, &seen.outside).await?;
-            self.store.record_mx_hosts(&wanted.domain, &seen.mx, now).await?;
-            let before: RolloutState = self.store.rollout(&wanted.domain).await?.unwrap_or_default();
+            self.store.put_last_look(&desired.domain, now, &seen.outside).await?;
+            self.store.record_mx_hosts(&desired.domain, &seen.mx, now).await?;
+            let before: RolloutState = self.store.rollout(&desired.domain).await?.unwrap_or_default();
             let observe = |rollout: &mut RolloutState| {
                 rollout.keep_time(&reading);
-                rollout.observe(wanted, &seen, now);
+                rollout.observe(desired, &seen, now);
             };
             let mut rollout = before.clone();
             observe(&mut rollout);
             if rollout != before {
-                rollout = self.change(wanted, observe).await?;
+                rollout = self.change(desired, observe).await?;
             }
-            self.tell_changes(wanted, &before, &rollout, &seen).await?;
+            self.journal_foreign_changes(desired, &before, &rollout, &seen).await?;
             Ok(Observation { rollout, seen, now })
         })
     }
 
-    async fn see(&self, wanted: &DesiredState) -> Result<ObservedState, LookupError> {
-        look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain, &self.omitted).await
+    async fn see(&self, desired: &DesiredState) -> Result<ObservedState, LookupError> {
+        observe(self.dns.as_ref(), self.policies.as_ref(), &desired.domain, &self.omitted).await
     }
 
     /// Records in the journal the observed changes that Sternpost has not made.
-    async fn tell_changes(
+    async fn journal_foreign_changes(
         &self,
-        wanted: &DesiredState,
+        desired: &DesiredState,
         before: &RolloutState,
         after: &RolloutState,
         seen: &ObservedState,
@@ -214,7 +217,7 @@ impl Applier {
             all.push(format!("_mta-sts has id {id}, which this program has not announced or no longer knows. Senders may hold an enforced policy that is not known"));
         }
         for what in all {
-            self.store.journal(&wanted.domain, self.clock.now(), "planner", &what).await?;
+            self.store.journal(&desired.domain, self.clock.now(), "planner", &what).await?;
         }
         Ok(())
     }
@@ -222,7 +225,7 @@ impl Applier {
     /// Changes the stored state in one transaction, so that a concurrent change, such as an approval, is kept.
     async fn change(
         &self,
-        wanted: &DesiredState,
+        desired: &DesiredState,
         change: impl FnOnce(&mut RolloutState) + Send,
     ) -> Result<RolloutState, StoreError> {
         let mut changed = RolloutState::default();
@@ -230,7 +233,7 @@ impl Applier {
             change(stored);
             changed = stored.clone();
         };
-        self.store.change_rollout(&wanted.domain, both).await?;
+        self.store.change_rollout(&desired.domain, both).await?;
         Ok(changed)
     }
 
@@ -238,14 +241,14 @@ impl Applier {
     /// it may be interrupted.
     pub fn next_step<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         permit: Permit,
     ) -> BoxFuture<'a, Result<(PlannedStep, RolloutState), ApplyError>> {
         Box::pin(async move {
-            let Observation { rollout, seen, now } = self.look(wanted).await?;
+            let Observation { rollout, seen, now } = self.observe(desired).await?;
             // The observation may have ended the approval.
             let permit = if rollout.is_lapsed { Permit::Testing } else { permit };
-            Ok((next(wanted, &rollout, &seen, permit, now), rollout))
+            Ok((next(desired, &rollout, &seen, permit, now), rollout))
         })
     }
 
@@ -254,13 +257,13 @@ impl Applier {
     /// since then, or if the approval is another one: the outcome is then [`PlannedStep::Gate`].
     pub fn start_step<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         step: Step,
         rollout: RolloutState,
     ) -> BoxFuture<'a, Result<StepOutcome, ApplyError>> {
         Box::pin(async move {
             if let (Step::Serve(policy), NewHosts::LeaveToOperator) = (&step, self.new_hosts)
-                && names_new(policy, wanted, &rollout)
+                && names_new(policy, desired, &rollout)
             {
                 return Ok(StepOutcome::Started(step, Actor::Operator));
             }
@@ -273,7 +276,7 @@ impl Applier {
                             kept.intend(policy);
                         }
                     };
-                    self.change(wanted, intend).await?
+                    self.change(desired, intend).await?
                 }
                 Step::Announce(id) => {
                     let offer = |kept: &mut RolloutState| {
@@ -283,14 +286,14 @@ impl Applier {
                             kept.offer(id);
                         }
                     };
-                    self.change(wanted, offer).await?
+                    self.change(desired, offer).await?
                 }
                 _ => rollout,
             };
             if is_forbidden {
                 return Ok(StepOutcome::Idle(PlannedStep::Gate));
             }
-            let actor = self.carry_out(wanted, &step, &rollout).await?;
+            let actor = self.carry_out(desired, &step, &rollout).await?;
             Ok(StepOutcome::Started(step, actor))
         })
     }
@@ -299,19 +302,19 @@ impl Applier {
     /// was observed instead.
     pub fn verify<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         step: &'a Step,
     ) -> BoxFuture<'a, Result<Result<Applied, String>, ApplyError>> {
         Box::pin(async move {
-            let seen = match self.look(wanted).await {
+            let seen = match self.observe(desired).await {
                 Ok(Observation { seen, .. }) => seen,
                 Err(ApplyError::Dns(error)) => return Ok(Err(error.to_string())),
                 Err(error) => return Err(error),
             };
-            if let Err(instead) = check_visible(wanted, step, &seen) {
+            if let Err(instead) = check_visible(desired, step, &seen) {
                 return Ok(Err(instead));
             }
-            self.store.journal(&wanted.domain, self.clock.now(), "planner", &step.to_string()).await?;
+            self.store.journal(&desired.domain, self.clock.now(), "planner", &step.to_string()).await?;
             Ok(Ok(Applied { step: step.clone(), proof: step.proof() }))
         })
     }
@@ -320,12 +323,12 @@ impl Applier {
     /// [`Self::run_towards`].
     pub fn run<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         permit: Permit,
         verification: Verification,
     ) -> BoxFuture<'a, Result<(Vec<Applied>, PlannedStep), ApplyError>> {
         Box::pin(async move {
-            let fixed = Fixed { wanted: wanted.clone(), permit };
+            let fixed = Fixed { desired: desired.clone(), permit };
             self.run_towards(&fixed, verification, None).await
         })
     }
@@ -342,16 +345,16 @@ impl Applier {
             let time =
                 Limit { end: limit.map(|limit| Instant::now() + limit), all: limit.unwrap_or_default() };
             let mut applied = Vec::new();
-            self.recover(&goals.current().await?.wanted).await?;
+            self.recover(&goals.current().await?.desired).await?;
             loop {
                 let goal = goals.current().await?;
-                let step = match time.bound(self.next_step(&goal.wanted, goal.permit)).await? {
+                let step = match time.bound(self.next_step(&goal.desired, goal.permit)).await? {
                     (PlannedStep::Do(step), rollout) => {
                         // Observing takes its time, in which the operator may have decided something else.
                         if goals.current().await? != goal {
                             continue;
                         }
-                        match self.start_step(&goal.wanted, step, rollout).await? {
+                        match self.start_step(&goal.desired, step, rollout).await? {
                             StepOutcome::Idle(next) => return Ok((applied, next)),
                             StepOutcome::Started(step, Actor::Operator) => {
                                 return Ok((applied, PlannedStep::Do(step)));
@@ -363,9 +366,9 @@ impl Applier {
                 };
                 match verification {
                     Verification::Await => {
-                        applied.push(time.bound(self.await_visible(&goal.wanted, &step)).await?);
+                        applied.push(time.bound(self.await_visible(&goal.desired, &step)).await?);
                     }
-                    Verification::Defer => match time.bound(self.verify(&goal.wanted, &step)).await? {
+                    Verification::Defer => match time.bound(self.verify(&goal.desired, &step)).await? {
                         Ok(done) => applied.push(done),
                         Err(_) => return Ok((applied, PlannedStep::Do(step))),
                     },
@@ -375,11 +378,11 @@ impl Applier {
     }
 
     /// Observes the domain until the step is visible or the time is up: other programs and name servers may delay it.
-    async fn await_visible(&self, wanted: &DesiredState, step: &Step) -> Result<Applied, ApplyError> {
+    async fn await_visible(&self, desired: &DesiredState, step: &Step) -> Result<Applied, ApplyError> {
         let started = Instant::now();
         let timeout = self.publisher.as_ref().map_or(VERIFY_TIMEOUT, |publisher| publisher.patience());
         loop {
-            match self.verify(wanted, step).await? {
+            match self.verify(desired, step).await? {
                 Ok(applied) => return Ok(applied),
                 Err(seen) if started.elapsed() > timeout => {
                     return Err(ApplyError::NotSeen { step: step.to_string(), seen });
@@ -391,11 +394,11 @@ impl Applier {
 
     async fn carry_out(
         &self,
-        wanted: &DesiredState,
+        desired: &DesiredState,
         step: &Step,
         rollout: &RolloutState,
     ) -> Result<Actor, ApplyError> {
-        let domain = &wanted.domain;
+        let domain = &desired.domain;
         let policy = match step {
             Step::Serve(policy) => Some(policy.clone()),
             // The new policy host must serve the current policy from the first moment.
@@ -409,7 +412,7 @@ impl Applier {
             let published = hosting.put(domain, policy.as_ref()).await;
             published.map_err(|why| ApplyError::Hosting(domain.clone(), why))?;
         }
-        match Change::of(wanted, step)? {
+        match Change::of(desired, step)? {
             Some(change) => self.publish(domain, &change, rollout).await,
             None if matches!(step, Step::Serve(_) | Step::TakeDown) && self.hosting.is_some() => {
                 Ok(Actor::Sternpost)
@@ -479,8 +482,8 @@ impl Limit {
 }
 
 /// Whether the policy names a host that neither the operator nor the previous policy names.
-fn names_new(policy: &Policy, wanted: &DesiredState, rollout: &RolloutState) -> bool {
+fn names_new(policy: &Policy, desired: &DesiredState, rollout: &RolloutState) -> bool {
     let Some(newest) = rollout.newest() else { return false };
-    let known = |pattern: &MxPattern| wanted.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
+    let known = |pattern: &MxPattern| desired.mx.iter().chain(&newest.mx).any(|known| known.covers(pattern));
     !policy.mx.iter().all(known)
 }

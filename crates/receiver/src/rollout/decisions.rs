@@ -41,11 +41,12 @@ pub struct Excuse {
     pub decision: Decision,
 }
 
-/// A place that is down and that changes do not wait for.
+/// An endpoint that is down and that changes do not wait for.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
 pub struct Omission {
     /// The name of a name server, or the address of a name server or policy host.
-    pub place: String,
+    #[serde(rename = "place")]
+    pub endpoint: String,
     /// The reason, author and time.
     #[serde(flatten)]
     pub decision: Decision,
@@ -53,20 +54,20 @@ pub struct Omission {
 
 impl Decisions {
     /// The name servers and addresses that changes do not wait for.
-    pub fn omitted_places(&self) -> Vec<String> {
-        self.omitted.iter().map(|omission| omission.place.clone()).collect()
+    pub fn omitted_endpoints(&self) -> Vec<String> {
+        self.omitted.iter().map(|omission| omission.endpoint.clone()).collect()
     }
 
-    /// Leaves a place out, replacing an earlier decision about it.
-    pub fn omit(&mut self, place: String, decision: Decision) {
-        self.wait_again(&place);
-        self.omitted.push(Omission { place, decision });
+    /// Leaves an endpoint out, replacing an earlier decision about it.
+    pub fn omit(&mut self, endpoint: String, decision: Decision) {
+        self.wait_again(&endpoint);
+        self.omitted.push(Omission { endpoint, decision });
     }
 
-    /// Ends the omission of a place; false if it was not omitted.
-    pub fn wait_again(&mut self, place: &str) -> bool {
+    /// Ends the omission of an endpoint; false if it was not omitted.
+    pub fn wait_again(&mut self, endpoint: &str) -> bool {
         let before = self.omitted.len();
-        self.omitted.retain(|omission| omission.place != place);
+        self.omitted.retain(|omission| omission.endpoint != endpoint);
         self.omitted.len() < before
     }
 
@@ -94,10 +95,10 @@ impl Decisions {
     }
 
     /// The mode to reach under these decisions: a held domain goes no further than `testing`.
-    pub fn allowed(&self, wanted: Mode) -> Mode {
+    pub fn allowed(&self, desired: Mode) -> Mode {
         match self.held {
-            Some(_) if wanted == Mode::Enforce => Mode::Testing,
-            _ => wanted,
+            Some(_) if desired == Mode::Enforce => Mode::Testing,
+            _ => desired,
         }
     }
 }
@@ -119,7 +120,7 @@ mod tests {
         assert!(decisions.count_again(&cause) && !decisions.count_again(&cause));
         decisions.omit("ns2.example".into(), decision("a"));
         decisions.omit("ns2.example".into(), decision("b"));
-        assert_eq!(decisions.omitted_places(), ["ns2.example"]);
+        assert_eq!(decisions.omitted_endpoints(), ["ns2.example"]);
         assert!(decisions.wait_again("ns2.example") && !decisions.wait_again("ns2.example"));
         decisions.omit("192.0.2.1".into(), decision("b"));
         decisions.held = Some(decision("c"));

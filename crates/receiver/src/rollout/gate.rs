@@ -10,10 +10,12 @@
 //! Anybody with a domain can send signed reports. So either enough registrable domains have to report, of which none
 //! counts for more than half of the sessions, or the guard's own probes of every MX host have to pass on the same days.
 //! Failures that only few senders report keep the gate shut for a limited time; then the operator is asked. docs/safety.md
-//! lists who can do what; `adversary` plays it.
+//! lists who can do what; `adversary` plays it, and `adversary_mail` with signed mails.
 
 #[cfg(test)]
 mod adversary;
+#[cfg(test)]
+mod adversary_mail;
 mod bound;
 mod cause;
 mod evidence;
@@ -21,7 +23,7 @@ mod thresholds;
 
 pub use bound::upper_bound;
 pub use cause::Cause;
-pub use evidence::{Evidence, Facts, Probes, Source, evidence, evidence_by_day};
+pub use evidence::{Evidence, EvidenceInput, Probes, Source, evidence, evidence_by_day};
 pub use thresholds::Thresholds;
 
 use evidence::evidence_without;
@@ -66,7 +68,7 @@ impl fmt::Display for Gate {
 ///
 /// If only the failures that fewer than `thresholds.senders` registrable domains report are in the way, and the evidence
 /// of all others was sufficient `thresholds.delay_days` ago and still is, the result is [`Gate::Ask`].
-pub fn judge(facts: &Facts<'_>, thresholds: &Thresholds) -> (Evidence, Gate) {
+pub fn judge(facts: &EvidenceInput<'_>, thresholds: &Thresholds) -> (Evidence, Gate) {
     let evidence = evidence(facts);
     let decided = gate(&evidence, thresholds);
     if decided != Gate::Ready && is_disputed(facts, &evidence, thresholds) {
@@ -77,16 +79,16 @@ pub fn judge(facts: &Facts<'_>, thresholds: &Thresholds) -> (Evidence, Gate) {
 }
 
 /// True if few senders alone have kept the gate shut for long.
-fn is_disputed(facts: &Facts<'_>, evidence: &Evidence, thresholds: &Thresholds) -> bool {
+fn is_disputed(facts: &EvidenceInput<'_>, evidence: &Evidence, thresholds: &Thresholds) -> bool {
     let accusers = &evidence.accusers;
     if accusers.is_empty() || accusers.len() >= thresholds.senders.max(2) as usize {
         return false;
     }
     let delay = SignedDuration::from_hours(24 * i64::from(thresholds.delay_days));
     let Ok(then) = facts.now.checked_sub(delay) else { return false };
-    [then, facts.now]
-        .into_iter()
-        .all(|now| gate(&evidence_without(&Facts { now, ..*facts }, accusers), thresholds) == Gate::Ready)
+    [then, facts.now].into_iter().all(|now| {
+        gate(&evidence_without(&EvidenceInput { now, ..*facts }, accusers), thresholds) == Gate::Ready
+    })
 }
 
 /// The question to the operator.
@@ -196,7 +198,7 @@ fn too_few_senders(evidence: &Evidence, thresholds: &Thresholds) -> String {
         None => String::new(),
     };
     format!(
-        "reports from {} of {} senders with domains of their own, since anybody can send signed reports; or probes of every MX host on {} clean days (by the role [guard]), of which there are {}{unprobed}",
+        "reports from {} of {} senders with domains of their own, since anyone can register a domain and sign reports with it; or probes of every MX host on {} clean days (by the role [guard]), of which there are {}{unprobed}",
         evidence.senders, thresholds.senders, thresholds.clean_days, probes.clean_days
     )
 }

@@ -11,7 +11,7 @@ use net::BoxFuture;
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct Goal {
     /// The desired state.
-    pub wanted: DesiredState,
+    pub desired: DesiredState,
     /// Whether enforcement may begin.
     pub permit: Permit,
 }
@@ -24,13 +24,13 @@ pub trait GoalSource: Send + Sync {
 
 /// A goal that does not change.
 pub(super) struct Fixed {
-    pub(super) wanted: DesiredState,
+    pub(super) desired: DesiredState,
     pub(super) permit: Permit,
 }
 
 impl GoalSource for Fixed {
     fn current(&self) -> BoxFuture<'_, Result<Goal, ApplyError>> {
-        let goal = Goal { wanted: self.wanted.clone(), permit: self.permit };
+        let goal = Goal { desired: self.desired.clone(), permit: self.permit };
         Box::pin(std::future::ready(Ok(goal)))
     }
 }

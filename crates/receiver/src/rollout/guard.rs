@@ -13,7 +13,7 @@ pub use expiry::Validity;
 
 use super::RolloutState;
 use super::desired::DesiredState;
-use super::look::{LookupError, look};
+use super::observe::{LookupError, observe};
 use formats::limits::MX_HOSTS;
 use formats::{DomainName, Mode};
 use net::BoxFuture;
@@ -72,7 +72,7 @@ pub struct Guard {
 
 /// The result of one check of a domain.
 #[derive(Debug, Clone, PartialEq, Eq, Default)]
-pub struct GuardLook {
+pub struct GuardCheck {
     /// The alerts, most severe first.
     pub alerts: Vec<Alert>,
     /// The results of probing its MX hosts; those that could not be reached are missing.
@@ -100,26 +100,26 @@ impl Guard {
     /// # Errors
     ///
     /// If DNS fails, or if the deadline passes.
-    pub fn look<'a>(
+    pub fn check<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         rollout: &'a RolloutState,
-    ) -> BoxFuture<'a, Result<GuardLook, GuardError>> {
+    ) -> BoxFuture<'a, Result<GuardCheck, GuardError>> {
         Box::pin(async move {
-            let look = timeout(self.deadline, self.look_at_all(wanted, rollout)).await;
-            look.unwrap_or(Err(GuardError::Deadline(self.deadline)))
+            let checked = timeout(self.deadline, self.check_without_deadline(desired, rollout)).await;
+            checked.unwrap_or(Err(GuardError::Deadline(self.deadline)))
         })
     }
 
-    async fn look_at_all(
+    async fn check_without_deadline(
         &self,
-        wanted: &DesiredState,
+        desired: &DesiredState,
         rollout: &RolloutState,
-    ) -> Result<GuardLook, GuardError> {
+    ) -> Result<GuardCheck, GuardError> {
         if rollout.mode.is_none_or(|known| known.mode == Mode::None) {
-            return Ok(GuardLook::default());
+            return Ok(GuardCheck::default());
         }
-        let seen = look(self.dns.as_ref(), self.policies.as_ref(), &wanted.domain, &self.omitted).await?;
+        let seen = observe(self.dns.as_ref(), self.policies.as_ref(), &desired.domain, &self.omitted).await?;
         let probed = self.probe_hosts(&seen.mx).await;
         let (mut hosts, mut certificates) = (Vec::with_capacity(probed.len()), Vec::new());
         for (host, certificate) in probed {
@@ -128,8 +128,8 @@ impl Guard {
         }
         let policy_host = seen.certificate.as_ref().map(Validity::from);
         let all = Certificates { mx: &hosts, policy_host };
-        let alerts = alerts(wanted, rollout, &seen, all, self.clock.now());
-        Ok(GuardLook { alerts, hosts, mx: seen.mx, certificates })
+        let alerts = alerts(desired, rollout, &seen, all, self.clock.now());
+        Ok(GuardCheck { alerts, hosts, mx: seen.mx, certificates })
     }
 
     /// Probes the MX hosts, several at once. See [`Self::probe_host`].

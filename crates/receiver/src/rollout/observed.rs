@@ -1,5 +1,5 @@
 //! The state that a sender observes from outside: DNS records, policy file and policy host. Filled by
-//! [`crate::rollout::look()`], read by the planner and the guard.
+//! [`crate::rollout::observe()`], read by the planner and the guard.
 
 use super::desired::PolicyHostAt;
 use super::outside::Outside;

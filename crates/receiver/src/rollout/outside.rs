@@ -3,8 +3,8 @@
 //! nothing counts as one that does not show the change, until it answers, is no longer listed in DNS, or the operator leaves
 //! it out ([`super::decisions::Omission`]).
 //!
-//! [`Collector`] records what name servers show while [`super::look()`] queries them, and [`see_copies`] compares the policy
-//! files of all addresses.
+//! [`Collector`] records what name servers show while [`super::observe()`] queries them, and [`record_policy_copies`] compares the
+//! policy files of all addresses.
 
 use super::observed::{NoMailHosts, ObservedState};
 use super::state::PublishedPolicy;
@@ -44,7 +44,7 @@ pub struct ServerView {
     pub shows: Option<String>,
     /// Why the server showed nothing that counts, in words; `None` if [`Self::shows`] is set.
     pub fault: Option<String>,
-    /// The fault's name ([`ServerFault::word`]).
+    /// The fault's name ([`ServerFault::as_str`]).
     pub fault_kind: Option<String>,
     /// True if changes are not visible while the server has this fault. False if the operator has left the server out, or if
     /// this machine has no route to the address and the server showed the records at another one.
@@ -170,8 +170,11 @@ fn view(
     all: &[QueriedServer],
     omitted: &[String],
 ) -> ServerView {
-    let shown_elsewhere =
-        || all.iter().any(|other| other.name == one.name && other.asked == one.asked && other.shows.is_ok());
+    let shown_elsewhere = || {
+        all.iter().any(|other| {
+            other.name == one.name && other.queried_name == one.queried_name && other.shows.is_ok()
+        })
+    };
     let fault = one.shows.as_ref().err();
     let is_unreachable_here = fault == Some(&ServerFault::NoRoute) && shown_elsewhere();
     let counts = !is_omitted(omitted, Some(&one.name), one.address) && !is_unreachable_here;
@@ -182,7 +185,7 @@ fn view(
         kind: kind_in_words(kind).to_owned(),
         shows: one.shows.as_ref().ok().cloned(),
         fault: fault.map(ToString::to_string),
-        fault_kind: fault.map(|fault| fault.word().to_owned()),
+        fault_kind: fault.map(|fault| fault.as_str().to_owned()),
         counts,
     }
 }
@@ -232,7 +235,7 @@ pub fn summary(policy: &Policy) -> String {
 /// Adds to an observation what each address of the policy host serves, and the certificate that ends first. The policy counts as served only if all addresses that
 /// count serve the same one, and a sender's own fetch got it too. `unvisited` are addresses beyond the limit. `has_route` is
 /// [`net::address::has_route`], except in tests.
-pub fn see_copies(
+pub fn record_policy_copies(
     seen: &mut ObservedState,
     fetched: Vec<AddressFetch>,
     unvisited: &[IpAddr],
@@ -328,7 +331,7 @@ mod tests {
 
     fn seen(copies: Vec<AddressFetch>, omitted: &[String]) -> ObservedState {
         let mut seen = ObservedState { served: Some(policy(Mode::Enforce)), ..ObservedState::default() };
-        see_copies(&mut seen, copies, &[], omitted, |address| address.is_ipv4());
+        record_policy_copies(&mut seen, copies, &[], omitted, |address| address.is_ipv4());
         seen
     }
 
@@ -361,7 +364,7 @@ mod tests {
     fn addresses_beyond_the_limit_and_without_a_route_are_told() {
         let mut many = ObservedState { served: Some(policy(Mode::Enforce)), ..ObservedState::default() };
         let beyond = "192.0.2.9".parse().unwrap();
-        see_copies(&mut many, vec![copy("127.0.0.1", ENFORCE)], &[beyond], &[], |_| true);
+        record_policy_copies(&mut many, vec![copy("127.0.0.1", ENFORCE)], &[beyond], &[], |_| true);
         assert!(many.served.is_none(), "an address was not visited");
         // This machine has no IPv6.
         let unroutable = copy("2001:db8::1", Err(FetchError::Time));
@@ -384,7 +387,7 @@ mod tests {
                 self.0.iter().zip(["192.0.2.1", "2001:db8::1"]).map(|(shows, address)| QueriedServer {
                     name: name("ns.example"),
                     address: Some(address.parse().unwrap()),
-                    asked: asked.clone(),
+                    queried_name: asked.clone(),
                     shows: shows.clone(),
                 });
             let survey = net::dns::Survey { answer: Err(DnsError::Timeout), servers: servers.collect() };

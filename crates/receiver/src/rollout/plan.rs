@@ -67,38 +67,39 @@ pub enum WaitReason {
 /// Returns the next action towards the desired state. `rollout` must already include the observation (see
 /// [`RolloutState::observe`]).
 pub fn next(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
 ) -> PlannedStep {
-    if let Some(why) = unmailed(wanted, rollout, seen) {
+    if let Some(why) = unmailed(desired, rollout, seen) {
         return PlannedStep::NoMailHosts(why);
     }
     // Names that would be too long are rejected when a domain is added.
-    let missing: Vec<_> = wanted
+    let missing: Vec<_> = desired
         .aliases()
         .unwrap_or_default()
         .into_iter()
         .filter(|alias| !seen.aliases.contains(alias))
         .collect();
-    if !missing.is_empty() && wanted.mode != Mode::None {
+    if !missing.is_empty() && desired.mode != Mode::None {
         return PlannedStep::Do(Step::Delegate(missing));
     }
-    if !wanted.rua.is_empty() && wanted.rua != seen.rua {
-        return PlannedStep::Do(Step::AskForReports(TlsrptRecord::new(wanted.rua.clone())));
+    if !desired.rua.is_empty() && desired.rua != seen.rua {
+        return PlannedStep::Do(Step::AskForReports(TlsrptRecord::new(desired.rua.clone())));
     }
-    if wanted.mode == Mode::None {
-        return retire(wanted, rollout, seen, now);
+    if desired.mode == Mode::None {
+        return retire(desired, rollout, seen, now);
     }
-    let unnamable = unnamable(wanted, rollout, seen);
+    let unnamable = unnamable(desired, rollout, seen);
     // The way back from enforcement stays open: a policy in testing makes no sender refuse a host.
-    let eases = wanted.mode == Mode::Testing && rollout.mode.is_some_and(|known| known.mode == Mode::Enforce);
+    let eases =
+        desired.mode == Mode::Testing && rollout.mode.is_some_and(|known| known.mode == Mode::Enforce);
     if !unnamable.is_empty() && !eases {
         return PlannedStep::Blocked(unnamable);
     }
-    let Some(policy) = target(wanted, rollout, seen, permit, now) else {
+    let Some(policy) = target(desired, rollout, seen, permit, now) else {
         // No MX host is listed or observed, so a policy would have no `mx` line.
         return PlannedStep::NoMailHosts(seen.unmailed.unwrap_or(NoMailHosts::NoRecords));
     };
@@ -106,28 +107,28 @@ pub fn next(
     if size > POLICY_BYTES {
         return PlannedStep::TooLarge(size);
     }
-    publish_policy(&policy, wanted, rollout, seen, now)
-        .or_else(|| change_mx(wanted, rollout, seen, now))
+    publish_policy(&policy, desired, rollout, seen, now)
+        .or_else(|| change_mx(desired, rollout, seen, now))
         .or_else(|| wait_to_narrow(rollout, seen, now))
-        .unwrap_or(if wanted.mode == policy.mode { PlannedStep::Done } else { PlannedStep::Gate })
+        .unwrap_or(if desired.mode == policy.mode { PlannedStep::Done } else { PlannedStep::Gate })
 }
 
 /// Why a domain can't begin: it has no MX host, and no policy was published that its senders may hold. Hosts that the operator
 /// lists may be published later, in a domain that exists.
-fn unmailed(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Option<NoMailHosts> {
-    let why = seen.unmailed.filter(|_| wanted.mode != Mode::None && rollout.newest().is_none())?;
-    (why == NoMailHosts::NoSuchName || wanted.mx.is_empty()).then_some(why)
+fn unmailed(desired: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Option<NoMailHosts> {
+    let why = seen.unmailed.filter(|_| desired.mode != Mode::None && rollout.newest().is_none())?;
+    (why == NoMailHosts::NoSuchName || desired.mx.is_empty()).then_some(why)
 }
 
 /// Serves this policy and announces it, step by step; `None` when both are done.
 fn publish_policy(
     policy: &Policy,
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     now: Timestamp,
 ) -> Option<PlannedStep> {
-    if let Some(place) = wanted.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
+    if let Some(place) = desired.policy_host.as_ref().filter(|place| !seen.points_to(place)) {
         return Some(PlannedStep::Do(Step::PointPolicyHost(place.clone())));
     }
     let is_it = |served: &Policy| PublishedPolicy::from(served).is(policy);
@@ -151,12 +152,12 @@ fn publish_policy(
 
 /// Adds new MX hosts once no sender refuses them, then removes the old ones.
 fn change_mx(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     now: Timestamp,
 ) -> Option<PlannedStep> {
-    let exact = wanted.mx.iter().filter_map(|pattern| match pattern {
+    let exact = desired.mx.iter().filter_map(|pattern| match pattern {
         MxPattern::Exact(host) => Some(host),
         MxPattern::Wildcard(_) => None,
     });
@@ -168,10 +169,10 @@ fn change_mx(
             None => PlannedStep::Do(Step::AddMx(new)),
         });
     }
-    let is_wanted = |host: &DomainName| wanted.mx.iter().any(|pattern| pattern.matches(host));
+    let is_wanted = |host: &DomainName| desired.mx.iter().any(|pattern| pattern.matches(host));
     let old: Vec<DomainName> = seen.mx.iter().filter(|host| !is_wanted(host)).cloned().collect();
     let others_stay = old.len() < seen.mx.len();
-    (!wanted.mx.is_empty() && !old.is_empty() && others_stay).then_some(PlannedStep::Do(Step::RemoveMx(old)))
+    (!desired.mx.is_empty() && !old.is_empty() && others_stay).then_some(PlannedStep::Do(Step::RemoveMx(old)))
 }
 
 /// Waits until the first unneeded pattern can be dropped; the target policy then omits it.
@@ -182,13 +183,13 @@ fn wait_to_narrow(rollout: &RolloutState, seen: &ObservedState, now: Timestamp) 
 
 /// When a pattern that has been unused since `since` can be dropped.
 fn droppable(since: Timestamp, rollout: &RolloutState, seen: &ObservedState) -> Timestamp {
-    let enforced = rollout.promises.iter().filter(|published| published.mode == Mode::Enforce);
+    let enforced = rollout.published.iter().filter(|published| published.mode == Mode::Enforce);
     let longest = enforced.map(|published| published.max_age).max().unwrap_or(0);
     later(since, seconds(longest.max(seen.mx_ttl)))
 }
 
 fn retire(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     now: Timestamp,
@@ -201,19 +202,19 @@ fn retire(
         return match (seen.record.is_some(), seen.policies().next().is_some()) {
             (true, _) => PlannedStep::Do(Step::Withdraw),
             // Some name server may still have the record.
-            (false, true) if !seen.is_settled(&wanted.domain, "_mta-sts") => PlannedStep::Do(Step::Withdraw),
+            (false, true) if !seen.is_settled(&desired.domain, "_mta-sts") => PlannedStep::Do(Step::Withdraw),
             (false, true) => PlannedStep::Do(Step::TakeDown),
             (false, false) => PlannedStep::Done,
         };
     }
     let policy = Policy {
         mode: Mode::None,
-        max_age: wanted.max_age_testing,
+        max_age: desired.max_age_testing,
         mx: Vec::new(),
         unmatchable: Vec::new(),
         notes: Vec::new(),
     };
-    if let Some(next) = publish_policy(&policy, wanted, rollout, seen, now) {
+    if let Some(next) = publish_policy(&policy, desired, rollout, seen, now) {
         return next;
     }
     PlannedStep::Wait(bound.unwrap_or(now), WaitReason::BeforeRemoval)
@@ -221,24 +222,24 @@ fn retire(
 
 /// The MX hosts in use that neither a pattern of the operator or of the newest policy matches nor a new one can name: a
 /// host name must not contain an underscore, and MX records do (RFC 8461 §3.2, RFC 5321 §4.1.2).
-fn unnamable(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<DomainName> {
+fn unnamable(desired: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<DomainName> {
     let kept = rollout.newest().map(|newest| newest.mx.as_slice()).unwrap_or_default();
-    let is_matched = |host: &DomainName| wanted.mx.iter().chain(kept).any(|pattern| pattern.matches(host));
+    let is_matched = |host: &DomainName| desired.mx.iter().chain(kept).any(|pattern| pattern.matches(host));
     let hosts = seen.mx.iter().filter(|host| MxPattern::exact(host).is_err() && !is_matched(host));
     hosts.cloned().collect()
 }
 
 /// The policy to serve now; `None` when there is no MX host for it to name.
 fn target(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     permit: Permit,
     now: Timestamp,
 ) -> Option<Policy> {
-    let mode = mode(wanted, rollout, seen, permit);
-    let max_age = if mode == Mode::Enforce { wanted.max_age_enforce } else { wanted.max_age_testing };
-    let mut mx = wanted.mx.clone();
+    let mode = mode(desired, rollout, seen, permit);
+    let max_age = if mode == Mode::Enforce { desired.max_age_enforce } else { desired.max_age_testing };
+    let mut mx = desired.mx.clone();
     for host in seen.mx.iter().chain(rollout.gone.iter().map(|gone| &gone.host)) {
         if !mx.iter().any(|pattern| pattern.matches(host)) {
             // Hosts that can't be named are in `unnamable`.
@@ -258,9 +259,9 @@ fn target(
 }
 
 /// Enforcement in place stays; to begin it takes a permit, and testing that was observed.
-fn mode(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
+fn mode(desired: &DesiredState, rollout: &RolloutState, seen: &ObservedState, permit: Permit) -> Mode {
     let is_in = |mode: Mode| rollout.mode.is_some_and(|known| known.mode == mode);
-    let enforce = wanted.mode == Mode::Enforce
+    let enforce = desired.mode == Mode::Enforce
         && (is_in(Mode::Enforce)
             || permit == Permit::Enforce && is_in(Mode::Testing) && seen.record.is_some());
     if enforce { Mode::Enforce } else { Mode::Testing }

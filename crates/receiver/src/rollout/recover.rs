@@ -14,7 +14,7 @@ use store::record_changes::{ChangeState, StoredChange};
 /// A change that was cut off can't be ended.
 #[derive(Debug, Clone, PartialEq, Eq, thiserror::Error)]
 #[error(
-    "it is not known how far a change of {name} has come that was cut off at {at:.0}: {why}. If its zone or its DNS provider is another one now, drop the change: sternpost undo --drop-change --reason TEXT {domain}"
+    "it is not known how far a change of {name} has come that was interrupted at {at:.0}: {why}. If its zone or its DNS provider is another one now, drop the change: sternpost undo --drop-change --reason TEXT {domain}"
 )]
 pub struct CutOff {
     /// The domain whose plan the change belongs to.
@@ -74,11 +74,14 @@ impl Applier {
     /// # Errors
     ///
     /// [`ApplyError::CutOff`] if the publisher can't read or change the records, as after the zone has moved.
-    pub fn recover<'a>(&'a self, wanted: &'a DesiredState) -> BoxFuture<'a, Result<Vec<String>, ApplyError>> {
+    pub fn recover<'a>(
+        &'a self,
+        desired: &'a DesiredState,
+    ) -> BoxFuture<'a, Result<Vec<String>, ApplyError>> {
         Box::pin(async move {
             let mut done = Vec::new();
-            for stored in self.cut_off(&wanted.domain).await? {
-                done.extend(self.end_change(&wanted.domain, &stored).await?);
+            for stored in self.cut_off(&desired.domain).await? {
+                done.extend(self.end_change(&desired.domain, &stored).await?);
             }
             Ok(done)
         })
@@ -93,18 +96,18 @@ impl Applier {
     /// If the store fails, or if another program is changing the records.
     pub fn drop_changes<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         who: &'a str,
         reason: &'a str,
     ) -> BoxFuture<'a, Result<EndedChanges, ApplyError>> {
         Box::pin(async move {
             let (mut done, mut dropped) = (Vec::new(), Vec::new());
-            for stored in self.cut_off(&wanted.domain).await? {
-                match self.end_change(&wanted.domain, &stored).await {
+            for stored in self.cut_off(&desired.domain).await? {
+                match self.end_change(&desired.domain, &stored).await {
                     Ok(what) => done.extend(what),
                     Err(ApplyError::CutOff(CutOff { at, why, .. })) => {
                         let one = DroppedChange { at, change: read(&stored).ok(), why };
-                        self.drop_change(&wanted.domain, stored.id, &one, who, reason).await?;
+                        self.drop_change(&desired.domain, stored.id, &one, who, reason).await?;
                         dropped.push(one);
                     }
                     Err(error) => return Err(error),
@@ -154,7 +157,7 @@ impl Applier {
             None => String::new(),
         };
         let what = format!(
-            "a change of {} that was cut off at {:.0} was dropped, although it is not known how far it has come ({}){records}. Reason: {reason}",
+            "a change of {} that was interrupted at {:.0} was dropped, although it is not known how far it has come ({}){records}. Reason: {reason}",
             one.name(),
             one.at,
             one.why
@@ -184,8 +187,8 @@ async fn end(
     }
     if publisher.is_whole() || !is_part(&there, &cut.before, &change) {
         let why = match there.lines.is_empty() {
-            true => "others have removed the records since".to_owned(),
-            false => format!("others have changed the records since: {}", there.lines.join(" and ")),
+            true => "another program has removed the records since".to_owned(),
+            false => format!("another program has changed the records since: {}", there.lines.join(" and ")),
         };
         return Ok((ChangeState::Unmade, Some(left(cut, at, &why))));
     }
@@ -194,12 +197,12 @@ async fn end(
         return Ok((ChangeState::Unmade, Some(left(cut, at, "the old records can't be published again"))));
     };
     publisher.put(&Change { records: old, ..change }, &there).await?;
-    let what = format!("a change of {} that was cut off at {at:.0} was undone", cut.name);
+    let what = format!("a change of {} that was interrupted at {at:.0} was undone", cut.name);
     Ok((ChangeState::Unmade, Some(what)))
 }
 
 fn left(cut: &RecordedChange, at: Timestamp, why: &str) -> String {
-    format!("a change of {} that was cut off at {at:.0} was left as it is: {why}", cut.name)
+    format!("a change of {} that was interrupted at {at:.0} was not undone: {why}", cut.name)
 }
 
 /// True if all records that are there are old or new ones, as after a change that was cut in two.

@@ -21,7 +21,8 @@ pub struct RolloutState {
     /// The mode that senders find, and since when; `None` before a record was first observed.
     pub mode: Option<InMode>,
     /// Policies that senders may hold, the newest last.
-    pub promises: Vec<PublishedPolicy>,
+    #[serde(rename = "promises")]
+    pub published: Vec<PublishedPolicy>,
     /// True when the newest policy must still be announced by a new `id`.
     pub announce_due: bool,
     /// The `id` chosen for that announcement, from the moment its publication is requested.
@@ -159,18 +160,18 @@ impl From<&PublishedPolicy> for Policy {
 
 impl RolloutState {
     /// Updates the state from an observation made at `now`, on the time line of [`Self::keep_time`].
-    pub fn observe(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
+    pub fn observe(&mut self, desired: &DesiredState, seen: &ObservedState, now: Timestamp) {
         if seen.record.as_ref().is_some_and(|id| self.is_foreign(id)) {
-            self.assume_another(wanted, seen);
+            self.assume_another(desired, seen);
         }
         let served: Vec<&Policy> = seen.policies().collect();
         if !served.is_empty() {
             self.record_served(&served, seen.is_fetched_everywhere(), now);
         } else if seen.record.is_some() && self.is_new() {
-            self.assume_strictest(wanted, seen);
+            self.assume_strictest(desired, seen);
         }
-        self.promises.retain(|published| published.is_out(now));
-        let is_settled = seen.is_settled(&wanted.domain, "_mta-sts");
+        self.published.retain(|published| published.is_out(now));
+        let is_settled = seen.is_settled(&desired.domain, "_mta-sts");
         if let Some(id) = &seen.record {
             self.last_id = Some(id.clone());
             self.announce_due &= self.offered.as_ref() != Some(id) || !is_settled;
@@ -184,12 +185,12 @@ impl RolloutState {
             // An approval holds for the testing phase in which it was given, not for a later one.
             self.disapprove();
         }
-        if self.approved.is_some() && self.has_untested_host(wanted, seen) {
+        if self.approved.is_some() && self.has_untested_host(desired, seen) {
             self.disapprove();
             self.is_lapsed = true;
         }
-        self.track_removed_hosts(wanted, seen, now);
-        self.track_unused_patterns(wanted, seen, now);
+        self.track_removed_hosts(desired, seen, now);
+        self.track_unused_patterns(desired, seen, now);
     }
 
     /// Records that `policy` is about to be served. This must come first: senders may fetch it from then on, even if
@@ -199,8 +200,8 @@ impl RolloutState {
         // It may still be published by a step that has begun, and is then ours.
         self.abandoned = self.offered.take().or(self.abandoned.take());
         // The new entry replaces an identical earlier one, which would expire sooner.
-        self.promises.retain(|published| !published.is(policy));
-        self.promises.push(policy.into());
+        self.published.retain(|published| !published.is(policy));
+        self.published.push(policy.into());
     }
 
     /// Records the `id` under which the newest policy is about to be announced. The announcement counts once that
@@ -234,14 +235,14 @@ impl RolloutState {
     }
 
     /// True if the policy to be enforced would name a host that was not in testing when enforcement was allowed.
-    fn has_untested_host(&self, wanted: &DesiredState, seen: &ObservedState) -> bool {
+    fn has_untested_host(&self, desired: &DesiredState, seen: &ObservedState) -> bool {
         // An approval of an earlier release names no hosts.
         if self.approved_mx.is_empty() {
             return false;
         }
         let is_new = |host: &DomainName| !self.approved_mx.iter().any(|pattern| pattern.matches(host));
         let is_wider = |listed: &MxPattern| !self.approved_mx.iter().any(|pattern| pattern.covers(listed));
-        seen.mx.iter().any(is_new) || wanted.mx.iter().any(is_wider)
+        seen.mx.iter().any(is_new) || desired.mx.iter().any(is_wider)
     }
 
     /// True if a step that was chosen in the state `then` must not publish or announce a policy in this mode: it enforces what
@@ -257,18 +258,18 @@ impl RolloutState {
     pub fn present(&self, then: &Self) -> Option<&PublishedPolicy> {
         let is_enforced = self.mode.is_some_and(|known| known.mode == Mode::Enforce);
         let may_be_served = |one: &&PublishedPolicy| is_enforced || !self.forbids(one.mode, then);
-        self.promises.iter().rev().find(may_be_served).filter(|one| !one.assumed)
+        self.published.iter().rev().find(may_be_served).filter(|one| !one.assumed)
     }
 
     /// The policy that was served, or was about to be served, most recently.
     pub fn newest(&self) -> Option<&PublishedPolicy> {
-        self.promises.last()
+        self.published.last()
     }
 
     /// When the last of the policies selected by `counts` expires at all senders: `None` if none is selected,
     /// [`Timestamp::MAX`] while one is still served.
     pub fn free_of(&self, counts: impl Fn(&PublishedPolicy) -> bool) -> Option<Timestamp> {
-        self.promises
+        self.published
             .iter()
             .filter(|published| counts(published))
             .map(|published| published.ends().unwrap_or(Timestamp::MAX))
@@ -279,23 +280,23 @@ impl RolloutState {
     /// are about to be served. Entries before them are no longer served, if `is_complete`: each address was seen.
     fn record_served(&mut self, policies: &[&Policy], is_complete: bool, now: Timestamp) {
         for policy in policies {
-            if let Some(known) = self.promises.iter_mut().find(|published| published.is(policy)) {
+            if let Some(known) = self.published.iter_mut().find(|published| published.is(policy)) {
                 // The assumption was right: from now on, the entry is as any other.
                 known.assumed = false;
                 continue;
             }
-            if self.promises.iter().any(|published| !published.assumed) {
+            if self.published.iter().any(|published| !published.assumed) {
                 // Others have changed the file, and perhaps not the `id`: senders have to fetch it again.
                 (self.announce_due, self.offered) = (true, None);
             }
             // The earlier policy can be fetched again, so the assumed one is not needed. If another one was served since,
             // this is not the earlier one, and senders may still hold what was assumed.
-            self.promises.retain(|published| !published.assumed || published.until.is_some());
-            self.promises.push((*policy).into());
+            self.published.retain(|published| !published.assumed || published.until.is_some());
+            self.published.push((*policy).into());
         }
         let is_served = |published: &PublishedPolicy| policies.iter().any(|policy| published.is(policy));
-        let Some(last) = self.promises.iter().rposition(is_served) else { return };
-        for (place, published) in self.promises.iter_mut().enumerate() {
+        let Some(last) = self.published.iter().rposition(is_served) else { return };
+        for (place, published) in self.published.iter_mut().enumerate() {
             if is_served(published) {
                 published.until = None;
             } else if place < last && published.until.is_none() && is_complete {
@@ -310,40 +311,40 @@ impl RolloutState {
         let Some(last) = &self.last_id else { return false };
         let is_older = matches!((id.as_time(), last.as_time()), (Some(id), Some(last)) if id < last);
         let is_chosen = [&self.offered, &self.abandoned].into_iter().flatten().any(|chosen| chosen == id);
-        !self.promises.is_empty() && id != last && !is_chosen && !is_older
+        !self.published.is_empty() && id != last && !is_chosen && !is_older
     }
 
     /// Adds the strictest policy that may have been published under an unknown `id`. It covers the current MX hosts: otherwise
     /// mail would be refused already. The present policy is announced again, for the senders that hold the other one.
-    fn assume_another(&mut self, wanted: &DesiredState, seen: &ObservedState) {
+    fn assume_another(&mut self, desired: &DesiredState, seen: &ObservedState) {
         (self.announce_due, self.offered) = (true, None);
-        let known = self.promises.iter().map(|published| published.max_age);
+        let known = self.published.iter().map(|published| published.max_age);
         // This program's own ids are times. Under any other, others have chosen the max_age.
         let is_of_others = seen.record.as_ref().is_some_and(|id| id.as_time().is_none());
-        let of_others = is_of_others.then_some(wanted.max_age_before);
-        let max_age = known.chain(of_others).fold(wanted.max_age_enforce, u32::max);
+        let of_others = is_of_others.then_some(desired.max_age_before);
+        let max_age = known.chain(of_others).fold(desired.max_age_enforce, u32::max);
         let mx = seen.mx.iter().filter_map(|host| MxPattern::exact(host).ok()).collect();
         // It ends when each address was seen to serve another one.
         let another = PublishedPolicy { mode: Mode::Enforce, max_age, mx, until: None, assumed: false };
         let policy = Policy::from(&another);
-        if self.promises.iter().any(|known| known.is(&policy) && known.until.is_none()) {
+        if self.published.iter().any(|known| known.is(&policy) && known.until.is_none()) {
             return;
         }
         // It replaces an identical earlier one, which would expire sooner.
-        self.promises.retain(|known| !known.is(&policy));
-        self.promises.insert(0, another);
+        self.published.retain(|known| !known.is(&policy));
+        self.published.insert(0, another);
     }
 
     fn is_new(&self) -> bool {
-        self.mode.is_none() && self.promises.is_empty()
+        self.mode.is_none() && self.published.is_empty()
     }
 
     /// Adds an assumed policy, since senders may hold one that can no longer be fetched. It is assumed to cover the
     /// current MX hosts: otherwise mail would be refused already.
-    fn assume_strictest(&mut self, wanted: &DesiredState, seen: &ObservedState) {
-        self.promises.push(PublishedPolicy {
+    fn assume_strictest(&mut self, desired: &DesiredState, seen: &ObservedState) {
+        self.published.push(PublishedPolicy {
             mode: Mode::Enforce,
-            max_age: wanted.max_age_before,
+            max_age: desired.max_age_before,
             mx: seen.mx.iter().filter_map(|host| MxPattern::exact(host).ok()).collect(),
             // Other senders may still be able to fetch it.
             until: None,
@@ -351,9 +352,9 @@ impl RolloutState {
         });
     }
 
-    fn track_removed_hosts(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
+    fn track_removed_hosts(&mut self, desired: &DesiredState, seen: &ObservedState, now: Timestamp) {
         let until = later(now, seconds(self.mx_ttl));
-        if !seen.is_settled(&wanted.domain, "") {
+        if !seen.is_settled(&desired.domain, "") {
             // A name server that showed nothing may still have the records with these hosts.
             self.gone.iter_mut().for_each(|gone| gone.until = gone.until.max(until));
         }
@@ -363,14 +364,14 @@ impl RolloutState {
         self.gone.retain(|gone| !seen.mx.contains(&gone.host) && gone.until > now);
     }
 
-    fn track_unused_patterns(&mut self, wanted: &DesiredState, seen: &ObservedState, now: Timestamp) {
-        let unseen = match seen.is_settled(&wanted.domain, "") {
+    fn track_unused_patterns(&mut self, desired: &DesiredState, seen: &ObservedState, now: Timestamp) {
+        let unseen = match seen.is_settled(&desired.domain, "") {
             true => &[][..],
             false => &self.gone,
         };
         let unseen: Vec<&DomainName> = unseen.iter().map(|gone| &gone.host).collect();
         let unneeded = |pattern: &&MxPattern| {
-            let is_listed = wanted.mx.iter().any(|listed| listed.covers(pattern));
+            let is_listed = desired.mx.iter().any(|listed| listed.covers(pattern));
             let mut known = seen.mx.iter().chain(unseen.iter().copied());
             !is_listed && !known.any(|host| pattern.matches(host))
         };

@@ -123,11 +123,11 @@ impl RolloutState {
     }
 
     fn shift(&mut self, step: SignedDuration) {
-        let promises = self.promises.iter_mut().filter_map(|published| published.until.as_mut());
+        let published = self.published.iter_mut().filter_map(|published| published.until.as_mut());
         let gone = self.gone.iter_mut().map(|gone| &mut gone.until);
         let unused = self.unused.iter_mut().map(|unused| &mut unused.since);
         let mode = self.mode.iter_mut().map(|mode| &mut mode.since);
-        for time in promises.chain(gone).chain(unused).chain(mode) {
+        for time in published.chain(gone).chain(unused).chain(mode) {
             *time = later(*time, step);
         }
     }
@@ -180,13 +180,13 @@ mod tests {
         rollout.keep_time(reading);
         let mx = vec![MxPattern::parse("mx.a.example").unwrap()];
         let (mode, max_age) = (Mode::Enforce, u32::try_from(MAX_AGE).unwrap());
-        rollout.promises =
+        rollout.published =
             vec![PublishedPolicy { mode, max_age, mx, until: Some(reading.now), assumed: false }];
     }
 
     fn is_out(rollout: &mut RolloutState, reading: &Reading) -> bool {
         rollout.keep_time(reading);
-        rollout.promises[0].is_out(reading.now)
+        rollout.published[0].is_out(reading.now)
     }
 
     const DAY: i64 = 86_400;

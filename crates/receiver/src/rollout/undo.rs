@@ -4,7 +4,7 @@
 
 use super::apply::{Applier, ApplyError, Observation, RecordedChange};
 use super::desired::{DesiredState, PolicyHostAt};
-use super::look::all_addresses;
+use super::observe::all_addresses;
 use super::observed::ObservedState;
 use super::outside::summary;
 use super::state::RolloutState;
@@ -85,14 +85,14 @@ impl Applier {
     /// Should not be interrupted.
     pub fn undo<'a>(
         &'a self,
-        wanted: &'a DesiredState,
+        desired: &'a DesiredState,
         who: &'a str,
         reason: &'a str,
     ) -> BoxFuture<'a, Result<Result<Undone, UndoRefusal>, ApplyError>> {
         Box::pin(async move {
             let Some(publisher) = &self.publisher else { return Ok(Err(UndoRefusal::Manual)) };
-            self.recover(wanted).await?;
-            let changes = self.store.record_changes::<RecordedChange>(&wanted.domain).await?;
+            self.recover(desired).await?;
+            let changes = self.store.record_changes::<RecordedChange>(&desired.domain).await?;
             let Some(last) = changes.iter().find(|stored| stored.state == ChangeState::Done) else {
                 return Ok(Err(UndoRefusal::Nothing));
             };
@@ -102,9 +102,9 @@ impl Applier {
             };
             let back = Change { name: name.clone(), records };
             let there = publisher.read(&back).await?;
-            let Observation { rollout, seen, now } = self.look(wanted).await?;
-            let old_host = self.old_host(wanted, &back).await;
-            let facts = Facts { wanted, rollout: &rollout, seen: &seen, now, old_host };
+            let Observation { rollout, seen, now } = self.observe(desired).await?;
+            let old_host = self.old_host(desired, &back).await;
+            let facts = UndoInput { desired, rollout: &rollout, seen: &seen, now, old_host };
             if let Err(refusal) = facts.judge(last, &changes, &back, &there) {
                 return Ok(Err(refusal));
             }
@@ -113,10 +113,10 @@ impl Applier {
             {
                 // The earlier id is ours when it is seen again.
                 let known = |kept: &mut RolloutState| kept.abandoned = Some(record.id);
-                self.store.change_rollout(&wanted.domain, known).await?;
+                self.store.change_rollout(&desired.domain, known).await?;
             }
             let policy = rollout.newest().cloned();
-            self.make(&wanted.domain, &back, there, policy, ChangeState::Undone).await?;
+            self.make(&desired.domain, &back, there, policy, ChangeState::Undone).await?;
             self.store.set_record_change(last.id, ChangeState::Undone).await?;
             let lines = before.lines;
             let now = match lines.is_empty() {
@@ -124,13 +124,13 @@ impl Applier {
                 false => lines.join(" and "),
             };
             let what = format!("the change of {name} at {:.0} was undone: {now}. Reason: {reason}", last.at);
-            self.store.journal(&wanted.domain, self.clock.now(), who, &what).await?;
+            self.store.journal(&desired.domain, self.clock.now(), who, &what).await?;
             Ok(Ok(Undone { name, lines, made_at: last.at }))
         })
     }
 
     /// The policies that are served where the policy host's name would point after the undo.
-    async fn old_host(&self, wanted: &DesiredState, back: &Change) -> OldHost {
+    async fn old_host(&self, desired: &DesiredState, back: &Change) -> OldHost {
         let addresses = match &back.records {
             Records::Place(PolicyHostAt::Addresses(addresses)) => addresses.clone(),
             Records::Place(PolicyHostAt::Alias(target)) => {
@@ -147,7 +147,7 @@ impl Applier {
         if addresses.len() > POLICY_HOST_ADDRESSES {
             return Err(format!("it has {} addresses, too many to visit them all", addresses.len()));
         }
-        let fetched = self.policies.fetch_each(&wanted.domain, &addresses).await;
+        let fetched = self.policies.fetch_each(&desired.domain, &addresses).await;
         let policy = |one: AddressFetch| {
             let fetched = one.fetched.map_err(|error| error.to_string())?;
             Policy::parse(&fetched.body).map_err(|error| format!("the policy file is invalid: {error}"))
@@ -157,15 +157,15 @@ impl Applier {
 }
 
 /// What the decision depends on.
-struct Facts<'a> {
-    wanted: &'a DesiredState,
+struct UndoInput<'a> {
+    desired: &'a DesiredState,
     rollout: &'a RolloutState,
     seen: &'a ObservedState,
     now: Timestamp,
     old_host: OldHost,
 }
 
-impl Facts<'_> {
+impl UndoInput<'_> {
     /// Decides whether `back` may replace the records of the change `last`.
     fn judge(
         &self,
@@ -181,7 +181,7 @@ impl Facts<'_> {
             };
             return Err(UndoRefusal::ChangedSince { name: back.name.clone(), now });
         }
-        let is_record = |label: &str| self.wanted.record(label).is_ok_and(|name| name == back.name);
+        let is_record = |label: &str| self.desired.record(label).is_ok_and(|name| name == back.name);
         match &back.records {
             // Reports do not bind senders.
             _ if is_record("_smtp._tls") => Ok(()),
@@ -241,9 +241,9 @@ impl Facts<'_> {
             match policy {
                 Ok(policy) if present.is(policy) => {}
                 Ok(policy) => {
-                    let (serves, wanted) = (summary(policy), summary(&Policy::from(present)));
+                    let (serves, desired) = (summary(policy), summary(&Policy::from(present)));
                     return Err(UndoRefusal::OldHost(format!(
-                        "{address} serves {serves}; {wanted} is expected"
+                        "{address} serves {serves}; {desired} is expected"
                     )));
                 }
                 Err(why) => return Err(UndoRefusal::OldHost(format!("{address}: {why}"))),
@@ -253,7 +253,7 @@ impl Facts<'_> {
     }
 
     fn nothing_held_by_anyone(&self) -> Result<(), UndoRefusal> {
-        match self.wanted.record("mta-sts") {
+        match self.desired.record("mta-sts") {
             Ok(name) => self.nothing_held(&name),
             Err(_) => Ok(()),
         }

@@ -9,14 +9,14 @@ use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, Policy};
 
 /// Checks whether a step is visible; the error says what was observed instead, and what is expected.
-pub(super) fn check_visible(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
-    check_value(wanted, step, seen)?;
+pub(super) fn check_visible(desired: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
+    check_value(desired, step, seen)?;
     let names: Vec<DomainName> = match step {
-        Step::PointPolicyHost(_) => wanted.domain.below("mta-sts").into_iter().collect(),
-        Step::AskForReports(_) => wanted.domain.below("_smtp._tls").into_iter().collect(),
-        Step::Announce(_) | Step::Withdraw => wanted.domain.below("_mta-sts").into_iter().collect(),
+        Step::PointPolicyHost(_) => desired.domain.below("mta-sts").into_iter().collect(),
+        Step::AskForReports(_) => desired.domain.below("_smtp._tls").into_iter().collect(),
+        Step::Announce(_) | Step::Withdraw => desired.domain.below("_mta-sts").into_iter().collect(),
         Step::Delegate(aliases) => aliases.iter().map(|(name, _)| name.clone()).collect(),
-        Step::AddMx(_) | Step::RemoveMx(_) => vec![wanted.domain.clone()],
+        Step::AddMx(_) | Step::RemoveMx(_) => vec![desired.domain.clone()],
         // The addresses of the policy host are part of the value.
         Step::Serve(_) | Step::TakeDown => Vec::new(),
     };
@@ -27,35 +27,35 @@ pub(super) fn check_visible(wanted: &DesiredState, step: &Step, seen: &ObservedS
             view.place(),
             view.name,
             view.fault.as_deref().unwrap_or_default(),
-            wanted.domain,
+            desired.domain,
             view.server
         )),
     }
 }
 
 /// The fault of a policy host that Sternpost serves, if the fault ends without any action.
-fn passing(wanted: &DesiredState, seen: &ObservedState) -> Option<String> {
-    let is_own = matches!(wanted.policy_host, Some(PolicyHostAt::Alias(_) | PolicyHostAt::Addresses(_)));
+fn passing(desired: &DesiredState, seen: &ObservedState) -> Option<String> {
+    let is_own = matches!(desired.policy_host, Some(PolicyHostAt::Alias(_) | PolicyHostAt::Addresses(_)));
     let error = seen.fetch_error.as_ref().filter(|_| is_own)?;
     if error.is_access_denied() {
         return Some(
-            "the policy host has no certificate yet. `sternpost serve` orders it from the CA as soon as the name points here, which takes up to some minutes; its log says if the order fails"
+            "the policy host has no certificate yet. `sternpost serve` orders it from the CA as soon as the name points to this server, usually within minutes; see its log if the order fails"
                 .to_owned(),
         );
     }
-    (error.is_unresolved() && seen.points_to(wanted.policy_host.as_ref()?)).then(|| {
+    (error.is_unresolved() && seen.points_to(desired.policy_host.as_ref()?)).then(|| {
         "the name servers show the policy host's address, and the resolver has the earlier answer without it in its cache until its TTL is over. Nothing has to be changed".to_owned()
     })
 }
 
 /// Checks whether the servers that answer show the result of a step.
-fn check_value(wanted: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
+fn check_value(desired: &DesiredState, step: &Step, seen: &ObservedState) -> Result<(), String> {
     let served = |expected: &Policy| match (&seen.served, &seen.unserved) {
         (Some(policy), _) => {
             format!("a sender fetches {}; {} is expected", summary(policy), summary(expected))
         }
         (None, why) => {
-            if let Some(passing) = passing(wanted, seen) {
+            if let Some(passing) = passing(desired, seen) {
                 return passing;
             }
             let omit = seen.outside.addresses.iter().any(|view| view.counts && view.fault.is_some());
@@ -161,7 +161,7 @@ mod tests {
 
     fn instead(step: &Step, seen: &ObservedState) -> String {
         let spec = DomainSpec::new(DomainName::parse("example.org").unwrap());
-        check_visible(&spec.wanted(None, None), step, seen).unwrap_err()
+        check_visible(&spec.desired(None, None), step, seen).unwrap_err()
     }
 
     #[test]
@@ -172,7 +172,7 @@ mod tests {
             ..DomainSpec::new(DomainName::parse("example.org").unwrap())
         };
         let address: std::net::IpAddr = "192.0.2.1".parse().unwrap();
-        let own = spec.wanted(Some(PolicyHostAt::Addresses(vec![address])), None);
+        let own = spec.desired(Some(PolicyHostAt::Addresses(vec![address])), None);
         let elsewhere = DesiredState { policy_host: Some(PolicyHostAt::Operator), ..own.clone() };
         let policy =
             Policy::new(Mode::Testing, 600, vec![formats::MxPattern::parse("mx.example.org").unwrap()]);

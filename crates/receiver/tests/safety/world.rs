@@ -208,7 +208,7 @@ pub fn policy(file: &File) -> Policy {
     }
 }
 
-fn wanted(want: usize) -> DesiredState {
+fn desired(want: usize) -> DesiredState {
     let (mode, mx) = WANTS[want];
     DesiredState {
         domain: DomainName::parse("example").unwrap(),
@@ -276,11 +276,11 @@ impl State {
 
     /// Lets an applier observe the domain, choose the next step and record it.
     pub fn begin(&mut self, world: &World, applier: usize, permit: bool, fetched: [bool; 2]) -> PlannedStep {
-        let wanted = wanted(self.want);
+        let desired = desired(self.want);
         let seen = (world.observer)(self, self.seen(fetched, world.premises));
-        self.rollout.observe(&wanted, &seen, now());
+        self.rollout.observe(&desired, &seen, now());
         let permit = if permit { Permit::Enforce } else { Permit::Testing };
-        let next = (world.planner)(&wanted, &self.rollout, &seen, permit, now());
+        let next = (world.planner)(&desired, &self.rollout, &seen, permit, now());
         let named = self.holdings().fold(A | B, |all, file| all & file.named());
         if self.begun.iter().all(Option::is_none) {
             self.excused &= !(self.mx & named);
@@ -367,7 +367,7 @@ impl State {
 
     fn tick(&mut self) {
         let shift = |time: Timestamp| time - SignedDuration::from_secs(i64::from(TICK));
-        for promise in &mut self.rollout.promises {
+        for promise in &mut self.rollout.published {
             promise.until = promise.until.map(shift);
         }
         for gone in &mut self.rollout.gone {
@@ -380,7 +380,7 @@ impl State {
         count_down(&mut self.held);
         count_down(&mut self.known);
         // The next observation would drop expired entries; dropping them now makes equal states identical.
-        self.rollout.promises.retain(|promise| promise.is_out(now()));
+        self.rollout.published.retain(|promise| promise.is_out(now()));
         self.rollout.gone.retain(|gone| gone.until > now());
         self.excused &= self.known.keys().fold(self.mx, |all, set| all | set);
     }

@@ -1,7 +1,7 @@
 //! Decides the answer for a next hop and its lifetime (RFC 8461 §2, §5; RFC 7672 §2; postconf(5), TLSRPT_README).
 //!
 //! [`decide`] is the only place that makes answers and lifetimes. It does no I/O and reads no clock: its input is
-//! [`Facts`], from `lookup`, which also caches the result. The tests are tables of facts with the
+//! [`DecisionInput`], from `lookup`, which also caches the result. The tests are tables of facts with the
 //! expected answer, source and lifetime; add a row there for each new rule.
 
 use super::overrides::Rule;
@@ -88,7 +88,7 @@ pub enum Origin {
 
 /// Everything that an answer and its lifetime depend on.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct DecisionInput<'a> {
     /// The policy domain of the next hop.
     pub domain: &'a DomainName,
     /// The MX hosts and their DANE states, before [`Self::rule`] is applied.
@@ -122,7 +122,7 @@ pub enum DefaultLevel {
     Stricter,
 }
 
-impl Facts<'_> {
+impl DecisionInput<'_> {
     /// The mode in which a policy is applied: a policy in `testing` is enforced if the settings say so.
     fn applied_mode(&self, found: &EffectivePolicy) -> Mode {
         match (found.mode(), self.testing) {
@@ -168,7 +168,7 @@ pub struct Decision {
 /// | TLSA, none usable | `dane`: TLS without authentication | `secure`: DANE can't authenticate |
 /// | some unknown | `dane`: Postfix skips those | `dane-only`, or the message is deferred |
 /// | all unknown | the message is deferred | the message is deferred |
-pub fn decide(facts: &Facts<'_>) -> Decision {
+pub fn decide(facts: &DecisionInput<'_>) -> Decision {
     let rule = facts.rule;
     if let Some(answer) = rule.and_then(|rule| rule.answer.clone()) {
         return Decision {
@@ -215,7 +215,7 @@ pub fn decide(facts: &Facts<'_>) -> Decision {
 /// Only an enforced policy is used beyond the TTL of the DNS answers. Any other answer may be weaker than the one that
 /// a lookup gives by then.
 fn lifetime(
-    facts: &Facts<'_>,
+    facts: &DecisionInput<'_>,
     source: Source,
     mode: Mode,
     policy_rest: Option<Duration>,
@@ -261,7 +261,7 @@ pub fn dane_to_store(hop: &NextHop, route: &Route, stored: &str) -> String {
 }
 
 /// The answer by DANE and MTA-STS, following the table at [`decide`].
-fn by_policies(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
+fn by_policies(facts: &DecisionInput<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
     let enforced = facts.applied_mode(found) == Mode::Enforce;
     let DaneHosts { usable, unusable, absent, unknown, .. } = dane;
     match (usable, unusable, absent, unknown) {
@@ -301,10 +301,10 @@ fn unknown_mx(domain: &DomainName, error: &DnsError) -> Answer {
 ///
 /// An enforced policy is answered also where the hosts have TLSA records behind an insecure MX answer: a forged MX
 /// answer would remove DANE, and one level can't demand both. Such records are reported in the trace and a metric.
-fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
+fn by_mta_sts(facts: &DecisionInput<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (Answer, Source) {
     let domain = facts.domain;
-    let (held, trouble) = match found {
-        EffectivePolicy::Policy { held, trouble } => (held, trouble),
+    let (held, refresh_error) = match found {
+        EffectivePolicy::Policy { held, refresh_error } => (held, refresh_error),
         EffectivePolicy::Unavailable(why) => {
             // No restriction, and a `policy_failure` for the TLS report (SMK-08).
             let failure = Some(why.result_type());
@@ -328,7 +328,7 @@ fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (A
         found: TlsrptPolicy::Sts {
             policy_string: lines(&held.body).map(str::to_owned).collect(),
             mx: held.policy.mx.clone(),
-            failure: trouble.as_ref().map(PolicyUnavailable::result_type),
+            failure: refresh_error.as_ref().map(PolicyUnavailable::result_type),
         },
     };
     let answer = match mode {
@@ -351,7 +351,7 @@ fn by_mta_sts(facts: &Facts<'_>, dane: DaneHosts, found: &EffectivePolicy) -> (A
 /// mail server does by itself (VAL-27). That is the case where hosts have TLSA records behind an insecure MX answer,
 /// which Postfix at level `dane` uses, and for `may` where the mail server's default level is stronger. The TLS
 /// report about the policy then comes from Sternpost's own probes (RPT-26).
-fn unrestricted(facts: &Facts<'_>, dane: DaneHosts, answer: Answer) -> Answer {
+fn unrestricted(facts: &DecisionInput<'_>, dane: DaneHosts, answer: Answer) -> Answer {
     let (Answer::Reported(level, _) | Answer::Level(level, _)) = &answer else { return answer };
     let is_default_may = facts.default_level == DefaultLevel::May;
     let is_weaker = match level {

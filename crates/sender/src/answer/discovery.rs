@@ -39,7 +39,7 @@ pub struct Discovery {
     /// The last failed fetch of each domain, for the back-off.
     failures: Mutex<HashMap<DomainName, FailedFetch>>,
     /// Domains whose policy the operator wants fetched at the next lookup, whatever its `id` is.
-    asked: Mutex<HashSet<DomainName>>,
+    refetch_requested: Mutex<HashSet<DomainName>>,
     /// Policies that could not be written to the store.
     unsaved: Mutex<HashMap<DomainName, Unsaved>>,
     /// The number of policies that were fetched.
@@ -113,7 +113,7 @@ impl Discovery {
             started: clock.elapsed(),
             clock: CalendarAge::new(clock),
             failures: Mutex::default(),
-            asked: Mutex::default(),
+            refetch_requested: Mutex::default(),
             unsaved: Mutex::default(),
             fetches: AtomicU64::new(0),
         }
@@ -142,7 +142,7 @@ impl Discovery {
             (Occasion::Refresh, Some(held)) => now.max(held.refresh_at()),
             _ => now,
         };
-        let is_asked = lock(&self.asked).remove(domain);
+        let is_asked = lock(&self.refetch_requested).remove(domain);
         let action = match &seen {
             RecordLookup::Published(record) if is_asked => Action::Fetch(record.id.clone()),
             _ => next_action(&seen, held.as_ref(), failed.as_ref(), due_by, self.clock.elapsed()),
@@ -326,9 +326,9 @@ impl Discovery {
     /// Makes the next lookup fetch the policy at once: without the back-off after a failed fetch, and although the `id`
     /// is the known one. A corrected policy may be there before its `id` is seen, which DNS caches delay.
     pub fn fetch_at_next_look_up(&self, domain: &DomainName) {
-        let mut asked = lock(&self.asked);
-        if asked.len() < MAX_IN_MEMORY {
-            asked.insert(domain.clone());
+        let mut refetch_requested = lock(&self.refetch_requested);
+        if refetch_requested.len() < MAX_IN_MEMORY {
+            refetch_requested.insert(domain.clone());
         }
     }
 

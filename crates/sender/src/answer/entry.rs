@@ -32,7 +32,7 @@ impl Status {
     pub const ALL: [Self; 3] = [Self::Ok, Self::NotFound, Self::Temporary];
 
     /// The status word of a socketmap reply.
-    pub fn word(self) -> &'static str {
+    pub fn as_str(self) -> &'static str {
         match self {
             Self::Ok => "OK",
             Self::NotFound => "NOTFOUND",
@@ -120,7 +120,7 @@ impl Entry {
     /// Appends the socketmap reply to `out`; with the TLSRPT attributes if `tlsrpt` is true.
     pub fn write_socketmap(&self, tlsrpt: bool, out: &mut Vec<u8>) {
         let (packed, length) = self.part(tlsrpt);
-        socketmap::frame(out, self.word(tlsrpt), length as usize, |out| unpack(packed, out));
+        socketmap::frame(out, self.reply_status(tlsrpt), length as usize, |out| unpack(packed, out));
     }
 
     fn part(&self, tlsrpt: bool) -> (&[u8], u32) {
@@ -132,10 +132,10 @@ impl Entry {
     }
 
     /// The status word of the reply, as in a socketmap reply.
-    pub fn word(&self, tlsrpt: bool) -> &'static str {
+    pub fn reply_status(&self, tlsrpt: bool) -> &'static str {
         match self.plain {
-            None if !tlsrpt => Status::NotFound.word(),
-            _ => self.status.word(),
+            None if !tlsrpt => Status::NotFound.as_str(),
+            _ => self.status.as_str(),
         }
     }
 

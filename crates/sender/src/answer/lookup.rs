@@ -3,7 +3,7 @@
 //! [`PolicyService`] starts a lookup for each request that its cache can't answer, and in the background for a recheck
 //! or a refresh. The observations go to [`decide`](super::decide::decide). A new policy goes to the store, the answer to the cache.
 
-use super::decide::{Decision, Facts, MxHosts, Origin, Source, dane_to_store};
+use super::decide::{Decision, DecisionInput, MxHosts, Origin, Source, dane_to_store};
 use super::discovery::{DiscoveryOutcome, Occasion};
 use super::entry::{ElapsedSeconds, Entry, RecheckClaim};
 use super::in_flight::{InFlightGuard, JoinOrStart, Pending, Purpose};
@@ -29,7 +29,7 @@ pub struct LookupTrace {
     /// The MX hosts. Empty when the operator's rule gives the answer, which needs no lookup, and for the test domain.
     pub route: Route,
     /// The result of MTA-STS discovery; `None` when the operator's rule makes it unnecessary, and for the test domain.
-    pub sighting: Option<DiscoveryOutcome>,
+    pub discovery: Option<DiscoveryOutcome>,
     /// The rule of the operator's table that applies to the domain.
     pub rule: Option<Rule>,
     /// The answer for the mail server.
@@ -41,7 +41,7 @@ pub struct LookupTrace {
 /// The observations of a lookup, before the decision.
 struct Observed {
     route: Route,
-    sighting: Option<DiscoveryOutcome>,
+    discovery: Option<DiscoveryOutcome>,
     rule: Option<Rule>,
     /// The shortest TTL of the DNS answers; `None` when none had one.
     ttl: Option<Duration>,
@@ -210,10 +210,10 @@ impl PolicyService {
             // The stored TLSA states may be out of date, and an answer by DANE is never used beyond its TTL.
             return None;
         }
-        let decision = (self.rules.decide)(&Facts {
+        let decision = (self.rules.decide)(&DecisionInput {
             domain,
             hosts: MxHosts::Known(dane),
-            found: Some(&EffectivePolicy::Policy { held, trouble: None }),
+            found: Some(&EffectivePolicy::Policy { held, refresh_error: None }),
             policy_rest,
             rule: None,
             testing: settings.testing.as_ref(),
@@ -233,14 +233,14 @@ impl PolicyService {
         store_failed: bool,
         settings: &Settings,
     ) -> Entry {
-        if let Some(sighting) = &mut observed.sighting {
-            if let Some(fetched) = &sighting.fetched {
+        if let Some(discovery) = &mut observed.discovery {
+            if let Some(fetched) = &discovery.fetched {
                 self.metrics.fetched(fetched);
             }
-            let before = sighting.stored.as_ref().map_or("", |stored| stored.dane.as_str());
+            let before = discovery.stored.as_ref().map_or("", |stored| stored.dane.as_str());
             let dane = dane_to_store(hop, &observed.route, before);
-            if let Some(held) = self.save(hop.policy_domain(), guard, purpose, sighting, &dane).await {
-                sighting.found = EffectivePolicy::Policy { held, trouble: None };
+            if let Some(held) = self.save(hop.policy_domain(), guard, purpose, discovery, &dane).await {
+                discovery.found = EffectivePolicy::Policy { held, refresh_error: None };
             }
         }
         let mut decision = self.decision(hop, &observed, settings);
@@ -267,22 +267,22 @@ impl PolicyService {
         domain: &DomainName,
         guard: &InFlightGuard,
         purpose: Purpose,
-        sighting: &DiscoveryOutcome,
+        discovery: &DiscoveryOutcome,
         dane: &str,
     ) -> Option<HeldPolicy> {
         let is_purged = guard.flight().writing().await;
         if *is_purged {
             return None;
         }
-        let is_new = matches!(sighting.fetched, Some(Ok(())));
+        let is_new = matches!(discovery.fetched, Some(Ok(())));
         let is_overtaken = !is_new
             && guard.flight().is_outdated()
-            && self.discovery.read_stored(domain).await.is_ok_and(|now| now != sighting.stored);
+            && self.discovery.read_stored(domain).await.is_ok_and(|now| now != discovery.stored);
         if is_overtaken {
             return self.discovery.live_held(domain).await;
         }
         let is_use = matches!(purpose, Purpose::Request | Purpose::Recheck);
-        match self.discovery.save(domain, sighting, dane, is_use).await {
+        match self.discovery.save(domain, discovery, dane, is_use).await {
             Written::Superseded => {
                 guard.outdate();
                 self.discovery.live_held(domain).await
@@ -305,14 +305,14 @@ impl PolicyService {
             if is_test(hop) {
                 let route = Route::Hosts(Vec::new());
                 let (answer, source) = (Answer::for_test_domain(), Source::Test);
-                return LookupTrace { route, sighting: None, rule: None, answer, source };
+                return LookupTrace { route, discovery: None, rule: None, answer, source };
             }
             let settings = self.settings();
             let stored = self.discovery.stored(hop.policy_domain()).await;
             let observed = self.observe(hop, stored, Occasion::Mail, &settings).await;
             let Decision { answer, source, .. } = self.decision(hop, &observed, &settings);
-            let Observed { route, sighting, rule, .. } = observed;
-            LookupTrace { route, sighting, rule, answer, source }
+            let Observed { route, discovery, rule, .. } = observed;
+            LookupTrace { route, discovery, rule, answer, source }
         })
     }
 
@@ -336,10 +336,10 @@ impl PolicyService {
                 false => None,
             }
         };
-        let (RouteLookup { route, ttl }, sighting) =
+        let (RouteLookup { route, ttl }, discovery) =
             tokio::join!(route::look_up(self.dns.as_ref(), hop), discovery);
-        let ttl = sighting.as_ref().and_then(|sighting| sighting.ttl).into_iter().chain(ttl).min();
-        Observed { route, sighting, rule, ttl }
+        let ttl = discovery.as_ref().and_then(|discovery| discovery.ttl).into_iter().chain(ttl).min();
+        Observed { route, discovery, rule, ttl }
     }
 
     /// The answer if a rule of the operator's table gives it itself. It needs no lookup.
@@ -349,12 +349,12 @@ impl PolicyService {
     }
 
     fn decision(&self, hop: &NextHop, observed: &Observed, settings: &Settings) -> Decision {
-        let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
+        let found = observed.discovery.as_ref().map(|discovery| &discovery.found);
         let policy_rest = match found {
             Some(EffectivePolicy::Policy { held, .. }) => Some(self.discovery.remaining_life(held)),
             Some(EffectivePolicy::Unavailable(_) | EffectivePolicy::None) | None => None,
         };
-        (self.rules.decide)(&Facts {
+        (self.rules.decide)(&DecisionInput {
             domain: hop.policy_domain(),
             hosts: MxHosts::of(&observed.route),
             found,
@@ -382,7 +382,7 @@ impl PolicyService {
 /// The observations if a rule of the operator's table gives the answer itself.
 fn observe_rule(hop: &NextHop, settings: &Settings) -> Option<Observed> {
     let rule = settings.overrides.rule(hop.policy_domain()).filter(|rule| rule.answer.is_some())?;
-    Some(Observed { route: Route::Hosts(Vec::new()), sighting: None, rule: Some(rule.clone()), ttl: None })
+    Some(Observed { route: Route::Hosts(Vec::new()), discovery: None, rule: Some(rule.clone()), ttl: None })
 }
 
 /// True if an unexpired cached answer takes precedence over a new decision.
@@ -391,7 +391,7 @@ fn observe_rule(hop: &NextHop, settings: &Settings) -> Option<Observed> {
 /// or a stronger one stays. If the store fails, it is unknown whether a policy is held, so an answer by a policy stays
 /// when the lookup finds none.
 fn keeps_cached(decision: &Decision, observed: &Observed, cached: &Entry, store_failed: bool) -> bool {
-    let found = observed.sighting.as_ref().map(|sighting| &sighting.found);
+    let found = observed.discovery.as_ref().map(|discovery| &discovery.found);
     if decision.yields_to_cached {
         return match found {
             Some(EffectivePolicy::Policy { held, .. }) if held.policy.mode == Mode::Enforce => {

@@ -59,7 +59,7 @@ impl Rule {
             id: PolicyId::parse("override").ok()?,
             fetched_at: Timestamp::UNIX_EPOCH,
         };
-        Some(EffectivePolicy::Policy { held, trouble: None })
+        Some(EffectivePolicy::Policy { held, refresh_error: None })
     }
 }
 

@@ -77,7 +77,7 @@ mod tests {
     #[tokio::test]
     async fn each_request_gets_its_own_domain_even_in_a_batch() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let names: Vec<DomainName> =
             (0..150).map(|number| DomainName::parse(&format!("d{number}.example")).unwrap()).collect();
         let stored = |domain: &DomainName| StoredPolicy {

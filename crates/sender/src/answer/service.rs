@@ -6,7 +6,7 @@
 
 use super::Discovery;
 use super::cache::Cache;
-use super::decide::{Decision, Facts, Source, decide};
+use super::decide::{Decision, DecisionInput, Source, decide};
 use super::entry::{ElapsedSeconds, Entry};
 use super::in_flight::{InFlight, Purpose};
 use super::maps::{self, Maps, TLSRPT_SUFFIX};
@@ -35,7 +35,7 @@ use tokio::sync::Semaphore;
 #[derive(Clone, Copy)]
 pub(super) struct Rules {
     /// Makes each answer with its lifetime; see [`decide`].
-    pub(super) decide: fn(&Facts<'_>) -> Decision,
+    pub(super) decide: fn(&DecisionInput<'_>) -> Decision,
     /// Divides the stored policies by the current time for their age; see [`Discovery::sets`].
     pub(super) sets: fn(&Discovery) -> Vec<Fetched>,
     /// Chooses the key under which a policy is refreshed; see [`PolicyService::refresh_key`].

@@ -137,7 +137,7 @@ pub enum EffectivePolicy {
         /// The policy with its `id` and the time of its fetch.
         held: HeldPolicy,
         /// The reason why the last renewal failed; `None` when it succeeded or was not due.
-        trouble: Option<PolicyUnavailable>,
+        refresh_error: Option<PolicyUnavailable>,
     },
     /// The domain announces a policy, but the fetch failed and no live policy is held (POL-11).
     Unavailable(PolicyUnavailable),
@@ -156,9 +156,9 @@ pub fn conclude(
 ) -> EffectivePolicy {
     let live = held.filter(|held| held.is_live(now));
     match (fetched, live) {
-        (Some(Ok(new)), _) => EffectivePolicy::Policy { held: new, trouble: None },
-        (Some(Err(why)), Some(held)) => EffectivePolicy::Policy { held, trouble: Some(why) },
-        (None, Some(held)) => EffectivePolicy::Policy { held, trouble: None },
+        (Some(Ok(new)), _) => EffectivePolicy::Policy { held: new, refresh_error: None },
+        (Some(Err(why)), Some(held)) => EffectivePolicy::Policy { held, refresh_error: Some(why) },
+        (None, Some(held)) => EffectivePolicy::Policy { held, refresh_error: None },
         (Some(Err(why)), None) => EffectivePolicy::Unavailable(why),
         (None, None) => EffectivePolicy::None,
     }
@@ -169,10 +169,9 @@ impl EffectivePolicy {
     /// policy is about to be removed anyway (POL-14).
     pub fn renewal_warning(&self) -> Option<String> {
         match self {
-            Self::Policy { held, trouble: Some(why) } if held.policy.mode != Mode::None => Some(format!(
-                "the policy could not be renewed and is in force until {}: {why}",
-                held.expires_at()
-            )),
+            Self::Policy { held, refresh_error: Some(why) } if held.policy.mode != Mode::None => Some(
+                format!("the policy could not be renewed and is in force until {}: {why}", held.expires_at()),
+            ),
             _ => None,
         }
     }
@@ -274,7 +273,7 @@ mod tests {
     fn pol_12_an_unexpired_policy_applies_when_no_new_one_can_be_had() {
         let policy = held(Mode::Enforce, "1", 0, WEEK);
         let found = conclude(Some(policy.clone()), Some(Err(trouble())), at(10));
-        assert_eq!(found, EffectivePolicy::Policy { held: policy, trouble: Some(trouble()) });
+        assert_eq!(found, EffectivePolicy::Policy { held: policy, refresh_error: Some(trouble()) });
     }
 
     #[test]
@@ -313,7 +312,7 @@ mod tests {
         let (old, new) = (held(Mode::Enforce, "1", 0, WEEK), held(Mode::None, "2", 10, 60));
         assert_eq!(
             conclude(Some(old), Some(Ok(new.clone())), at(10)),
-            EffectivePolicy::Policy { held: new, trouble: None }
+            EffectivePolicy::Policy { held: new, refresh_error: None }
         );
     }
 

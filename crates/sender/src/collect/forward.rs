@@ -238,16 +238,16 @@ fn halves(batch: &SpooledBatch, base: &str, before: Option<Refusal>) -> Option<[
     (!one.is_empty()).then(|| [half(one, "a"), half(other, "b")])
 }
 
-/// Makes batches with identifiers that no other batch has: a random word of this process, and a number.
+/// Makes batches with identifiers that no other batch has: a random prefix of this process, and a number.
 #[derive(Debug)]
 pub(super) struct Batches {
-    word: String,
+    id_prefix: String,
     made: AtomicU64,
 }
 
 impl Batches {
-    pub(super) fn new(word: String) -> Self {
-        Self { word, made: AtomicU64::new(0) }
+    pub(super) fn new(id_prefix: String) -> Self {
+        Self { id_prefix, made: AtomicU64::new(0) }
     }
 
     /// Puts sessions into batches. Equal ones are merged.
@@ -270,7 +270,7 @@ impl Batches {
                 }
                 None => {
                     let number = self.made.fetch_add(1, Ordering::Relaxed);
-                    let id = format!("{}-{number}", self.word);
+                    let id = format!("{}-{number}", self.id_prefix);
                     batches.push(SpooledBatch { id, body: line.into_bytes(), sessions: count });
                 }
             }

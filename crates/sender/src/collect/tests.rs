@@ -10,7 +10,7 @@ const BAD: &str = r#"{"d":"a.example","policies":[{"policy-type":2,"policy-strin
 
 async fn setup() -> (tempfile::TempDir, Store, Arc<ManualClock>, Arc<Collector>) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
     let clock = Arc::new(ManualClock::new("2026-11-25T23:59:50Z".parse().unwrap()));
     let collector = Collector::new(store.clone(), clock.clone());
     (dir, store, clock, collector)
@@ -159,8 +159,10 @@ async fn while_the_store_fails_sessions_are_held_up_to_a_limit_and_further_ones_
     assert_eq!(received, 43 + fits as u64);
     assert!((40..60).contains(&dropped), "{dropped}");
     // Move the pending sessions to a collector whose store works.
-    let restarted =
-        Collector::new(Store::open(&dir.path().join("s.db")).await.unwrap(), collector.clock.clone());
+    let restarted = Collector::new(
+        Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
+        collector.clock.clone(),
+    );
     *restarted.pending() = std::mem::take(&mut *collector.pending());
     *restarted.flushes.lock().await = std::mem::take(&mut *collector.flushes.lock().await);
     restarted.store().await.unwrap();
@@ -171,7 +173,7 @@ async fn while_the_store_fails_sessions_are_held_up_to_a_limit_and_further_ones_
 #[tokio::test]
 async fn sessions_count_once_when_the_store_has_them_and_the_answer_was_lost() {
     let (dir, store, clock, collector) = setup().await;
-    let open = async || Store::open(&dir.path().join("s.db")).await.unwrap();
+    let open = async || Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
     for is_spooled in [false, true] {
         let collector = match is_spooled {
             true => Collector::forwarding(open().await, clock.clone()).unwrap(),

@@ -60,15 +60,15 @@ const MAX_DETAILS: usize = 10_000;
 /// Builds the report about the UTC day that contains `within`; `None` when there was no session (RPT-25). `probes` are
 /// the results of [`super::TestingProber`] for this domain and day.
 ///
-/// The `report-id` consists of the day, `word`, the domain and the submitter. The word is kept in the store
-/// ([`super::installation_word`]): a report that is rebuilt after a crash has the same ID, and the report of another
-/// machine with the same submitter has another one. Receivers drop the second of two reports with one ID.
+/// The `report-id` consists of the day, `installation_id`, the domain and the submitter. The ID of the installation is
+/// kept in the store ([`super::installation_id`]): a report that is rebuilt after a crash has the same ID, and the report of
+/// another machine with the same submitter has another one. Receivers drop the second of two reports with one ID.
 pub fn build(
     within: Timestamp,
     tally: DomainTally,
     probes: &[TestingProbe],
     reporter: &Reporter,
-    word: &str,
+    installation_id: &str,
 ) -> Option<Report> {
     let date_range = DateRange::utc_day(within);
     let mut policies: Vec<PolicyReport> =
@@ -84,7 +84,7 @@ pub fn build(
         organization_name: Some(reporter.organization.clone()),
         date_range,
         contact_info: Some(reporter.contact.to_string()),
-        report_id: format!("{day}-{word}.{}@{}", tally.domain, reporter.submitter()),
+        report_id: format!("{day}-{installation_id}.{}@{}", tally.domain, reporter.submitter()),
         policies,
     })
 }

@@ -189,11 +189,11 @@ impl PreparedReport {
 
     /// The file name of the attachment (RFC 8460 §5.1, RPT-12).
     pub fn file_name(&self, submitter: &DomainName) -> String {
-        file_name_of(submitter, &self.domain, self.day, self.word()).to_string()
+        file_name_of(submitter, &self.domain, self.day, self.installation_id()).to_string()
     }
 
-    /// The word of the installation in the `report-id`; `None` in IDs of releases that had none.
-    fn word(&self) -> Option<&str> {
+    /// The ID of the installation in the `report-id`; `None` in IDs of releases that had none.
+    fn installation_id(&self) -> Option<&str> {
         let (_, word) = self.report_id.split_once('.')?.0.split_once('-')?;
         Some(word).filter(|word| !word.is_empty() && word.bytes().all(|byte| byte.is_ascii_alphanumeric()))
     }

@@ -140,7 +140,7 @@ mod tests {
             tries,
             due: at(0),
             first_try,
-            said: String::new(),
+            outcome_text: String::new(),
         }
     }
 

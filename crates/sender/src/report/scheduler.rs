@@ -112,7 +112,7 @@ pub enum SchedulerError {
     /// A task that builds reports was cancelled or panicked, so the day is incomplete and is built again.
     #[error("building reports was interrupted: {0}")]
     Interrupted(JoinError),
-    /// No word for this installation can be created.
+    /// No ID for this installation can be created.
     #[error("no report ID can be created: {0}")]
     Word(#[from] NoRandomBytes),
     /// A report about this domain can't be serialized.
@@ -262,13 +262,15 @@ impl ReportScheduler {
 
     async fn build_day(&self, day: Timestamp) -> Result<usize, SchedulerError> {
         let probed = self.store.domains_with_testing_probes(day).await?;
-        let word: Arc<str> = installation_word(&self.store).await?.into();
+        let installation_id: Arc<str> = installation_id(&self.store).await?.into();
         let mut built = 0;
         let mut batch = self.read_batch(day, "", &probed).await?;
         while let Some((last, tallies)) = batch {
             // Read the next batch while this one is built.
-            let (reports, next) =
-                tokio::join!(self.build_batch(day, tallies, &word), self.read_batch(day, &last, &probed));
+            let (reports, next) = tokio::join!(
+                self.build_batch(day, tallies, &installation_id),
+                self.read_batch(day, &last, &probed)
+            );
             let reports = reports?;
             self.store.put_outgoing(&reports).await?;
             self.counts.built.inc_by(reports.len() as u64);
@@ -307,16 +309,19 @@ impl ReportScheduler {
         &self,
         day: Timestamp,
         mut batch: Batch,
-        word: &Arc<str>,
+        installation_id: &Arc<str>,
     ) -> Result<Vec<NewOutgoing>, SchedulerError> {
         let half = batch.split_off(batch.len() / 2);
         let work = |part: Batch| {
-            let (reporter, spread, word) = (self.delivery.reporter.clone(), self.rules.spread, word.clone());
+            let (reporter, spread, installation_id) =
+                (self.delivery.reporter.clone(), self.rules.spread, installation_id.clone());
             tokio::task::spawn_blocking(move || {
                 let build = |(tally, probes): (DomainTally, Vec<TestingProbe>)| {
                     let domain = tally.domain.clone();
-                    unless_panic(&domain, || new_report(day, tally, &probes, &reporter, &word, spread))
-                        .flatten()
+                    unless_panic(&domain, || {
+                        new_report(day, tally, &probes, &reporter, &installation_id, spread)
+                    })
+                    .flatten()
                 };
                 part.into_iter().filter_map(build).collect::<Result<Vec<_>, _>>()
             })
@@ -387,11 +392,11 @@ impl ReportScheduler {
     ) -> Result<(), StoreError> {
         match round::after(&report, round, now) {
             Transition::Settle(state) => {
-                report.said = reason;
+                report.outcome_text = reason;
                 self.settle(report, state).await
             }
             Transition::Retry { due, first_try, tries } => {
-                report.said = reason;
+                report.outcome_text = reason;
                 (report.due, report.first_try, report.tries) = (due, Some(first_try), tries);
                 self.store.update_outgoing(&report).await
             }
@@ -443,7 +448,7 @@ impl ReportScheduler {
             known.reply != Reply::Failed || self.clock.now() < later(known.at, FAILURE_CACHE_TIME)
         };
         if let Some(known) = known.filter(still_holds) {
-            reason.clone_from(&known.said);
+            reason.clone_from(&known.reply_text);
             return Ok(Some(known.reply));
         }
         let slot = tokio::select! {
@@ -491,7 +496,7 @@ impl ReportScheduler {
             DeliveryState::Sent => self.counts.sent.inc(),
             DeliveryState::Unwanted => self.counts.unwanted.inc(),
             DeliveryState::GivenUp | DeliveryState::Waiting => {
-                tracing::warn!(domain = %report.domain, id = report.report_id, "report given up: {}", report.said);
+                tracing::warn!(domain = %report.domain, id = report.report_id, "report given up: {}", report.outcome_text);
                 self.counts.given_up.inc()
             }
         };
@@ -511,12 +516,12 @@ impl ReportScheduler {
     }
 }
 
-/// Returns the random word in the IDs of this installation's reports. It is created once and kept in the store.
+/// Returns the random ID of this installation, a part of the IDs of its reports. It is created once and kept in the store.
 ///
 /// # Errors
 /// If the store fails, or the system provides no random bytes.
-pub fn installation_word(store: &Store) -> BoxFuture<'_, Result<String, SchedulerError>> {
-    Box::pin(async move { Ok(store.secret("report word", &random::word()?).await?) })
+pub fn installation_id(store: &Store) -> BoxFuture<'_, Result<String, SchedulerError>> {
+    Box::pin(async move { Ok(store.secret("report word", &random::random_id()?).await?) })
 }
 
 /// Runs `build` for the report about a domain. A panic is logged, and that report is left out: otherwise it would block
@@ -535,11 +540,11 @@ fn new_report(
     tally: DomainTally,
     probes: &[TestingProbe],
     reporter: &Reporter,
-    word: &str,
+    installation_id: &str,
     spread: Duration,
 ) -> Option<Result<NewOutgoing, SchedulerError>> {
     let domain = tally.domain.clone();
-    let report = build(day, tally, probes, reporter, word)?;
+    let report = build(day, tally, probes, reporter, installation_id)?;
     let sum = |count: fn(&formats::report::PolicyReport) -> u64| report.policies.iter().map(count).sum();
     let (successful, failed) = (sum(|policy| policy.successful), sum(|policy| policy.failed));
     let prepared = match PreparedReport::new(&domain, &report) {

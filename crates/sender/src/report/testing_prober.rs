@@ -334,7 +334,7 @@ mod tests {
     #[tokio::test]
     async fn hosts_that_hang_hold_up_nobody_and_shared_hosts_are_probed_once() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let network = Arc::new(Network::default());
         let clock: Arc<dyn Clock> = Arc::new(ManualClock::new(SystemClock.now()));
         let (dns, mail, counts) = (network.clone(), network.clone(), ProbeCounts::default());

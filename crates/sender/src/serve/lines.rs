@@ -175,7 +175,7 @@ mod tests {
     #[tokio::test]
     async fn where_dane_needs_the_alias_of_an_unsigned_host_the_message_is_deferred() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let (world, clock) = (Arc::new(World), Arc::new(SystemClock));
         let mut settings = Settings::default();
         let rule = |level| Rule { answer: Some(Answer::Level(level, None)), ..Rule::default() };

@@ -44,7 +44,7 @@ impl World {
             true => tempfile::tempdir_in(ramdisk).unwrap(),
             false => tempfile::tempdir().unwrap(),
         };
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         Self { upstream: upstream(&lab), lab, identities, attacker, store, _dir: dir }
     }
 }
@@ -160,7 +160,8 @@ impl<'w> Run<'w> {
 
     async fn reply(&self, domain: &Domain) -> Reply {
         let entry = self.service.ask(domain.name).await;
-        let text = |tlsrpt| format!("{} {}", entry.word(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned();
+        let text =
+            |tlsrpt| format!("{} {}", entry.reply_status(tlsrpt), entry.text(tlsrpt)).trim_end().to_owned();
         let reply = Reply { plain: text(false), reporting: text(true) };
         self.variant.reply(domain, reply, self.dns.as_ref()).await
     }

@@ -24,7 +24,7 @@ use tokio_util::sync::CancellationToken;
 /// The options of `sternpost apply`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domains [default: all]
+    /// Mail domains, such as example.org [default: all]
     domains: Vec<String>,
     /// Seconds to wait for each step to become visible
     #[arg(long, default_value_t = 600, value_name = "SECONDS")]

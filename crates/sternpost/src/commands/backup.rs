@@ -21,7 +21,7 @@ pub struct Backup {
 pub struct Restore {
     /// A file that `sternpost backup` wrote; it stays
     file: PathBuf,
-    /// Serve the policies of the backup at once: nothing was published since, as in a move to another machine
+    /// Serve the policies of the backup at once; only if nothing was published since the backup, as in a move to another machine
     #[arg(long)]
     unchanged: bool,
 }

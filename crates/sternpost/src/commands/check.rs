@@ -18,8 +18,11 @@ use config::failure::{Exit, Failure};
 use formats::DomainName;
 use jiff::Timestamp;
 use known::Memory;
+use net::dns::SystemServers;
+use net::dns::batch::BatchConfig;
 use operations::world::{Reach, World, domain};
 use std::net::{IpAddr, SocketAddr};
+use std::num::NonZeroU32;
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
@@ -27,7 +30,10 @@ use watch::Watch;
 
 /// The options of `sternpost check`.
 #[derive(Debug, clap::Args)]
+#[command(args_conflicts_with_subcommands = true, subcommand_negates_reqs = true)]
 pub struct Options {
+    #[command(subcommand)]
+    command: Option<CheckCommand>,
     /// Mail domains, such as example.org
     #[arg(required_unless_present_any = ["list", "explain", "from"])]
     domains: Vec<String>,
@@ -55,6 +61,27 @@ pub struct Options {
     /// With --from: number of domains to check at the same time
     #[arg(long, value_name = "N", default_value_t = 64, requires = "from", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
+    /// With --from: check all domains, also those without MTA-STS and TLS reports
+    #[arg(long, requires = "from", conflicts_with_all = ["dane", "in_flight", "query_rate"])]
+    all: bool,
+    /// With --from: also check domains whose MX hosts have TLSA records
+    #[arg(long, requires = "from")]
+    dane: bool,
+    /// With --from: DNS queries of the first pass that wait for a response at a time
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "from", value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    in_flight: u16,
+    /// With --from: DNS queries a second of the first pass at most [default: no limit]
+    #[arg(long, value_name = "N", requires = "from")]
+    query_rate: Option<NonZeroU32>,
+    /// With --from: check only this part of the domains, such as 3/16
+    #[arg(long, value_name = "PART/PARTS", requires = "from")]
+    shard: Option<bulk::Shard>,
+    /// With --from: print how many domains have each finding and cause, in place of the results
+    #[arg(long, requires = "from")]
+    summary: bool,
+    /// With --from: print what changed since the results in this file, in place of the results
+    #[arg(long, value_name = "FILE", requires = "from")]
+    since: Option<PathBuf>,
     /// Check faster: one connection to each address, one DNS query for each record (implied by --from)
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
@@ -96,6 +123,24 @@ pub struct Options {
     explain: Option<String>,
 }
 
+/// The subcommands of `sternpost check`.
+#[derive(Debug, clap::Subcommand)]
+enum CheckCommand {
+    /// Join results of `check --from` into one list, with one result for each name
+    #[command(after_help = "Example:\n  sternpost check merge part-1.jsonl part-2.jsonl")]
+    Merge {
+        /// Files with results; of several results for a name, the first is used
+        #[arg(required = true)]
+        files: Vec<PathBuf>,
+        /// Print how many domains have each finding and cause, in place of the results
+        #[arg(long)]
+        summary: bool,
+        /// With --summary: print one line of JSON
+        #[arg(long, requires = "summary")]
+        json: bool,
+    },
+}
+
 /// The output format.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, clap::ValueEnum)]
 enum Format {
@@ -125,7 +170,7 @@ enum FailOn {
     Error,
     /// Warnings and errors
     Warning,
-    /// No finding
+    /// Findings do not change the exit code
     Never,
 }
 
@@ -148,6 +193,9 @@ fn host_address(text: &str) -> Result<(DomainName, IpAddr), String> {
 
 /// Checks each domain in turn and prints its findings at once; JUnit and Prometheus output comes at the end.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
+    if let Some(CheckCommand::Merge { files, summary, json }) = &options.command {
+        return bulk::merge(files, *summary, *json);
+    }
     let format = if options.json { Format::Json } else { options.format };
     if options.list {
         catalogue::list(format == Format::Json);
@@ -181,7 +229,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
             _ => Families::Both,
         },
         skip_port_25: options.skip_port_25,
-        ..world.looks(&config)
+        ..world.check_options(&config)
     };
     let checker = world.checker(&config, looks, options.from.is_some()).await?;
     if let Some(from) = &options.from {
@@ -189,6 +237,12 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
             from,
             resume: options.resume.as_deref(),
             concurrency: usize::from(options.concurrency),
+            first_pass: if options.all { None } else { Some(first_pass(options, &config)?) },
+            dane: options.dane,
+            shard: options.shard,
+            has_summary: options.summary,
+            since: options.since.as_deref(),
+            is_json: format == Format::Json,
         };
         return bulk::run(&many, Arc::new(checker), |seen| verdict(seen, options.fail_on)).await;
     }
@@ -223,6 +277,21 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
     Ok(match format {
         Format::Nagios => seen().map(plugin_exit).fold(Exit::Fine, worse),
         _ => seen().map(|seen| verdict(seen, options.fail_on)).fold(Exit::Fine, worse),
+    })
+}
+
+/// The queries of the first pass over a list.
+fn first_pass(options: &Options, config: &Config) -> Result<BatchConfig, Failure> {
+    let servers = match config.dns_servers.is_empty() {
+        true => SystemServers::read().map(|servers| servers.addresses()),
+        false => Ok(config.dns_servers.clone()),
+    };
+    Ok(BatchConfig {
+        servers: servers
+            .map_err(|error| Failure::new("no DNS resolver is known", error, "Name one with --resolver."))?,
+        sources: options.source.clone(),
+        in_flight: usize::from(options.in_flight),
+        rate: options.query_rate,
     })
 }
 

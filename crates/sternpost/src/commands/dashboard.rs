@@ -19,7 +19,7 @@ pub enum Command {
     /// Create a one-time link to set a password, valid for a day; also for forgotten passwords
     #[command(after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Invite {
-        /// User name
+        /// Name of the dashboard user
         name: String,
         /// Role of the user; required for a new one, and by default that of an existing one
         #[arg(long, value_enum)]
@@ -28,20 +28,20 @@ pub enum Command {
     /// List the users, and the invitations that were not used yet
     #[command(after_help = "Example:\n  sternpost dashboard people")]
     People {
-        /// Print JSON
+        /// Print one line of JSON
         #[arg(long)]
         json: bool,
     },
     /// Remove the second factor of a user who lost it; the password stays
     #[command(after_help = "Example:\n  sternpost dashboard remove-second-factor alice")]
     RemoveSecondFactor {
-        /// User name
+        /// Name of the dashboard user
         name: String,
     },
     /// Remove a user, and end the user's sessions and invitation
     #[command(after_help = "Example:\n  sternpost dashboard remove alice")]
     Remove {
-        /// User name
+        /// Name of the dashboard user
         name: String,
     },
 }
@@ -64,7 +64,7 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
             let config = context.config.dashboard.as_ref().ok_or_else(off)?;
             let new = invite(&context.store, TENANT, context.world.clock.now(), name, *role).await?;
             say(&format!("{}{}", config.url, new.path));
-            eprintln!("{}\n{}", new.grants(), new.validity());
+            eprintln!("{}\n{}", new.grants(Role::as_str), new.validity());
         }
         Command::People { json } => {
             let users = Users::read(&context.store, context.world.clock.now()).await.map_err(fail)?;

@@ -36,7 +36,7 @@ pub enum Command {
     /// Show the settings of a domain, as JSON
     #[command(after_help = "Example:\n  sternpost domains show example.org")]
     Show {
-        /// Domain
+        /// Mail domain, such as example.org
         domain: String,
     },
     /// Change the settings of a domain; unnamed settings are kept
@@ -45,7 +45,7 @@ pub enum Command {
     /// Remove a domain that is no longer used for mail
     #[command(after_help = "Example:\n  sternpost domains remove example.org")]
     Remove {
-        /// Domain
+        /// Mail domain, such as example.org
         domain: String,
         /// Remove it even if senders may still have its policy in their caches
         #[arg(long)]
@@ -56,7 +56,7 @@ pub enum Command {
 /// The settings of a domain, as `add` and `set` take them.
 #[derive(Debug, clap::Args)]
 pub struct Change {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
     /// Desired mode of the policy [a new domain: enforce]
     #[arg(long, value_enum)]
@@ -144,7 +144,7 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     if let Some(doubt) = doubt(context, &spec.name).await {
         say(&format!("{} {}", marks().warning, doubt.replace('\n', "\n    ")));
     }
-    let aliases = context.wanted(&spec).aliases().unwrap_or_default();
+    let aliases = context.desired(&spec).aliases().unwrap_or_default();
     if !aliases.is_empty() {
         say(&format!("  The owner of {} publishes this in its zone, once:", spec.name));
     }

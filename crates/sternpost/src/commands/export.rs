@@ -114,11 +114,11 @@ async fn known_policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Opt
 
 /// The policy to serve now: that of the plan's next steps, before any wait, or the one that is already served.
 async fn policy(context: &RolloutContext, spec: &DomainSpec) -> Result<Option<Policy>, Failure> {
-    let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let looked = applier.look(&wanted).await;
+    let (desired, applier) = (context.desired(spec), context.applier(spec)?);
+    let observed = applier.observe(&desired).await;
     let Observation { rollout, seen, now } =
-        looked.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
-    let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
+        observed.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
+    let stages = plan(&desired, &rollout, &seen, RolloutContext::permit(&rollout), now);
     let first =
         stages.into_iter().take_while(|stage| matches!(stage, Stage::Step(..))).find_map(
             |stage| match stage {

@@ -9,7 +9,7 @@ use net::dns::DnsError;
 use net::dns::provider::Service;
 use operations::world::{World, domain};
 use operations::{open_store, resolvers, store_failure};
-use receiver::rollout::look;
+use receiver::rollout::observe;
 use receiver::rollout::observed::ObservedState;
 use std::fmt::Write;
 use std::os::unix::fs::MetadataExt;
@@ -18,7 +18,7 @@ use std::path::Path;
 /// The options of `sternpost init`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
 }
 
@@ -41,7 +41,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     }
     let world = World::new(&config)?;
     world.check_resolver(&config).await?;
-    let seen = match look(world.dns.as_ref(), world.policies.as_ref(), &name, &[]).await {
+    let seen = match observe(world.dns.as_ref(), world.policies.as_ref(), &name, &[]).await {
         Ok(seen) => seen,
         Err(failed) => {
             if failed.error == DnsError::Bogus {

@@ -19,7 +19,7 @@ pub struct Man {
 /// The options of `sternpost completions`.
 #[derive(Debug, clap::Args)]
 pub struct Completions {
-    /// The shell
+    /// Shell to print completions for
     shell: Shell,
 }
 

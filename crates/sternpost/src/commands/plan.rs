@@ -23,7 +23,7 @@ use std::path::Path;
 /// The options of `sternpost plan`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domains [default: all]
+    /// Mail domains, such as example.org [default: all]
     domains: Vec<String>,
     /// Print one line of JSON (docs/receiving.md)
     #[arg(long)]
@@ -132,20 +132,20 @@ pub fn failure_json(failure: &Failure) -> serde_json::Value {
 pub const SIDE_BY_SIDE: usize = 16;
 
 async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure> {
-    let (wanted, applier) = (context.wanted(spec), context.applier(spec)?);
-    let looked = applier.look(&wanted).await;
+    let (desired, applier) = (context.desired(spec), context.applier(spec)?);
+    let observed = applier.observe(&desired).await;
     let Observation { rollout, seen, now } =
-        looked.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
+        observed.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let judged = context.gate(&spec.name, &rollout).await?;
-    let stages = plan(&wanted, &rollout, &seen, RolloutContext::permit(&rollout), now);
+    let stages = plan(&desired, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
-        wanted: wanted.mode,
+        wanted: desired.mode,
         mode: rollout.mode.map(|known| known.mode),
         stages: stages
             .into_iter()
             .map(|stage| {
-                let mut view = stage_view(stage, spec, &wanted, &judged);
+                let mut view = stage_view(stage, spec, &desired, &judged);
                 if let StageView::Step { word: "delegate", records, .. } = &mut view {
                     records.extend(challenge_alias(context, spec));
                 }
@@ -159,7 +159,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
 fn stage_view(
     stage: Stage,
     spec: &DomainSpec,
-    wanted: &DesiredState,
+    desired: &DesiredState,
     (evidence, gate): &(Evidence, Gate),
 ) -> StageView {
     match stage {
@@ -181,14 +181,14 @@ fn stage_view(
             StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
         }
         Stage::Step(step, at) => {
-            let change = Change::of(wanted, &step).ok().flatten();
+            let change = Change::of(desired, &step).ok().flatten();
             let records = match &step {
                 Step::Delegate(aliases) => alias_lines(aliases),
                 Step::PointPolicyHost(PolicyHostAt::Operator) => own_host_lines(&spec.name),
                 _ => change.map(|change| change.lines()).unwrap_or_default(),
             };
             StageView::Step {
-                word: step.word(),
+                word: step.as_str(),
                 text: step.to_string(),
                 why: step.why(),
                 by_hand: is_by_hand(&step, spec),
@@ -366,7 +366,7 @@ fn below(stage: &StageView) -> Vec<String> {
 mod tests {
     use super::*;
     use formats::{MxPattern, Policy};
-    use receiver::rollout::gate::{Facts, Thresholds, judge};
+    use receiver::rollout::gate::{EvidenceInput, Thresholds, judge};
 
     #[test]
     fn advice_about_enforcement_never_names_a_command_that_refuses_without_saying_so() {
@@ -393,7 +393,7 @@ mod tests {
     fn a_plan_that_stops_at_once_is_not_to_be_applied() {
         let domain = DomainName::parse("a.example").unwrap();
         let spec = DomainSpec::new(domain.clone());
-        let nothing = Facts {
+        let nothing = EvidenceInput {
             reports: &[],
             probes: &[],
             mx_hosts: &[],
@@ -403,8 +403,12 @@ mod tests {
             now: jiff::Timestamp::UNIX_EPOCH,
         };
         let judged = judge(&nothing, &Thresholds::default());
-        let stage =
-            stage_view(Stage::NoMailHosts(NoMailHosts::NoSuchName), &spec, &spec.wanted(None, None), &judged);
+        let stage = stage_view(
+            Stage::NoMailHosts(NoMailHosts::NoSuchName),
+            &spec,
+            &spec.desired(None, None),
+            &judged,
+        );
         let plan = Plan {
             domain,
             wanted: Mode::Enforce,
@@ -424,11 +428,11 @@ mod tests {
     #[test]
     fn the_plan_for_static_hosting_says_where_the_file_goes_and_that_mta_sts_needs_an_address() {
         let spec = DomainSpec::new(DomainName::parse("example.org").unwrap());
-        let wanted = spec.wanted(None, None);
+        let desired = spec.desired(None, None);
         let policy = Policy::new(Mode::Testing, 86_400, vec![MxPattern::parse("mx.example.org").unwrap()]);
         let text = |step: Step| {
             let at = jiff::Timestamp::UNIX_EPOCH;
-            let facts = Facts {
+            let facts = EvidenceInput {
                 reports: &[],
                 probes: &[],
                 mx_hosts: &[],
@@ -438,7 +442,7 @@ mod tests {
                 now: at,
             };
             let judged = judge(&facts, &Thresholds::default());
-            let view = stage_view(Stage::Step(step, at), &spec, &wanted, &judged);
+            let view = stage_view(Stage::Step(step, at), &spec, &desired, &judged);
             format!("{}\n{}", headline(&view), below(&view).join("\n"))
         };
         let point = text(Step::PointPolicyHost(PolicyHostAt::Operator));

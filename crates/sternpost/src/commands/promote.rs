@@ -6,7 +6,9 @@ use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode, ResultType};
 use operations::RolloutContext;
 use operations::mx_losses::mx_losses;
-use operations::promotion::{OPERATOR, allow, count_again, excuse_cause, hold_back, omit_place, wait_again};
+use operations::promotion::{
+    OPERATOR, allow, count_again, excuse_cause, hold_back, omit_endpoint, wait_again,
+};
 use operations::store_failure;
 use operations::world::domain;
 use receiver::domain::DomainSpec;
@@ -17,12 +19,12 @@ use std::path::Path;
 /// The options of `sternpost promote`.
 #[derive(Debug, clap::Args)]
 pub struct Promote {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
-    /// Promote even if the reports do not yet show that enforcement loses no mail. The MX hosts are probed first
+    /// Promote before the reports show that enforcement loses no mail; the MX hosts are probed first
     #[arg(long, requires = "reason")]
     force: bool,
-    /// With --force: promote even if MX hosts fail the probe, so that senders do not deliver to them
+    /// With --force: promote even if MX hosts fail the probe; senders will not deliver mail to these hosts
     #[arg(long, requires = "force")]
     although_mail_is_lost: bool,
     /// Reason, recorded in the journal
@@ -33,7 +35,7 @@ pub struct Promote {
 /// The options of `sternpost hold`.
 #[derive(Debug, clap::Args)]
 pub struct Hold {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
     /// Reason, recorded in the journal
     #[arg(long, value_name = "TEXT")]
@@ -43,7 +45,7 @@ pub struct Hold {
 /// The options of `sternpost excuse`.
 #[derive(Debug, clap::Args)]
 pub struct Excuse {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
     /// Result type as shown by `sternpost status`, such as certificate-expired
     result: String,
@@ -53,7 +55,7 @@ pub struct Excuse {
     /// Reason why the cause does not count, recorded in the journal
     #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
     reason: Option<String>,
-    /// Count the cause again
+    /// Stop excluding the cause, so that it counts as evidence again
     #[arg(long)]
     undo: bool,
 }
@@ -61,43 +63,43 @@ pub struct Excuse {
 /// The options of `sternpost omit`.
 #[derive(Debug, clap::Args)]
 pub struct Omit {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
     /// Name of a name server, or address of a name server or of the policy host
-    place: String,
+    endpoint: String,
     /// Reason, recorded in the journal
     #[arg(long, value_name = "TEXT", required_unless_present = "undo")]
     reason: Option<String>,
-    /// Wait for it again
+    /// Stop omitting the server or address, so that changes wait for it again
     #[arg(long)]
     undo: bool,
 }
 
-/// Leaves out a place that is down, or waits for it again.
+/// Leaves out an endpoint that is down, or waits for it again.
 pub async fn omit(options: &Omit, named: Option<&Path>) -> Result<Exit, Failure> {
     if let Some(reason) = &options.reason {
         check_reason(reason.trim())?;
     }
-    let place = match options.place.trim().parse::<std::net::IpAddr>() {
+    let endpoint = match options.endpoint.trim().parse::<std::net::IpAddr>() {
         Ok(address) => address.to_string(),
-        Err(_) => domain(&options.place)?.to_string(),
+        Err(_) => domain(&options.endpoint)?.to_string(),
     };
     let mut context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let said = match &options.reason {
         Some(reason) if !options.undo => {
-            check_place(&context, &spec, &place).await?;
-            omit_place(&mut context, &spec.name, &place, OPERATOR, reason).await?
+            check_endpoint(&context, &spec, &endpoint).await?;
+            omit_endpoint(&mut context, &spec.name, &endpoint, OPERATOR, reason).await?
         }
-        _ => wait_again(&mut context, &spec.name, &place, OPERATOR).await?,
+        _ => wait_again(&mut context, &spec.name, &endpoint, OPERATOR).await?,
     };
     context.store.close().await;
     say(&said);
     Ok(Exit::Fine)
 }
 
-/// Fails for a place that the last observation did not meet: a typing error would otherwise be noticed late.
-async fn check_place(context: &RolloutContext, spec: &DomainSpec, place: &str) -> Result<(), Failure> {
+/// Fails for an endpoint that the last observation did not meet: a typing error would otherwise be noticed late.
+async fn check_endpoint(context: &RolloutContext, spec: &DomainSpec, endpoint: &str) -> Result<(), Failure> {
     let last = context.store.last_look::<Outside>(&spec.name).await.map_err(|error| store_failure(&error))?;
     let seen = last.map(|(_, seen)| seen).unwrap_or_default();
     let servers = seen.servers.iter().flat_map(|view| {
@@ -107,7 +109,7 @@ async fn check_place(context: &RolloutContext, spec: &DomainSpec, place: &str) -
         servers.chain(seen.addresses.iter().map(|view| view.address.to_string())).collect();
     places.sort();
     places.dedup();
-    if places.iter().any(|known| known == place) {
+    if places.iter().any(|known| known == endpoint) {
         return Ok(());
     }
     let remedy = match places.is_empty() {
@@ -115,7 +117,7 @@ async fn check_place(context: &RolloutContext, spec: &DomainSpec, place: &str) -
         false => format!("These were seen:\n  {}", places.join("\n  ")),
     };
     Err(Failure::usage(
-        format!("{place} is not left out"),
+        format!("{endpoint} is not left out"),
         format!("no name server of {} and no address of its policy host is called that", spec.name),
         remedy,
     ))

@@ -63,7 +63,7 @@ async fn explain(config: &Config, hop: &NextHop, map: Option<&str>) -> Result<Ex
     let folder = tempfile::tempdir().map_err(|error| {
         Failure::new("can't create a temporary folder", error, "Set TMPDIR to a writable folder.")
     })?;
-    let store = Store::open(&folder.path().join("query.db"))
+    let store = Store::open(&folder.path().join("query.db"), store::Tenant::FIRST)
         .await
         .map_err(|error| Failure::new(format!("{hop} can't be looked up"), error, ""))?;
     let discovery =

@@ -27,7 +27,7 @@ use store::rollouts::JournalEntry;
 /// The options of `sternpost status`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domains [default: all]
+    /// Mail domains, such as example.org [default: all]
     domains: Vec<String>,
     /// Print one line for each domain, with its mode and what comes next
     #[arg(long, conflicts_with = "json")]
@@ -83,12 +83,12 @@ struct Status {
     decisions: Decisions,
     /// What was seen at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
-    outside: Option<LastLook>,
+    outside: Option<LastObservation>,
     journal: Vec<JournalEntry>,
 }
 
 #[derive(serde::Serialize)]
-struct LastLook {
+struct LastObservation {
     at: Timestamp,
     #[serde(flatten)]
     seen: Outside,
@@ -176,7 +176,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
     let around = CauseContext { domain: name.as_str(), senders: &senders, probes: &probes };
     let causes = store.causes_of(name, since).await.map_err(fail)?;
     let counting = causes.iter().filter(|cause| cause.counts);
-    let aliases = context.wanted(spec).aliases().unwrap_or_default();
+    let aliases = context.desired(spec).aliases().unwrap_or_default();
     let aliases = if rollout.mode.is_none() { alias_lines(&aliases) } else { Vec::new() };
     Ok(Status {
         domain: name.to_string(),
@@ -188,7 +188,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         evidence,
         gate,
         decisions: context.decisions(name),
-        outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastLook { at, seen }),
+        outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastObservation { at, seen }),
         journal: store.journal_of(name).await.map_err(fail)?,
     })
 }
@@ -264,7 +264,7 @@ fn first_step(status: &Status) -> Option<String> {
     let apply = format!("sternpost apply {}", status.domain);
     Some(match (status.applied_by_guard, seen.is_some(), status.aliases.is_empty()) {
         (true, false, _) => {
-            "`sternpost serve` looks at the domain in the next round of its guard, and applies the plan"
+            "the guard of `sternpost serve` checks the domain in its next round and applies the plan"
                 .to_owned()
         }
         (_, _, false) => format!(
@@ -300,7 +300,7 @@ fn in_words(status: &Status, all_servers: bool) -> String {
     }
     for omission in &status.decisions.omitted {
         let (who, reason) = (&omission.decision.who, &omission.decision.reason);
-        let _ = writeln!(out, "  changes do not wait for {}, by {who}: {reason}", omission.place);
+        let _ = writeln!(out, "  changes do not wait for {}, by {who}: {reason}", omission.endpoint);
     }
     if let Some(look) = &status.outside {
         let text = outside(&look.seen, all_servers);
@@ -321,7 +321,7 @@ fn in_words(status: &Status, all_servers: bool) -> String {
             status.failures.len() - MAX_LISTED
         );
     }
-    for promise in &status.rollout.promises {
+    for promise in &status.rollout.published {
         let mx: Vec<String> = promise.mx.iter().map(ToString::to_string).collect();
         let until =
             promise.ends().map_or("as long as it is served".to_owned(), |end| format!("until {end:.0}"));

@@ -203,7 +203,7 @@ async fn compact(config: &Config) -> Result<Exit, Failure> {
     let size = || std::fs::metadata(path).map(|file| file.len()).map_err(|error| fail(&error));
     // A missing store is not created.
     let before = size()?;
-    let store = Store::open(path).await.map_err(|error| fail(&error))?;
+    let store = Store::open(path, store::Tenant::FIRST).await.map_err(|error| fail(&error))?;
     store.compact().await.map_err(|error| fail(&error))?;
     store.close().await;
     let after = size()?;

@@ -15,9 +15,9 @@ use std::path::Path;
 /// The options of `sternpost undo`.
 #[derive(Debug, clap::Args)]
 pub struct Options {
-    /// Domain
+    /// Mail domain, such as example.org
     domain: String,
-    /// Undo nothing, but drop a change that was cut off, if the present name server or DNS provider can't tell how far it has come
+    /// Undo nothing, but drop a change that was interrupted, if the present name server or DNS provider can't tell how far it has come
     #[arg(long)]
     drop_change: bool,
     /// Reason, recorded in the journal
@@ -62,7 +62,7 @@ async fn undo(
     reason: &str,
 ) -> Result<Exit, Failure> {
     let name = &spec.name;
-    let undone = applier.undo(&context.wanted(spec), OPERATOR, reason).await;
+    let undone = applier.undo(&context.desired(spec), OPERATOR, reason).await;
     match undone.map_err(|error| apply_failure(name, &context.config, &error))? {
         Ok(undone) => {
             say(&in_words(&undone));
@@ -86,7 +86,7 @@ async fn drop_changes(
     reason: &str,
 ) -> Result<Exit, Failure> {
     let name = &spec.name;
-    let ended = applier.drop_changes(&context.wanted(spec), OPERATOR, reason).await;
+    let ended = applier.drop_changes(&context.desired(spec), OPERATOR, reason).await;
     let (done, dropped) = ended.map_err(|error| apply_failure(name, &context.config, &error))?;
     done.iter().for_each(|what| say(&format!("{what}.")));
     dropped.iter().for_each(|one| say(&dropped_in_words(one)));
@@ -94,7 +94,8 @@ async fn drop_changes(
         say(&format!("`sternpost apply {name}` goes on from what the name servers show now."));
         return Ok(Exit::Fine);
     }
-    let ended = if done.is_empty() { "none was cut off" } else { "those that were cut off have been ended" };
+    let ended =
+        if done.is_empty() { "none was interrupted" } else { "those that were interrupted have been ended" };
     Err(Failure::finding(
         format!("no change of {name} is dropped"),
         ended,
@@ -109,7 +110,12 @@ fn dropped_in_words(one: &DroppedChange) -> String {
         ),
         None => "\nThis release can't read what was to be published.".to_owned(),
     };
-    format!("Dropped the change of {} that was cut off at {:.0}: {}{records}", one.name(), one.at, one.why)
+    format!(
+        "Dropped the change of {} that was interrupted at {:.0}: {}{records}",
+        one.name(),
+        one.at,
+        one.why
+    )
 }
 
 fn in_words(undone: &Undone) -> String {
@@ -162,7 +168,7 @@ mod tests {
             |change| DroppedChange { at: Timestamp::UNIX_EPOCH, change, why: "no such zone".to_owned() };
         let text = dropped_in_words(&one(Some(change)));
         assert!(
-            text.starts_with("Dropped the change of _mta-sts.a.example that was cut off at 1970-01-01"),
+            text.starts_with("Dropped the change of _mta-sts.a.example that was interrupted at 1970-01-01"),
             "{text}"
         );
         assert!(text.contains(&format!("before it: {line}\n  after it:  no record\n")), "{text}");

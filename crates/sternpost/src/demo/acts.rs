@@ -10,7 +10,7 @@ use formats::{Mode, PolicyId};
 use lab::dns::{TamperedKind, Tampering};
 use lab::reference_sender::{Delivery, Outcome, Protection};
 use net::clock::Clock;
-use receiver::rollout::gate::{Evidence, Facts, Gate, Thresholds, judge};
+use receiver::rollout::gate::{Evidence, EvidenceInput, Gate, Thresholds, judge};
 use receiver::rollout::plan::{Permit, PlannedStep, Step};
 use receiver::rollout::{RolloutState, Verification};
 use std::collections::BTreeSet;
@@ -37,14 +37,14 @@ fn first(stage: &Stage) -> Result<&Sender, Failure> {
 }
 
 fn read_along(stage: &Stage) -> bool {
-    stage.lab.post.take_overheard().iter().any(|line| line.contains(SECRET))
+    stage.lab.mail_traffic.take_overheard().iter().any(|line| line.contains(SECRET))
 }
 
 async fn stripped(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("Without MTA-STS, STARTTLS is stripped and the message is read");
     stage.strip(true);
     let delivery = stage.deliver(first(stage)?).await?;
-    let arrived = stage.lab.post.take_received();
+    let arrived = stage.lab.mail_traffic.take_received();
     let clear = arrived.iter().any(|mail| !mail.incoming.tls);
     bill.claim(
         "the sender delivers in the clear without any error",
@@ -99,9 +99,9 @@ async fn explained(stage: &Stage, bill: &mut Playbill) {
 async fn published(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("Plan and apply publish the policy in testing mode, in the safe order");
     let fail = failed_at("apply");
-    let wanted = stage.wanted()?;
+    let desired = stage.desired()?;
     let (applied, rests) =
-        stage.applier.run(&wanted, Permit::Testing, Verification::Await).await.map_err(|e| fail(&e))?;
+        stage.applier.run(&desired, Permit::Testing, Verification::Await).await.map_err(|e| fail(&e))?;
     for step in &applied {
         bill.claim(step.step.to_string(), true, step.proof.clone());
     }
@@ -110,7 +110,7 @@ async fn published(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         place(|step| matches!(step, Step::Serve(_))) < place(|step| matches!(step, Step::Announce(_)));
     bill.claim("the policy file was served before the record announced it", order && applied.len() == 3, "");
     bill.claim("the next step needs evidence", rests == PlannedStep::Gate, "");
-    let seen = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?.seen;
+    let seen = stage.applier.observe(&desired).await.map_err(|e| fail(&e))?.seen;
     let testing = seen.served.as_ref().is_some_and(|policy| policy.mode == Mode::Testing);
     bill.claim(
         "a sender finds the record and fetches a policy in testing mode",
@@ -145,8 +145,8 @@ async fn a_day(stage: &Stage) -> Result<u64, Failure> {
         sender.scheduler.turn().await.map_err(|e| fail(&e))?;
         sent += sender.scheduler.counts.sent.get() - before;
     }
-    stage.lab.post.take_received();
-    stage.lab.post.take_overheard();
+    stage.lab.mail_traffic.take_received();
+    stage.lab.mail_traffic.take_overheard();
     Ok(sent)
 }
 
@@ -156,8 +156,15 @@ async fn evaluate(stage: &Stage) -> Result<(Evidence, Gate), Failure> {
     let since = rollout.and_then(|rollout| rollout.mode).map_or(stage.clock.now(), |mode| mode.since);
     let reports = stage.store.reports_about(&stage.domain, since).await.map_err(|e| fail(&e))?;
     let (probes, mx_hosts, excused) = (&[], &[], &BTreeSet::new());
-    let facts =
-        Facts { reports: &reports, probes, mx_hosts, policy: None, since, excused, now: stage.clock.now() };
+    let facts = EvidenceInput {
+        reports: &reports,
+        probes,
+        mx_hosts,
+        policy: None,
+        since,
+        excused,
+        now: stage.clock.now(),
+    };
     // The demo has two senders, and no guard.
     Ok(judge(&facts, &Thresholds { senders: 2, ..Thresholds::default() }))
 }
@@ -206,7 +213,7 @@ async fn repaired(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.claim("the gate refuses enforcement and gives the reason", shut != Gate::Ready, shut.to_string());
     let (applied, rests) = stage
         .applier
-        .run(&stage.wanted()?, permit(&shut), Verification::Await)
+        .run(&stage.desired()?, permit(&shut), Verification::Await)
         .await
         .map_err(|e| fail(&e))?;
     bill.claim("the plan has no step to enforce mode", applied.is_empty() && rests == PlannedStep::Gate, "");
@@ -244,12 +251,12 @@ fn permit(gate: &Gate) -> Permit {
 async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     bill.act("The policy changes to enforce with a new id, and senders fetch it again");
     let fail = failed_at("promotion");
-    let wanted = stage.wanted()?;
-    let before = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?.seen;
+    let desired = stage.desired()?;
+    let before = stage.applier.observe(&desired).await.map_err(|e| fail(&e))?.seen;
     let (_, gate) = evaluate(stage).await?;
     let (applied, rests) =
-        stage.applier.run(&wanted, permit(&gate), Verification::Await).await.map_err(|e| fail(&e))?;
-    let after = stage.applier.look(&wanted).await.map_err(|e| fail(&e))?.seen;
+        stage.applier.run(&desired, permit(&gate), Verification::Await).await.map_err(|e| fail(&e))?;
+    let after = stage.applier.observe(&desired).await.map_err(|e| fail(&e))?.seen;
     let enforce = after.served.as_ref().is_some_and(|policy| policy.mode == Mode::Enforce);
     let shown = |id: &Option<PolicyId>| id.as_ref().map_or("none".to_owned(), ToString::to_string);
     let newer = before.record.as_ref().and_then(PolicyId::as_time)
@@ -270,7 +277,7 @@ async fn enforced(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
             describe(&delivery.outcome),
         );
     }
-    let tls = stage.lab.post.take_received().iter().all(|mail| mail.incoming.tls);
+    let tls = stage.lab.mail_traffic.take_received().iter().all(|mail| mail.incoming.tls);
     bill.claim("all messages arrived over TLS", tls, "");
     Ok(())
 }
@@ -287,7 +294,7 @@ async fn defended(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
     stage.strip(true);
     let waits = |delivery: &Delivery| {
         matches!(delivery.outcome, Outcome::Deferred(_))
-            && stage.lab.post.take_received().is_empty()
+            && stage.lab.mail_traffic.take_received().is_empty()
             && !read_along(stage)
     };
     let delivery = stage.deliver(sender).await?;
@@ -313,11 +320,11 @@ async fn defended(stage: &Stage, bill: &mut Playbill) -> Result<(), Failure> {
         in_the_clear(&delivery) && read_along(stage),
         describe(&delivery.outcome),
     );
-    stage.lab.post.take_received();
+    stage.lab.mail_traffic.take_received();
     stage.lab.names.meddle(&record, TamperedKind::Txt, None).map_err(|e| fail(&e))?;
     stage.strip(false);
     let delivery = stage.deliver(sender).await?;
-    let arrived = stage.lab.post.take_received().iter().any(|mail| mail.incoming.tls);
+    let arrived = stage.lab.mail_traffic.take_received().iter().any(|mail| mail.incoming.tls);
     bill.claim(
         "when the attack ends, the deferred message is delivered",
         verified(&delivery) && arrived,

@@ -87,7 +87,8 @@ impl Stage {
         let lab = Arc::new(Lab::start(Ports::free(), clock.now()).await.map_err(|e| fail(&e))?);
         let domain = name("harbour.test")?;
         let mx = mail_hosts(&lab, &domain).await.map_err(|e| fail(&e))?;
-        let store = Store::open(&folder.join("receiver.db")).await.map_err(|e| fail(&e))?;
+        let store =
+            Store::open(&folder.join("receiver.db"), store::Tenant::FIRST).await.map_err(|e| fail(&e))?;
         let ours = lab.clients("watch.test", injected.clone()).map_err(|e| fail(&e))?;
         open_inbox(&lab, &ours, &store, injected.clone()).await?;
         let policy_host = lab.fresh_address();
@@ -126,7 +127,9 @@ impl Stage {
         let fail = failed_at("a sender");
         let submitter = name(organization)?;
         let clients = self.lab.clients(organization, self.clock.clone()).map_err(|e| fail(&e))?;
-        let store = Store::open(&self.folder.join(format!("{file}.db"))).await.map_err(|e| fail(&e))?;
+        let store = Store::open(&self.folder.join(format!("{file}.db")), store::Tenant::FIRST)
+            .await
+            .map_err(|e| fail(&e))?;
         let posts = clients.policies.clone();
         let discovery =
             Discovery::new(clients.dns.clone(), clients.policies, store.clone(), self.clock.clone());
@@ -171,7 +174,7 @@ impl Stage {
     }
 
     /// The desired state of the domain.
-    pub fn wanted(&self) -> Result<DesiredState, Failure> {
+    pub fn desired(&self) -> Result<DesiredState, Failure> {
         let rua = Rua::parse("mailto:tlsrpt@watch.test").ok().flatten();
         Ok(DesiredState {
             domain: self.domain.clone(),
@@ -188,7 +191,7 @@ impl Stage {
 
     /// Starts or stops the attacker that strips STARTTLS at both MX hosts.
     pub fn strip(&self, on: bool) {
-        self.mx.iter().for_each(|host| self.lab.post.strip(host, on));
+        self.mx.iter().for_each(|host| self.lab.mail_traffic.strip(host, on));
     }
 
     /// Delivers one message from a sender to the domain.
@@ -282,7 +285,7 @@ async fn open_inbox(lab: &Lab, ours: &Clients, store: &Store, clock: Arc<dyn Clo
     lab.names.set_all("watch.test.", records).map_err(|e| fail(&e))?;
     let addresses = vec!["tlsrpt@watch.test".to_owned()];
     let inbox = Inbox::new(store.clone(), ours.dns.clone(), clock, Arrival::Smtp);
-    lab.post.hand_over(&host, Arc::new(Inbox { addresses, ..inbox }));
+    lab.mail_traffic.hand_over(&host, Arc::new(Inbox { addresses, ..inbox }));
     Ok(())
 }
 

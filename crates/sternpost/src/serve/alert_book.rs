@@ -195,7 +195,7 @@ impl AlertBook {
 
     async fn put(&mut self, domain: &DomainName, place: AlertKey, alert: Alert, is_announced: bool) {
         let event = self.event(domain.as_str(), EventKind::Raised, &alert);
-        let notice = NewNotice { channels: &self.channels, born: event.at, told: &event };
+        let notice = NewNotice { channels: &self.channels, changed_at: event.at, content: &event };
         let notice = Some(notice).filter(|_| is_announced);
         match self.store.raise(domain, &place.1, &place.2, event.at, &alert, notice).await {
             Ok(()) => self.insert(place, alert),
@@ -228,7 +228,7 @@ impl AlertBook {
 
     async fn delete(&mut self, domain: &DomainName, place: &AlertKey, alert: &Alert, event: Option<&Event>) {
         let at = self.clock.now();
-        let notice = event.map(|told| NewNotice { channels: &self.channels, born: at, told });
+        let notice = event.map(|told| NewNotice { channels: &self.channels, changed_at: at, content: told });
         match self.store.end_alert(domain, &place.1, &place.2, notice).await {
             Ok(()) => {
                 tracing::info!(%domain, kind = %alert.kind, subject = alert.subject, "alert ended");
@@ -373,7 +373,7 @@ mod tests {
     impl Fixture {
         async fn new() -> Self {
             let dir = tempfile::tempdir().unwrap();
-            let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+            let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
             let book = AlertBook::new(store.clone(), clock.clone(), vec!["webhook".to_owned()]);
             Self { _dir: dir, store, clock, book }
@@ -385,7 +385,7 @@ mod tests {
             let ids: Vec<i64> = due.iter().map(|notice| notice.id).collect();
             self.store.end_notices(&ids).await.unwrap();
             due.into_iter()
-                .map(|notice| (notice.told.event, notice.told.domain, notice.told.alert.domains))
+                .map(|notice| (notice.content.event, notice.content.domain, notice.content.alert.domains))
                 .collect()
         }
 

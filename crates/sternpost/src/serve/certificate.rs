@@ -67,7 +67,7 @@ pub fn load(files: &CertificateFiles) -> Result<KeyFiles, Failure> {
 /// Reloads the files if they have changed, and logs that. Returns true when a new certificate is in use.
 pub fn reload(files: &KeyFiles) -> bool {
     let shown = files.path().display();
-    match files.look() {
+    match files.reload_if_changed() {
         Reload::Unchanged => return false,
         Reload::Reloaded => tracing::info!("the certificate {shown} has changed and is reloaded"),
         Reload::Failed(why) => {

@@ -4,9 +4,9 @@
 //! `alert_book`.
 //!
 //! Checks start evenly spread over the interval, and several run at once. Each ends by a deadline. Domains whose last
-//! check was slow wait for a few places of their own, so that they hold up no other domain.
+//! check was slow wait for a few slots of their own, so that they hold up no other domain.
 
-mod places;
+mod slots;
 
 use super::alert_book::AlertBook;
 use super::messages::Messenger;
@@ -18,12 +18,13 @@ use jiff::SignedDuration;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
 use operations::goal::CurrentGoal;
+use operations::seen_certificates;
 use operations::unconfigured::Unconfigured;
-use places::Places;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardError, GuardLook};
+use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardCheck, GuardError};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
 use receiver::rollout::{ApplyError, NewHosts, RolloutState, Verification};
+use slots::CheckSlots;
 use std::collections::BTreeSet;
 use std::fmt;
 use std::panic::AssertUnwindSafe;
@@ -41,7 +42,7 @@ const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 const FAILED_CHECKS: u32 = 3;
 /// The part of the deadline after which a check counts as slow.
 const SLOW_SHARE: u32 = 6;
-/// The part of the places for plans that plans of slow domains have in addition.
+/// The part of the slots for plans that plans of slow domains have in addition.
 const SLOW_PLANS: usize = 4;
 
 /// The state of the running guard.
@@ -50,11 +51,11 @@ pub struct GuardRole {
     context: Arc<RolloutContext>,
     config: Arc<GuardConfig>,
     book: AlertBook,
-    places: Places,
+    slots: CheckSlots,
     tasks: JoinSet<Done>,
-    /// Places for continued plans, which may wait for name servers.
+    /// Slots for continued plans, which may wait for name servers.
     plans: Arc<Semaphore>,
-    /// Places for the plans of domains whose last check was slow, or whose last plan did not end in its time.
+    /// Slots for the plans of domains whose last check was slow, or whose last plan did not end in its time.
     slow_plans: Arc<Semaphore>,
     /// Domains whose last plan did not end in its time.
     late_plans: BTreeSet<DomainName>,
@@ -121,7 +122,7 @@ enum PlanEnd {
 struct Checked {
     spec: DomainSpec,
     took: Duration,
-    /// Whether the check had one of the places for slow domains.
+    /// Whether the check had one of the slots for slow domains.
     was_slow: bool,
     /// The alerts, or why the check has no verdict.
     alerts: Result<Vec<Alert>, CheckError>,
@@ -161,7 +162,7 @@ impl GuardRole {
             plans: Arc::new(Semaphore::new(config.at_once)),
             slow_plans: Arc::new(Semaphore::new((config.at_once / SLOW_PLANS).max(1))),
             late_plans: BTreeSet::new(),
-            places: Places::new(config.at_once),
+            slots: CheckSlots::new(config.at_once),
             config: Arc::new(config),
             tasks: JoinSet::new(),
             counts: Counts::default(),
@@ -191,9 +192,9 @@ impl GuardRole {
         }
     }
 
-    /// Ends the tasks that run, and frees their places: after a restart, nobody waits for them.
+    /// Ends the tasks that run, and frees their slots: after a restart, nobody waits for them.
     fn forget_tasks(&mut self) {
-        (self.places, self.tasks) = (Places::new(self.config.at_once), JoinSet::new());
+        (self.slots, self.tasks) = (CheckSlots::new(self.config.at_once), JoinSet::new());
     }
 
     /// Starts the check of each domain once, evenly spread over the interval.
@@ -204,8 +205,8 @@ impl GuardRole {
         let pause = self.config.every / count;
         for (number, spec) in (0_u32..).zip(&watched) {
             // A check that has not ended is not started again.
-            if self.places.claim(spec) {
-                if !self.places.queue_if_slow(spec) {
+            if self.slots.claim(spec) {
+                if !self.slots.queue_if_slow(spec) {
                     self.until_quick_place().await;
                     self.start(spec.clone(), false);
                 }
@@ -219,7 +220,7 @@ impl GuardRole {
     }
 
     async fn until_quick_place(&mut self) {
-        while !self.places.has_quick_place() {
+        while !self.slots.has_quick_slot() {
             match self.tasks.join_next().await {
                 Some(done) => self.finish(done.ok()).await,
                 None => return,
@@ -227,16 +228,16 @@ impl GuardRole {
         }
     }
 
-    /// Starts checks of slow domains as long as there are places for them.
+    /// Starts checks of slow domains as long as there are slots for them.
     fn start_waiting(&mut self) {
-        while let Some(spec) = self.places.next_slow() {
+        while let Some(spec) = self.slots.next_slow() {
             self.start(spec, true);
         }
     }
 
     fn start(&mut self, spec: DomainSpec, is_slow: bool) {
         self.counts.looks.inc();
-        self.places.take(is_slow);
+        self.slots.take(is_slow);
         let running = RunningCheck::counted(&self.counts.running);
         let (context, config) = (self.context.clone(), self.config.clone());
         self.tasks.spawn(async move {
@@ -261,7 +262,7 @@ impl GuardRole {
     async fn finish(&mut self, done: Option<Done>) {
         match done {
             Some(Done::Checked(checked)) => {
-                self.places.give_back(checked.was_slow);
+                self.slots.give_back(checked.was_slow);
                 self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
@@ -270,7 +271,7 @@ impl GuardRole {
                 if end == PlanEnd::Late {
                     self.late_plans.insert(domain.clone());
                 }
-                self.places.release(&domain);
+                self.slots.release(&domain);
             }
             // Tasks are aborted only with the guard.
             None => {}
@@ -283,15 +284,15 @@ impl GuardRole {
         let Checked { spec, took, alerts, .. } = checked;
         let domain = spec.name.clone();
         let is_slow = took > self.config.deadline / SLOW_SHARE;
-        self.places.set_slow(&domain, is_slow);
+        self.slots.set_slow(&domain, is_slow);
         let alerts = match alerts {
             Ok(alerts) => alerts,
             Err(error) => {
-                self.places.release(&domain);
+                self.slots.release(&domain);
                 return self.failed(&domain, &error).await;
             }
         };
-        self.places.clear_failures(&domain);
+        self.slots.clear_failures(&domain);
         let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
         self.book.update(&domain, alerts).await;
         let (context, config) = (self.context.clone(), self.config.clone());
@@ -314,7 +315,7 @@ impl GuardRole {
         if matches!(error, CheckError::Look(GuardError::Deadline(_))) {
             self.counts.late.inc();
         }
-        let count = self.places.count_failure(domain);
+        let count = self.slots.count_failure(domain);
         tracing::warn!(%domain, failed = count, "the check of the domain failed; its last verdict stays: {error}");
         if count >= FAILED_CHECKS {
             self.book.add(domain, check_failed(domain, error)).await;
@@ -331,7 +332,7 @@ impl GuardRole {
         let watched = self.context.watched();
         let known: BTreeSet<&str> = watched.iter().map(|spec| spec.name.as_str()).collect();
         self.late_plans.retain(|name| known.contains(name.as_str()));
-        self.places.keep_only(&known);
+        self.slots.keep_only(&known);
         self.book.keep_only(&known).await;
     }
 }
@@ -378,9 +379,9 @@ async fn check(
         omitted: applier.omitted.clone(),
         deadline: config.deadline,
     };
-    let look = guard.look(&context.wanted(spec), &rollout).await.map_err(CheckError::Look)?;
-    store_look(context, spec, &rollout, &look).await;
-    let mut alerts = look.alerts;
+    let checked = guard.check(&context.desired(spec), &rollout).await.map_err(CheckError::Look)?;
+    store_check(context, spec, &rollout, &checked).await;
+    let mut alerts = checked.alerts;
     alerts.extend(context.unconfigured.iter().filter(|missing| missing.name == spec.name).map(missed));
     alerts.extend(alerts_of_reports(context, config, spec, &rollout).await.map_err(CheckError::Reports)?);
     alerts.extend(alert_of_evidence(context, spec, &rollout).await.map_err(CheckError::Evidence)?);
@@ -409,7 +410,7 @@ async fn alert_of_evidence(
     rollout: &RolloutState,
 ) -> Result<Option<Alert>, Failure> {
     let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
-    let is_open = is_in_testing && rollout.approved.is_none() && context.wanted(spec).mode == Mode::Enforce;
+    let is_open = is_in_testing && rollout.approved.is_none() && context.desired(spec).mode == Mode::Enforce;
     if !is_open {
         return Ok(None);
     }
@@ -417,18 +418,25 @@ async fn alert_of_evidence(
     Ok(disputed(&spec.name, &gate))
 }
 
-/// Stores the MX hosts and their probes, which are evidence and explain failures in reports.
-async fn store_look(context: &RolloutContext, spec: &DomainSpec, rollout: &RolloutState, look: &GuardLook) {
+/// Stores the MX hosts with their certificates and their probes, which are evidence and explain failures in reports.
+async fn store_check(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    rollout: &RolloutState,
+    checked: &GuardCheck,
+) {
     let (store, now) = (&context.store, context.world.clock.now());
-    if let Err(error) = store.record_mx_hosts(&spec.name, &look.mx, now).await {
+    if let Err(error) = store.record_mx_hosts(&spec.name, &checked.mx, now).await {
         tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
     }
-    for (host, certificate) in &look.certificates {
-        context.world.seen.put(host, certificate, now);
+    for (host, certificate) in &checked.certificates {
+        if let Err(error) = seen_certificates::put(store, host, certificate, now).await {
+            tracing::warn!(domain = %spec.name, "the certificate of {host} can't be stored: {error}");
+        }
     }
     let Some(newest) = rollout.newest() else { return };
     let policy = PolicyDigest::of_patterns(&newest.mx);
-    for host in &look.hosts {
+    for host in &checked.hosts {
         let problem = host.problem(rollout);
         let put = store.put_guard_probe(&spec.name, &host.name, now, policy, problem.as_deref()).await;
         if let Err(error) = put {

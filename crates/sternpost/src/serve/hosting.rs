@@ -246,7 +246,7 @@ impl Hosting {
             dns_challenges: Some(DnsChallenges { zones: Arc::new(zones), servers: Arc::new(servers) }),
             randomness: Arc::new(SystemRandomness),
             vault: self.vault.clone(),
-            place: config.place.clone(),
+            policy_host_target: config.policy_host_target.clone(),
             holder: holder(),
         });
         let (of_renewals, of_records) = (orders.clone(), orders.clone());

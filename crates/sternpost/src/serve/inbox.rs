@@ -208,7 +208,7 @@ impl MailRole {
             None => hostname()?,
         };
         #[cfg(feature = "imap")]
-        Self::keep_mailboxes(config, store, world, tasks, registry);
+        Self::keep_mailboxes(config, store, world, tasks, registry)?;
         let of_smtp = ClientLimit::new(INBOX_CONNECTIONS, Some(config.connections_per_client));
         let of_lmtp = ClientLimit::new(INBOX_LMTP_CONNECTIONS, None);
         let rates = Some(Arc::new(RateLimiter::new(config.messages_per_minute, MINUTE)));
@@ -244,10 +244,17 @@ impl MailRole {
         world: &World,
         tasks: &mut Tasks,
         registry: &mut Registry,
-    ) {
+    ) -> Result<(), Failure> {
         let searched = Gauges::new(&metrics::MAILBOX_LAST_SEARCH);
         let failures = Counters::new(&metrics::MAILBOX_FAILURES);
         for mailbox in config.imap.clone() {
+            mailbox.login.password().map_err(|error| {
+                Failure::usage(
+                    format!("the mailbox of {} at {} can't be read", mailbox.user, mailbox.host),
+                    error,
+                    "Create the file with only the password in it, readable by the user that Sternpost runs as.",
+                )
+            })?;
             let name = format!("{}@{}", mailbox.user, mailbox.host);
             let counts = MailboxCounts { searched: searched.of(&[&name]), failures: failures.of(&[&name]) };
             let inbox = inbox(config, store, world, Arrival::Imap);
@@ -259,6 +266,7 @@ impl MailRole {
         }
         searched.register(registry);
         failures.register(registry);
+        Ok(())
     }
 }
 

@@ -1,11 +1,11 @@
 //! The listening sockets and the service on each. A reload opens the new sockets and closes those that are no longer
 //! configured, so that unchanged ones keep their connections.
 
-use super::handed_over::HandedOver;
 use super::hosting::{Plain, PlainHttp, Policies};
 use super::http::{Http, HttpsRouter};
 use super::inbox::Mail;
 use super::sessions::Sessions;
+use super::systemd_sockets::SystemdSockets;
 use super::tasks::TaskStatus;
 use config::failure::Failure;
 use formats::limits::PUBLIC_CONNECTIONS_PER_ADDRESS;
@@ -117,7 +117,7 @@ impl Role {
         }
     }
 
-    fn word(&self) -> &'static str {
+    fn as_str(&self) -> &'static str {
         match self {
             Self::Socketmap(_) => "socketmap",
             Self::Lines(_) => "lines",
@@ -139,7 +139,7 @@ impl Role {
 pub struct Listeners {
     shutdown: Shutdown,
     status: Arc<TaskStatus>,
-    handed_over: Arc<HandedOver>,
+    systemd_sockets: Arc<SystemdSockets>,
     /// Addresses that other parts of the server listen on.
     beside: Vec<Address>,
     open: HashMap<Key, Open>,
@@ -166,10 +166,10 @@ impl Listeners {
     pub fn new(
         shutdown: Shutdown,
         status: Arc<TaskStatus>,
-        handed_over: Arc<HandedOver>,
+        systemd_sockets: Arc<SystemdSockets>,
         beside: Vec<Address>,
     ) -> Self {
-        Self { shutdown, status, handed_over, beside, open: HashMap::new() }
+        Self { shutdown, status, systemd_sockets, beside, open: HashMap::new() }
     }
 
     /// Opens the sockets in `wanted` that are not open, then closes those that are not in `wanted`. If one can't be
@@ -269,7 +269,7 @@ impl Listeners {
             wanted.iter().filter(|(address, role)| !self.open.contains_key(&key(address, role)))
         {
             let listeners = self.bind(address, role, file, all).await.map_err(|error| {
-                Failure::usage(format!("{} can't listen at {address}", role.word()), error, remedy(address))
+                Failure::usage(format!("{} can't listen at {address}", role.as_str()), error, remedy(address))
             })?;
             bound.push((address, role, listeners));
         }
@@ -290,7 +290,7 @@ impl Listeners {
                 Err(error) => without_ipv6(address, all, error).map(|()| Vec::new()),
             };
         };
-        let listeners = self.handed_over.listeners(name.as_deref(), all)?;
+        let listeners = self.systemd_sockets.listeners(name.as_deref(), all)?;
         match (listeners.iter().find(|listener| listener.is_exposed()), role.protection_needed()) {
             (Some(exposed), Some(why)) => {
                 let shown = exposed.shown();
@@ -317,7 +317,7 @@ impl Listeners {
 
     fn accept(&self, listener: Listener, role: &Role, shutdown: &Shutdown) -> JoinHandle<()> {
         let (role, shutdown) = (role.clone(), shutdown.clone());
-        tracing::info!(address = listener.shown(), role = role.word(), "listening");
+        tracing::info!(address = listener.shown(), role = role.as_str(), "listening");
         if listener.is_exposed() && !role.is_public() {
             tracing::warn!(
                 address = listener.shown(),
@@ -328,7 +328,7 @@ impl Listeners {
         let each = Some(PUBLIC_CONNECTIONS_PER_ADDRESS).filter(|_| role.has_shares());
         let status = self.status.clone();
         self.shutdown.tasks.spawn(async move {
-            let (word, stop) = (role.word(), shutdown.token.clone());
+            let (word, stop) = (role.as_str(), shutdown.token.clone());
             status.watch(word, stop, run_with(listener, role.service(), shutdown, each)).await;
         })
     }

@@ -177,9 +177,9 @@ impl Messenger {
         let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
-            gone => {
-                self.counts.dropped.inc_by(gone);
-                tracing::error!("dropped {gone} alert notices that could not be delivered within a day");
+            dropped => {
+                self.counts.dropped.inc_by(dropped);
+                tracing::error!("dropped {dropped} alert notices that could not be delivered within a day");
             }
         }
         Ok(())
@@ -187,8 +187,8 @@ impl Messenger {
 
     async fn post_all(&self, webhook: &Webhook) -> Result<(), StoreError> {
         for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), BATCH_ROWS).await? {
-            let body = serde_json::to_string(&notice.told).unwrap_or_default();
-            let id = format!("alert-{}-{}", notice.id, notice.born.as_second());
+            let body = serde_json::to_string(&notice.content).unwrap_or_default();
+            let id = format!("alert-{}-{}", notice.id, notice.changed_at.as_second());
             match webhook.post(&id, self.clock.now(), body).await {
                 Ok(()) => {
                     self.counts.count(WEBHOOK, "delivered", 1);
@@ -207,7 +207,7 @@ impl Messenger {
         else {
             return Ok(());
         };
-        let id = format!("{}.{}", first.id, first.born.as_second());
+        let id = format!("{}.{}", first.id, first.changed_at.as_second());
         let message = match alert_mail(from, to, &id, self.clock.now(), &notices) {
             Ok(message) => message,
             Err(error) => {
@@ -234,8 +234,8 @@ impl Messenger {
         let channel = weekly_channel(to);
         let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
         for notice in self.store.due_notices::<SummaryMail>(&channel, self.clock.now(), BATCH_ROWS).await? {
-            let id = format!("weekly.{}.{}", notice.id, notice.born.as_second());
-            let SummaryMail { subject, body } = notice.told;
+            let id = format!("weekly.{}.{}", notice.id, notice.changed_at.as_second());
+            let SummaryMail { subject, body } = notice.content;
             let message = match compose(from, to, &id, self.clock.now(), subject, body) {
                 Ok(message) => message,
                 Err(error) => {
@@ -278,7 +278,7 @@ fn alert_mail(
     now: Timestamp,
     notices: &[Notice<Event>],
 ) -> std::io::Result<Vec<u8>> {
-    let events: Vec<&Event> = notices.iter().map(|notice| &notice.told).collect();
+    let events: Vec<&Event> = notices.iter().map(|notice| &notice.content).collect();
     compose(from, to, id, now, subject(&events), body(&events))
 }
 
@@ -393,7 +393,7 @@ mod tests {
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
             let out = dir.path().join("out");
             let messenger = Messenger {
-                store: Store::open(&dir.path().join("s.db")).await.unwrap(),
+                store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
                 clock: clock.clone(),
                 webhook: None,
                 transport: Some(Transport::Folder(out.clone())),
@@ -406,7 +406,7 @@ mod tests {
 
         async fn raise(&self, event: &Event) {
             let channels = [channel(&self.messenger.to[0])];
-            let notice = NewNotice { channels: &channels, born: self.clock.now(), told: event };
+            let notice = NewNotice { channels: &channels, changed_at: self.clock.now(), content: event };
             let domain = formats::DomainName::parse(&event.domain).unwrap();
             self.messenger
                 .store
@@ -525,7 +525,7 @@ mod tests {
         let fixture = Fixture::new().await;
         let told = SummaryMail { subject: "[sternpost] a week".into(), body: "Größe: 3\n".into() };
         let channels = [weekly_channel(&fixture.messenger.to[0])];
-        let notice = NewNotice { channels: &channels, born: fixture.clock.now(), told: &told };
+        let notice = NewNotice { channels: &channels, changed_at: fixture.clock.now(), content: &told };
         let due = fixture.clock.now();
         assert!(fixture.messenger.store.do_once("weekly", due, Some(notice)).await.unwrap());
         std::fs::write(&fixture.out, "").unwrap();
@@ -553,7 +553,7 @@ mod tests {
         let told = event("example.org", EventKind::Raised);
         let domain = formats::DomainName::parse("example.org").unwrap();
         let now = fixture.clock.now();
-        let notice = NewNotice { channels: &channels, born: now, told: &told };
+        let notice = NewNotice { channels: &channels, changed_at: now, content: &told };
         let store = &fixture.messenger.store;
         store.raise(&domain, "k", "s", now, &told.alert, Some(notice)).await.unwrap();
         let Fixture { messenger, .. } = &fixture;

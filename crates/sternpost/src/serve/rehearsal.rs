@@ -36,7 +36,7 @@ pub async fn obstacles(config: &Config) -> Vec<Failure> {
         Ok(folder) => folder,
         Err(error) => return vec![Failure::new("can't create a temporary folder", error, "Set TMPDIR.")],
     };
-    let store = match Store::open(&folder.path().join("rehearsal.db")).await {
+    let store = match Store::open(&folder.path().join("rehearsal.db"), Tenant::FIRST).await {
         Ok(store) => store,
         Err(error) => return vec![Failure::new("can't create a temporary store", error, "Set TMPDIR.")],
     };
@@ -59,7 +59,7 @@ async fn database(config: &Config) -> Option<Failure> {
         Some(file) => file.exists(),
         None => {
             let access = Access { may_migrate: false, ..access(config) };
-            match Store::connect(&config.store, &access).await {
+            match Store::connect(&config.store, &access, Tenant::FIRST).await {
                 Ok(store) => {
                     let people = store.people(Tenant::FIRST).await;
                     store.close().await;
@@ -183,6 +183,10 @@ mod tests {
             ),
             ("[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"admin.token\"\n", "admin.token"),
             ("[host]\nlisten = [\"127.0.0.1:0\"]\nkey_file = \"host.key\"\n", "host.key"),
+            (
+                "[inbox]\naddresses = [\"tls@a.example\"]\n[inbox.imap]\nhost = \"a.example\"\nuser = \"u\"\npassword_file = \"imap.pw\"\n",
+                "imap.pw",
+            ),
         ] {
             let problems = found(text, dir.path()).await;
             assert!(problems.iter().any(|one| one.contains(file)), "{file}: {problems:?}");

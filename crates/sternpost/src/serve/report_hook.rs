@@ -238,7 +238,7 @@ mod tests {
             let url = format!("http://{}/", listener.local_addr().unwrap());
             let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
             let role = ReportHookRole {
-                store: Store::open(&dir.path().join("s.db")).await.unwrap(),
+                store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
                 clock: clock.clone(),
                 webhook: Webhook::new(&url, None, true, tls()).unwrap(),
                 failures_only,

@@ -2,9 +2,9 @@
 //! HTTP, and stores tallies. The reporter builds reports from the tallies daily and sends them (RFC 8460). This module
 //! starts and stops both; their work is in [`sender::collect`] and [`sender::report`].
 
-use super::handed_over::HandedOver;
 use super::listeners::socket_remedy;
 use super::sessions::{RemoteCollector, Sessions};
+use super::systemd_sockets::SystemdSockets;
 use super::tasks::{TaskStatus, Tasks};
 use config::failure::Failure;
 use config::{CollectorConfig, Config, Deliver, KeySpec, LoginSpec, ReporterConfig};
@@ -112,7 +112,7 @@ impl Reporting {
     pub async fn listen(
         &mut self,
         role: &CollectorConfig,
-        handed_over: &HandedOver,
+        systemd_sockets: &SystemdSockets,
         all: &[Address],
         shutdown: &Shutdown,
     ) -> Result<(), Failure> {
@@ -138,7 +138,7 @@ impl Reporting {
         let socket = match &role.socket {
             Address::Unix(path) => DatagramSocket::bind(path, role.socket_file).await,
             Address::Systemd(name) => {
-                handed_over.datagram(name.as_deref(), all).and_then(DatagramSocket::handed_over)
+                systemd_sockets.datagram(name.as_deref(), all).and_then(DatagramSocket::handed_over)
             }
             Address::Tcp(_) => Err(std::io::Error::other("it is not a Unix socket")),
         };

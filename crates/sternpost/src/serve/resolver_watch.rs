@@ -41,11 +41,11 @@ impl Condition {
 pub struct ResolverStatus {
     clock: Arc<dyn Clock>,
     up: Gauge,
-    seen: Mutex<Seen>,
+    seen: Mutex<ProbeHistory>,
 }
 
 #[derive(Debug, Default, Clone, Copy)]
-struct Seen {
+struct ProbeHistory {
     /// The outcome of the last probe; `None` before the first.
     last: Option<Condition>,
     /// An earlier answer was validated.
@@ -54,7 +54,7 @@ struct Seen {
     since: Option<Timestamp>,
 }
 
-impl Seen {
+impl ProbeHistory {
     /// What the last probe means for mail; `None` if nothing is wrong.
     fn problem(self) -> Option<&'static str> {
         match self.last? {

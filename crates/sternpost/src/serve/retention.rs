@@ -81,7 +81,7 @@ struct State {
     /// When unused texts were last searched for.
     texts: Option<Timestamp>,
     /// Whether the log already reports that the file can't be made smaller in steps.
-    told_of_old_file: bool,
+    has_logged_old_file: bool,
 }
 
 impl RetentionTask {
@@ -116,7 +116,7 @@ impl RetentionTask {
             let ours = |one: &ActiveAlert<Alert>| one.alert.kind == AlertKind::QuarantineFull;
             state.raised = active.into_iter().find(ours).map(|one| one.alert);
             state.last_loss = Some(now);
-            self.tell_of_earlier(now).await?;
+            self.log_spared_data(now).await?;
             // Before anything is removed, so that what this round removes is noticed.
             state.evicted = Some(self.store.quarantine_usage().await?.evicted);
         }
@@ -146,7 +146,7 @@ impl RetentionTask {
     }
 
     /// Writes to the log what was there before the limits, so that the operator can act before it is deleted.
-    async fn tell_of_earlier(&self, now: Timestamp) -> Result<(), StoreError> {
+    async fn log_spared_data(&self, now: Timestamp) -> Result<(), StoreError> {
         if let Some(earlier) = self.limits.earlier(&self.store, now).await? {
             let Earlier { quarantined, last_report, until } = earlier;
             tracing::warn!(
@@ -195,7 +195,7 @@ impl RetentionTask {
                 tracing::error!(%kind, "{}. {} {}", alert.what, alert.consequence, alert.remedy);
                 if let Some(domain) = &self.domain {
                     let told = event(EventKind::Raised, domain, &alert, now);
-                    let notice = NewNotice { channels: &self.channels, born: now, told: &told };
+                    let notice = NewNotice { channels: &self.channels, changed_at: now, content: &told };
                     self.store.raise(domain, &kind, &alert.subject, now, &alert, Some(notice)).await?;
                 }
                 state.raised = Some(alert);
@@ -204,7 +204,7 @@ impl RetentionTask {
                 tracing::info!(%kind, "alert ended");
                 if let Some(domain) = &self.domain {
                     let told = event(EventKind::Over, domain, alert, now);
-                    let notice = NewNotice { channels: &self.channels, born: now, told: &told };
+                    let notice = NewNotice { channels: &self.channels, changed_at: now, content: &told };
                     self.store.end_alert(domain, &kind, &alert.subject, Some(notice)).await?;
                 }
                 state.raised = None;
@@ -221,7 +221,7 @@ impl RetentionTask {
                 Some(0) => break,
                 Some(_) => tokio::time::sleep(STEP_PAUSE).await,
                 None => {
-                    if !std::mem::replace(&mut state.told_of_old_file, true) {
+                    if !std::mem::replace(&mut state.has_logged_old_file, true) {
                         tracing::info!(
                             "the store was created by an earlier version and does not get smaller; `sternpost store compact` changes that"
                         );
@@ -277,7 +277,7 @@ mod tests {
     #[tokio::test]
     async fn a4_a_full_quarantine_is_counted_and_raises_one_alert_until_a_day_after_the_last_loss() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let quota = Quota { bytes: 1000, items: 100 };
         let text =
             "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
@@ -302,7 +302,7 @@ mod tests {
         let notices = async || store.due_notices::<Event>("webhook", at(1000), 10).await.unwrap();
         let told = notices().await;
         assert_eq!(
-            (told.len(), told[0].told.event, told[0].told.domain.as_str()),
+            (told.len(), told[0].content.event, told[0].content.domain.as_str()),
             (1, EventKind::Raised, "reports.example")
         );
         // The alert survives a restart.
@@ -312,7 +312,7 @@ mod tests {
         assert_eq!((notices().await.len(), store.alerts::<Alert>().await.unwrap().len()), (1, 1));
         task(26).round(&mut state).await.unwrap();
         let told = notices().await;
-        assert_eq!((told.len(), told[1].told.event), (2, EventKind::Over));
+        assert_eq!((told.len(), told[1].content.event), (2, EventKind::Over));
         assert!(store.alerts::<Alert>().await.unwrap().is_empty());
         // Thirty days after the arrival.
         task(24 * 30 + 1).round(&mut state).await.unwrap();
@@ -323,7 +323,10 @@ mod tests {
     async fn a_loss_is_alerted_in_the_next_round_if_the_store_fails_in_between() {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("s.db");
-        let (store, failing) = (Store::open(&file).await.unwrap(), Store::open(&file).await.unwrap());
+        let (store, failing) = (
+            Store::open(&file, store::Tenant::FIRST).await.unwrap(),
+            Store::open(&file, store::Tenant::FIRST).await.unwrap(),
+        );
         let text =
             "[inbox]\naddresses = [\"tlsrpt@reports.example\"]\n[guard]\nwebhook = \"http://127.0.0.1:9/\"\n";
         let config = Config::parse(text, None).unwrap();
@@ -350,7 +353,7 @@ mod tests {
     #[tokio::test]
     async fn q3_a_loss_in_the_first_round_raises_the_alert() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         for number in 0..5 {
             quarantine(&store, number, &Quota { bytes: 10_000, items: 100 }).await;
         }

@@ -78,7 +78,7 @@ mod tests {
     async fn a_store_whose_file_is_gone_fails_since_the_first_probe_that_noticed() {
         let dir = tempfile::tempdir().unwrap();
         let (path, aside) = (dir.path().join("s.db"), dir.path().join("aside"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, store::Tenant::FIRST).await.unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
         let clock = Arc::new(ManualClock::new(at(10)));
         let status = StoreStatus::new(clock.clone());

@@ -119,7 +119,7 @@ mod tests {
     #[tokio::test]
     async fn certificates_are_counted_by_state_and_those_that_end_first_have_series() {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let at = |second| Timestamp::from_second(second).unwrap();
         let put = async |host: &str, chain: &str, end: i64, failures: u32| {
             let certificate = StoredCertificate {

@@ -49,7 +49,7 @@ impl WeeklyRole {
             Some(_) => {
                 self.context.learn().await?;
                 let mail = weekly_summary(&self.context, due).await?.mail();
-                let notice = NewNotice { channels: &self.channels, born: now, told: &mail };
+                let notice = NewNotice { channels: &self.channels, changed_at: now, content: &mail };
                 store.do_once(TASK, due, Some(notice)).await.map_err(fail)?;
             }
         }
@@ -70,7 +70,7 @@ mod tests {
         let config = config::Config::parse(text, None).unwrap();
         let mut world = World::new(&config).unwrap();
         world.clock = clock.clone();
-        let store = Store::open(&dir.join("s.db")).await.unwrap();
+        let store = Store::open(&dir.join("s.db"), store::Tenant::FIRST).await.unwrap();
         WeeklyRole {
             context: RolloutContext::at(config, store, Arc::new(world)).await.unwrap(),
             time: WeekTime::parse("mon 08:00").unwrap(),
@@ -81,7 +81,7 @@ mod tests {
     async fn sent(role: &WeeklyRole) -> Vec<String> {
         let now = role.context.world.clock.now();
         let due = role.context.store.due_notices::<SummaryMail>(&role.channels[0], now, 99).await.unwrap();
-        due.into_iter().map(|notice| notice.told.subject).collect()
+        due.into_iter().map(|notice| notice.content.subject).collect()
     }
 
     #[tokio::test]

@@ -22,7 +22,7 @@ fn looked_up(found: EffectivePolicy) -> LookupTrace {
     let seen = RecordLookup::Absent;
     LookupTrace {
         route: Route::Hosts(vec![host]),
-        sighting: Some(DiscoveryOutcome { found, seen, ttl: None, fetched: None, stored: None, order: 0 }),
+        discovery: Some(DiscoveryOutcome { found, seen, ttl: None, fetched: None, stored: None, order: 0 }),
         rule: None,
         answer: Answer::Level(Level::DaneOnly, None),
         source: Source::Dane,

@@ -33,6 +33,7 @@ pub struct Place {
     runtime: tokio::runtime::Runtime,
     pub answers: SocketAddr,
     smtp: SocketAddr,
+    lmtp: SocketAddr,
     web: SocketAddr,
     metrics: SocketAddr,
     quota: Quotas,
@@ -51,6 +52,7 @@ pub struct Quotas {
 #[derive(Debug, Clone)]
 pub struct Target {
     pub smtp: SocketAddr,
+    pub lmtp: SocketAddr,
     pub web: SocketAddr,
     /// The path of the URL for reports.
     pub path: String,
@@ -135,6 +137,7 @@ impl Place {
             runtime,
             answers: ports::unused(),
             smtp: ports::unused(),
+            lmtp: ports::unused(),
             web: ports::unused(),
             metrics: ports::unused(),
             quota,
@@ -154,7 +157,7 @@ impl Place {
              [answers]\nlisten = [\"{}\"]\n\
              [metrics]\nlisten = \"{}\"\n\
              [dashboard]\nlisten = [\"{}\"]\n\
-             [inbox]\naddresses = [\"{ADDRESS}\"]\nname = \"mx.{OURS}\"\nsmtp = [\"{}\"]\nhttp = \"/in\"\ndmarc = true\n\
+             [inbox]\naddresses = [\"{ADDRESS}\"]\nname = \"mx.{OURS}\"\nsmtp = [\"{}\"]\nlmtp = [\"{}\"]\nhttp = \"/in\"\ndmarc = true\n\
              quarantine_size = {}\nunverified_size = {}\n\
              [[domain]]\nname = \"{OURS}\"\n",
             names.port(),
@@ -164,6 +167,7 @@ impl Place {
             self.metrics,
             self.web,
             self.smtp,
+            self.lmtp,
             self.quota.quarantine >> 20,
             self.quota.unverified >> 20,
         )
@@ -212,10 +216,10 @@ impl Place {
     /// Where strangers write to; the path of the URL is a secret in the store.
     pub fn target(&self) -> Target {
         let secret = self.runtime.block_on(async {
-            let store = Store::open(&self.path().join("sternpost.db")).await.unwrap();
+            let store = Store::open(&self.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
             store.secret("reports", "not set").await.unwrap()
         });
-        Target { smtp: self.smtp, web: self.web, path: format!("/in/{secret}") }
+        Target { smtp: self.smtp, lmtp: self.lmtp, web: self.web, path: format!("/in/{secret}") }
     }
 
     pub fn is_ready(&self) -> bool {
@@ -228,7 +232,7 @@ impl Place {
     /// What is in the store; the program has to have ended.
     pub fn stored_honest_reports(&self) -> Stored {
         self.runtime.block_on(async {
-            let store = Store::open(&self.path().join("sternpost.db")).await.unwrap();
+            let store = Store::open(&self.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
             let (mut ids, mut verified) = (Vec::new(), 0);
             for key in &self.honest {
                 let submitter = Some(key.domain.to_string());

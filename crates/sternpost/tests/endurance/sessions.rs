@@ -1,4 +1,4 @@
-//! Clients of the inbox by SMTP and by HTTPS POST, without any courtesy. What comes of a session is a word: the last code
+//! Clients of the inbox by SMTP, by LMTP and by HTTPS POST, without any courtesy. What comes of a session is a word: the last code
 //! that the server sent, or how the session ended otherwise.
 
 use crate::place::{ADDRESS, Target};
@@ -24,7 +24,7 @@ pub async fn connect(from: Ipv4Addr, to: SocketAddr) -> Result<TcpStream, String
     Ok(stream)
 }
 
-/// A session by SMTP.
+/// A session by SMTP or LMTP.
 pub struct Smtp {
     pub stream: BufReader<TcpStream>,
 }
@@ -32,10 +32,18 @@ pub struct Smtp {
 impl Smtp {
     /// Connects, and says EHLO.
     pub async fn open(from: Ipv4Addr, target: &Target) -> Result<Self, String> {
-        let stream = BufReader::new(connect(from, target.smtp).await?);
-        let mut session = Self { stream };
+        Self::greet(connect(from, target.smtp).await?, b"EHLO stranger.example\r\n").await
+    }
+
+    /// Connects by LMTP, as the operator's mail server does that passes on what strangers send to it.
+    pub async fn open_lmtp(target: &Target) -> Result<Self, String> {
+        Self::greet(connect(Ipv4Addr::LOCALHOST, target.lmtp).await?, b"LHLO mail.ours.test\r\n").await
+    }
+
+    async fn greet(stream: TcpStream, greeting: &[u8]) -> Result<Self, String> {
+        let mut session = Self { stream: BufReader::new(stream) };
         expect(session.reply().await?, "220")?;
-        expect(session.say(b"EHLO stranger.example\r\n").await?, "250")?;
+        expect(session.say(greeting).await?, "250")?;
         Ok(session)
     }
 

@@ -35,6 +35,8 @@ type Make = fn(&Messages, &mut Random) -> Vec<u8>;
 pub enum Act {
     /// Delivers a message.
     Mail(Make),
+    /// Sends a message to the operator's mail server, which passes it on by LMTP.
+    Passed(Make),
     /// Posts a file to the URL for reports.
     Post(Make),
     /// Anything else.
@@ -60,6 +62,10 @@ const fn mail(name: &'static str, share: usize, make: Make) -> Kind {
     Kind { name, share, act: Act::Mail(make) }
 }
 
+const fn passed(name: &'static str, share: usize, make: Make) -> Kind {
+    Kind { name, share, act: Act::Passed(make) }
+}
+
 const fn file(name: &'static str, share: usize, make: Make) -> Kind {
     Kind { name, share, act: Act::Post(make) }
 }
@@ -70,7 +76,7 @@ macro_rules! session {
     };
 }
 
-pub static KINDS: [Kind; 36] = [
+pub static KINDS: [Kind; 42] = [
     mail("report without a signature", 20, Messages::unsigned),
     mail("report signed by a stranger's domain", 20, Messages::signed_by_a_stranger),
     mail("report with a forged signature", 10, Messages::forged),
@@ -91,6 +97,12 @@ pub static KINDS: [Kind; 36] = [
     mail("DMARC report of 800,000 elements", 3, Messages::elements),
     mail("bounce", 4, Messages::bounce),
     mail("other mail", 5, Messages::letter),
+    passed("LMTP: report without a signature", 8, Messages::unsigned),
+    passed("LMTP: random bytes, labeled as a report", 4, Messages::noise),
+    passed("LMTP: 120 reports in one mail", 2, Messages::many),
+    passed("LMTP: gzip bomb, 60 MiB", 2, Messages::blanks),
+    passed("LMTP: multiparts in multiparts", 2, Messages::multiparts),
+    passed("LMTP: other mail", 3, Messages::letter),
     file("post: report", 10, Messages::report),
     file("post: gzip bomb, 60 MiB", 3, Messages::blanks_file),
     file("post: four million small values", 3, Messages::values_file),
@@ -232,6 +244,10 @@ async fn send(scene: Arc<Scene>, mut dice: Random) {
                 let message = make(&visit.messages, &mut visit.dice);
                 deliver(&visit, &message).await
             }
+            Act::Passed(make) => {
+                let message = make(&visit.messages, &mut visit.dice);
+                pass_on(&visit, &message).await
+            }
             Act::Post(make) => {
                 let body = make(&visit.messages, &mut visit.dice);
                 post(visit.from, visit.target.web, &visit.target.path, &body).await
@@ -245,6 +261,10 @@ async fn send(scene: Arc<Scene>, mut dice: Random) {
 
 async fn deliver(visit: &Visit, message: &[u8]) -> Outcome {
     Smtp::open(visit.from, &visit.target).await?.message(message).await
+}
+
+async fn pass_on(visit: &Visit, message: &[u8]) -> Outcome {
+    Smtp::open_lmtp(&visit.target).await?.message(message).await
 }
 
 /// Holds something until the server or the round ends it, and begins again.

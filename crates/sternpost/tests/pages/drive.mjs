@@ -12,6 +12,9 @@ const PAGES = ["/", "/?tag=shop", "/t/main/senders", "/?q=nothing-like-it", "/?s
   "/domains/enforced.example/report", "/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
   "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/journal?domain=ready.example", "/sending", "/settings", "/account", "/domains/failing.example/check", "/check", "/check?domain=no+domain", "/nothing-here"];
 
+/** Leaves the script out of all pages. */
+const withoutScript = (context) => context.route("**/page.js*", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+
 /** The cookie of the session. */
 const session = async (context) => (await context.cookies()).find((cookie) => cookie.name === "sternpost");
 
@@ -48,17 +51,21 @@ for (const colorScheme of ["light", "dark"]) {
 // accessibility rules need scripts themselves.
 for (const [name, user] of [["no-script", operator], ["viewer", reader]]) {
   const context = await contextOf("light", 820, user);
-  if (name === "no-script") await context.route("**/page.js*", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
+  if (name === "no-script") await withoutScript(context);
   const page = await context.newPage();
   for (const path of PAGES) await look(page, path, name);
   await context.close();
 }
 
-// Pages that follow a form or a refusal, each on a phone in the dark and on a desk.
-for (const [colorScheme, width] of [["dark", 360], ["light", 1440]]) {
-  const context = await contextOf(colorScheme, width, operator);
+// Pages that follow a form or a refusal, each on a phone in the dark, on a desk, and without the script.
+for (const [colorScheme, width, name] of [["dark", 360, "360-dark"], ["light", 1440, "1440-light"], ["light", 820, "no-script"]]) {
+  const newContext = async (user) => {
+    const context = await contextOf(colorScheme, width, user);
+    if (name === "no-script") await withoutScript(context);
+    return context;
+  };
+  const context = await newContext(operator);
   const page = await context.newPage();
-  const name = `${width}-${colorScheme}`;
   await page.goto(base + "/settings");
   await page.getByLabel("Name of the user to invite").fill(`zoe${width}`);
   await page.locator("select[name=role]").selectOption("reader");
@@ -67,7 +74,7 @@ for (const [colorScheme, width] of [["dark", 360], ["light", 1440]]) {
   await inspect(page, name, "invited");
   const invited = await page.locator("pre.copy").first().innerText();
   // A second factor: proposed, and the recovery codes are shown once it is confirmed.
-  const zoe = await contextOf(colorScheme, width, await welcome(invited.trim()));
+  const zoe = await newContext(await welcome(invited.trim()));
   const own = await zoe.newPage();
   await own.goto(base + "/account");
   await own.getByLabel("Current password, to set up a second factor").fill(PASSWORD);
@@ -87,7 +94,7 @@ for (const [colorScheme, width] of [["dark", 360], ["light", 1440]]) {
   await inspect(own, name, "sign-in-code");
   await zoe.close();
   // Refusals are pages, too: not for viewers, and a conflict.
-  const refused = await contextOf(colorScheme, width, reader);
+  const refused = await newContext(reader);
   const view = await refused.newPage();
   await view.goto(base + "/quarantine/1");
   await inspect(view, name, "refused-403");
@@ -101,6 +108,18 @@ for (const [colorScheme, width] of [["dark", 360], ["light", 1440]]) {
   await page.waitForURL(/people\/remove/);
   await inspect(page, name, "refused-409");
   await context.close();
+  // Too many attempts for a name: the page says how long to wait.
+  const guesser = await newContext();
+  const guess = await guesser.newPage();
+  for (let tries = 0; tries < 20 && !/Too many failed attempts/.test(await guess.innerText("body")); tries++) {
+    await guess.goto(base + "/sign-in");
+    await guess.getByLabel("Name").fill(`stranger-${width}`);
+    await guess.getByLabel("Password").fill("guess");
+    await guess.getByRole("button", { name: "Sign in" }).click();
+  }
+  assert.match(await guess.getByRole("alert").innerText(), /^Too many failed attempts\. Try again in (\d+ (seconds|minutes)|a second)\.$/);
+  await inspect(guess, name, "refused-429");
+  await guesser.close();
 }
 
 // With its policy in force, no string of a report runs, and the button copies.
@@ -180,6 +199,9 @@ for (const [colorScheme, width] of [["dark", 360], ["light", 1440]]) {
   await page.goto(base + "/domains/silent.example");
   assert.equal(await page.locator(".parts .badge.fine").count(), 0);
   assert.ok((await page.locator("main").innerText()).includes("No data yet"));
+  // The certificate of an MX host is known from before the start of the program, with the time of the look.
+  await page.goto(base + "/domains/enforced.example");
+  assert.match(await page.locator("td[data-name=Certificate]").first().innerText(), /(59|60) days left\s+Example Trust \(R11\)\s+seen \d+ \w+ \d{4}, \d\d:\d\d UTC/);
   // What is wrong, what to do, since when: on the first screen.
   await page.goto(base + "/domains/enforced.example/report");
   assert.match(await page.locator(".figures").innerText(), /Protected since\s+\d+ \w+ \d{4}/);

@@ -83,7 +83,8 @@ pub fn delivers_as_the_policies_say(name: &'static str) {
             let log = std::fs::read_to_string(place.path().join("spool/log-main")).unwrap_or_default();
             let about: Vec<&str> =
                 log.lines().filter(|line| line.contains(&format!("{name}.test"))).collect();
-            let arrived = ground.lab.post.take_received().iter().any(|mail| mail.incoming.to.contains(&to));
+            let arrived =
+                ground.lab.mail_traffic.take_received().iter().any(|mail| mail.incoming.to.contains(&to));
             if arrived != *arrives || !about.iter().any(|line| line.contains(says)) {
                 wrong.push(format!(
                     "{name}: arrived {arrived}, expected {arrives} and {says:?}\n{said}\n{}",

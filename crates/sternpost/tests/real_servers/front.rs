@@ -18,7 +18,7 @@ const POLICY: &str = "version: STSv1\r\nmode: none\r\nmax_age: 86400\r\n";
 fn serve(place: &Path, domains: &[&str], host: &str) -> Running {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&place.join("sternpost.db")).await.unwrap();
+        let store = Store::open(&place.join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
         for domain in domains {
             store.put_hosted(&DomainName::parse(domain).unwrap(), Some(POLICY)).await.unwrap();
         }

@@ -155,7 +155,7 @@ impl Ground {
 
     /// STARTTLS is stripped, as by an attacker on the path.
     pub fn strip(&self, name: &str, on: bool) {
-        self.lab.post.strip(&DomainName::parse(&format!("mx1.{name}.test")).unwrap(), on);
+        self.lab.mail_traffic.strip(&DomainName::parse(&format!("mx1.{name}.test")).unwrap(), on);
     }
 
     /// Asks as a mail server does until the answer has this in it; each asking may set a lookup going.

@@ -392,7 +392,9 @@ fn a_forged_report_opens_no_gate_and_closes_none() {
         // In testing for twenty days, as the plan has found it.
         let since = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(24 * 20);
         let rollout = format!("{{\"mode\":{{\"mode\":\"testing\",\"since\":\"{since}\"}}}}");
-        let statement = format!("INSERT INTO rollout VALUES ('good-enforce.test', '{rollout}')");
+        let statement = format!(
+            "INSERT INTO rollout (tenant, domain, state) VALUES (0, 'good-enforce.test', '{rollout}')"
+        );
         shell(&format!(
             "python3 -c \"import sqlite3, sys; c = sqlite3.connect(sys.argv[1], timeout=10); c.execute(sys.argv[2]); c.commit()\" {} \"$(cat <<'S'\n{statement}\nS\n)\"",
             inbox.file("sternpost.db")

@@ -38,7 +38,7 @@ struct Room {
 
 impl Room {
     async fn new(place: &Path, way: ChallengeType, authorities: Vec<Authority>) -> Self {
-        let store = Store::open(&place.join("disk/s.db")).await.unwrap();
+        let store = Store::open(&place.join("disk/s.db"), store::Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let servers = vec!["127.0.0.1:53".parse().unwrap()];
         let resolver =
@@ -52,7 +52,7 @@ impl Room {
             dns_challenges: None,
             randomness: Arc::new(SystemRandomness),
             vault: Arc::new(Vault::with_key(KEY).unwrap()),
-            place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
+            policy_host_target: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
             holder: "test".to_owned(),
         };
         Self { store, clock, orders }

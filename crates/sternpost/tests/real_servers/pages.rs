@@ -43,7 +43,7 @@ fn report(domain: &str, id: &str, day: Timestamp, ok: u64, failed: u64, text: &s
 
 /// Three domains: one that fails, one that is ready, one that is new; and whatever pages have to stand.
 async fn fill(file: &Path) {
-    let store = Store::open(file).await.unwrap();
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
     let now = Timestamp::now();
     let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
     let name = |text: &str| DomainName::parse(text).unwrap();
@@ -57,7 +57,7 @@ async fn fill(file: &Path) {
         };
         let rollout = RolloutState {
             mode: Some(InMode { mode: Mode::Testing, since: ago(20) }),
-            promises: vec![promise],
+            published: vec![promise],
             last_id: Some(PolicyId::parse("20261101000000").unwrap()),
             ..RolloutState::default()
         };
@@ -89,7 +89,7 @@ async fn fill(file: &Path) {
         };
         store.put_outgoing(&[sent]).await.unwrap();
         let mut round = store.due_outgoing(now, None, 9).await.unwrap().pop().unwrap();
-        round.said = said.to_owned();
+        round.outcome_text = said.to_owned();
         round.tries = 1;
         round.state = if said == EVIL {
             store::outgoing::DeliveryState::Waiting
@@ -160,13 +160,13 @@ fn plain_domains() -> impl Iterator<Item = String> {
 /// An installation as an operator has it: a domain with 80 days of reports and an outage that is over, one with a name in
 /// Unicode, one without any report, five that share a broken MX host, and some that are fine.
 async fn fill_many(file: &Path) {
-    let store = Store::open(file).await.unwrap();
+    let store = Store::open(file, store::Tenant::FIRST).await.unwrap();
     let now = Timestamp::now();
     let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
     let name = |text: &str| DomainName::parse(text).unwrap();
     let published = |domain: &str, mode: Mode, since: i64| RolloutState {
         mode: Some(InMode { mode, since: ago(since) }),
-        promises: vec![PublishedPolicy {
+        published: vec![PublishedPolicy {
             mode,
             max_age: 604_800,
             mx: vec![MxPattern::parse(&format!("mx1.{domain}")).unwrap()],
@@ -222,6 +222,15 @@ async fn fill_many(file: &Path) {
             .await
             .unwrap();
     }
+    // As the guard stored it before the program was started again.
+    let certificate = store::mx_certificates::MxCertificate {
+        host: "mx1.enforced.example".into(),
+        issuer: "Example Trust (R11)".into(),
+        not_before: ago(30),
+        not_after: ago(-60),
+        seen_at: ago(1),
+    };
+    store.put_mx_certificate(&certificate).await.unwrap();
     for (number, domain) in ["one", "two", "three", "four", "five"].into_iter().enumerate() {
         let alert = Alert {
             kind: AlertKind::MxUnverified,
@@ -302,7 +311,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             reader.trim(),
             unused.trim()
         ));
-        assert!(said.contains("280 looks at pages, no fault"), "{said}");
+        assert!(said.contains("289 looks at pages, no fault"), "{said}");
     });
 }
 
@@ -371,7 +380,8 @@ fn every_page_is_reached_below_a_path_through_nginx() {
             assert!(pages >= 20 && said.contains("no fault"), "{said}");
             // `reports address` wants a URL that the internet reaches.
             let secret = runtime.block_on(async {
-                let store = Store::open(&place.path().join("sternpost.db")).await.unwrap();
+                let store =
+                    Store::open(&place.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
                 store.known_secret("reports").await.unwrap().unwrap()
             });
             let url = format!("http://127.0.0.1:8080/sternpost/in/{secret}");

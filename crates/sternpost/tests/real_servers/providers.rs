@@ -128,7 +128,7 @@ impl Room {
 fn certificates(place: &Path, pki: &Pki) {
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
     runtime.block_on(async {
-        let store = Store::open(&place.join("sternpost.db")).await.unwrap();
+        let store = Store::open(&place.join("sternpost.db"), store::Tenant::FIRST).await.unwrap();
         for zone in ZONES {
             let host = format!("mta-sts.{zone}");
             let identity = pki.issue(&host, Cert::Good).unwrap();
@@ -288,7 +288,7 @@ fn puts_back(room: &Room, service: &str) {
     assert_eq!(addresses(), before, "{service}");
     others_are_untouched(room, &zone);
     let status = room.ends(&format!("status {zone}"), 0);
-    assert!(status.contains(&format!("a change of {place} that was cut off at")), "{status}");
+    assert!(status.contains(&format!("a change of {place} that was interrupted at")), "{status}");
 }
 
 /// Run after run is killed, each one request later than the one before, until one has nothing left to do before its kill.

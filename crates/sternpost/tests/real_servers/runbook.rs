@@ -60,7 +60,7 @@ fn queued_mail_is_explained_and_goes_out_by_an_override() {
         let id = queued.lines().nth(1).and_then(|line| line.split(' ').next()).unwrap();
         let log = postfix.after(TO, || run(&retry[0], id));
         assert_logged(&lines[0], &log);
-        assert_eq!(ground.lab.post.take_received().len(), 1);
+        assert_eq!(ground.lab.mail_traffic.take_received().len(), 1);
 
         // Without the override the policy holds again.
         ground.configure("", &format!("[answers]\n{LISTEN}"));

@@ -172,7 +172,7 @@ impl Room {
     fn note(&mut self, title: &str, name: &str, expected: Fate, log: String) {
         let to = format!("b@{name}.test");
         let status = log.lines().rfind(|line| line.contains(&to) && line.contains(" status=")).unwrap();
-        let received = self.ground.lab.post.take_received();
+        let received = self.ground.lab.mail_traffic.take_received();
         let arrived = received.iter().find(|mail| mail.incoming.to.contains(&to));
         let verified = log.contains("Verified TLS connection established");
         let seen = match (status.contains("status=sent"), arrived) {
@@ -216,7 +216,7 @@ impl Room {
             self.expect(name, name, *expected);
         }
         let relay = DomainName::parse("mx.service.test").unwrap();
-        self.ground.lab.post.strip(&relay, true);
+        self.ground.lab.mail_traffic.strip(&relay, true);
         self.expect("STARTTLS stripped at a relay whose port is a service name", "service", Deferred);
     }
 

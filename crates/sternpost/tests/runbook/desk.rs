@@ -212,7 +212,7 @@ impl Desk {
 
     /// The store of the running server.
     fn store(&self) -> Store {
-        self.runtime.block_on(Store::open(&self.path("sternpost.db"))).unwrap()
+        self.runtime.block_on(Store::open(&self.path("sternpost.db"), store::Tenant::FIRST)).unwrap()
     }
 
     pub fn put_certificate(&self, certificate: &StoredCertificate) {

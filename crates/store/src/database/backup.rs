@@ -282,7 +282,7 @@ mod tests {
     async fn a_backup_of_a_store_in_use_has_what_was_committed_and_is_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         add(&store, "a").await;
         // A transaction that is open neither blocks the backup nor gets into it.
         let mut writing = store.writing().await.unwrap();
@@ -294,7 +294,7 @@ mod tests {
         let metadata = std::fs::metadata(&copy).unwrap();
         assert_eq!((metadata.permissions().mode() & 0o777, metadata.len()), (0o600, info.bytes));
         assert_eq!(info.schema, crate::migrations::newest());
-        let copied = Store::open(&copy).await.unwrap();
+        let copied = Store::open(&copy, crate::Tenant::FIRST).await.unwrap();
         assert_eq!(rows(&copied).await, 1);
         add(&copied, "c").await;
         // A file that is not the store's is not overwritten, nor is a link followed.
@@ -313,7 +313,7 @@ mod tests {
     async fn a_backup_that_is_given_up_leaves_an_older_one_and_removes_its_own() {
         let dir = tempfile::tempdir().unwrap();
         let (path, older, new) = (dir.path().join("s.db"), dir.path().join("older"), dir.path().join("new"));
-        Store::open(&path).await.unwrap().close().await;
+        Store::open(&path, crate::Tenant::FIRST).await.unwrap().close().await;
         std::fs::write(&older, "an older backup").unwrap();
         // Another process keeps the store to itself.
         let options = SqliteConnectOptions::new().filename(&path).locking_mode(SqliteLockingMode::Exclusive);
@@ -331,7 +331,7 @@ mod tests {
     async fn a_backup_belongs_to_who_makes_it_and_a_restored_store_to_the_owner_of_the_folder() {
         let dir = tempfile::tempdir().unwrap();
         let (path, folder) = (dir.path().join("s.db"), dir.path().join("other"));
-        Store::open(&path).await.unwrap().close().await;
+        Store::open(&path, crate::Tenant::FIRST).await.unwrap().close().await;
         std::fs::create_dir(&folder).unwrap();
         let me = std::fs::metadata(&folder).unwrap().uid();
         let owner = if me == 0 { 1234 } else { me };
@@ -349,7 +349,7 @@ mod tests {
     async fn a_name_that_looks_like_a_uri_of_sqlite_is_a_name() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
-        Store::open(&path).await.unwrap().close().await;
+        Store::open(&path, crate::Tenant::FIRST).await.unwrap().close().await;
         let bare = Path::new("file:sternpost-test.db");
         let written = Store::back_up(&path, bare).await;
         let modes = ["file:sternpost-test.db", "sternpost-test.db"].map(|name| std::fs::metadata(name).ok());
@@ -365,7 +365,7 @@ mod tests {
     async fn a_restored_store_serves_no_policy_and_one_restored_again_loses_no_file() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         let domain = formats::DomainName::parse("a.example").unwrap();
         store.put_hosted(&domain, Some("version: STSv1")).await.unwrap();
         Store::back_up(&path, &copy).await.unwrap();
@@ -374,7 +374,9 @@ mod tests {
         let (_, second) = Store::restore(&copy, &path, RestoredPolicies::Withheld, seven()).await.unwrap();
         let (first, second) = (first.unwrap(), second.unwrap());
         assert!(first.ends_with("s.db.replaced-7") && second.ends_with("s.db.replaced-7-2"), "{second:?}");
-        let hosted = async |path: &Path| Store::open(path).await.unwrap().hosted(&domain).await.unwrap();
+        let hosted = async |path: &Path| {
+            Store::open(path, crate::Tenant::FIRST).await.unwrap().hosted(&domain).await.unwrap()
+        };
         assert!(hosted(&first).await.is_some(), "the store that was there");
         assert_eq!((hosted(&second).await, hosted(&path).await), (None, None));
         Store::restore(&copy, &path, RestoredPolicies::Served, seven()).await.unwrap();
@@ -385,7 +387,7 @@ mod tests {
     async fn an_error_after_the_replacement_does_not_say_that_nothing_was_changed() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         Store::back_up(&path, &copy).await.unwrap();
         add(&store, "a").await;
         store.close().await;
@@ -403,8 +405,8 @@ mod tests {
         assert!(matches!(error, StoreError::Unsynced { .. }), "{text}");
         let aside = format!("{}.replaced-7", path.display());
         assert!(text.contains("the backup is in place") && text.contains(&aside), "{text}");
-        assert_eq!(rows(&Store::open(&path).await.unwrap()).await, 0);
-        assert_eq!(rows(&Store::open(Path::new(&aside)).await.unwrap()).await, 1);
+        assert_eq!(rows(&Store::open(&path, crate::Tenant::FIRST).await.unwrap()).await, 0);
+        assert_eq!(rows(&Store::open(Path::new(&aside), crate::Tenant::FIRST).await.unwrap()).await, 1);
     }
 
     #[tokio::test]
@@ -419,7 +421,7 @@ mod tests {
         assert!(matches!(Store::back_up(&path, &copy).await, Err(StoreError::Broken { .. })));
         std::fs::remove_file(&path).unwrap();
         // A store with a damaged page.
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         for at in 0..2000 {
             add(&store, &format!("{at} {}", "x".repeat(200))).await;
         }
@@ -437,7 +439,7 @@ mod tests {
     async fn a_backup_replaces_a_store_that_no_process_has_open() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         add(&store, "a").await;
         Store::back_up(&path, &copy).await.unwrap();
         add(&store, "b").await;
@@ -453,8 +455,8 @@ mod tests {
             names.map(|file| file.unwrap().file_name().into_string().unwrap()).collect();
         names.sort();
         assert_eq!(names, ["copy", "s.db", "s.db.replaced-7"]);
-        assert_eq!(rows(&Store::open(&path).await.unwrap()).await, 1);
-        assert_eq!(rows(&Store::open(&aside).await.unwrap()).await, 2);
+        assert_eq!(rows(&Store::open(&path, crate::Tenant::FIRST).await.unwrap()).await, 1);
+        assert_eq!(rows(&Store::open(&aside, crate::Tenant::FIRST).await.unwrap()).await, 2);
         // Also where no store exists, and in place of a damaged one.
         let elsewhere = dir.path().join("new.db");
         assert_eq!(
@@ -465,21 +467,21 @@ mod tests {
         assert!(
             Store::restore(&copy, &elsewhere, RestoredPolicies::Withheld, seven()).await.unwrap().1.is_some()
         );
-        assert_eq!(rows(&Store::open(&elsewhere).await.unwrap()).await, 1);
+        assert_eq!(rows(&Store::open(&elsewhere, crate::Tenant::FIRST).await.unwrap()).await, 1);
     }
 
     #[tokio::test]
     async fn a_store_and_a_backup_of_a_newer_release_are_refused_unchanged() {
         let dir = tempfile::tempdir().unwrap();
         let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         let known = crate::migrations::newest();
         let newer = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \
             VALUES ($1, 'later', 1, x'00', 0)";
         sql(newer).bind(known + 2).execute(&store).await.unwrap();
         store.close().await;
         let before = std::fs::read(&path).unwrap();
-        let error = Store::open(&path).await.err().unwrap();
+        let error = Store::open(&path, crate::Tenant::FIRST).await.err().unwrap();
         assert!(
             matches!(&error, StoreError::Newer { schema, known: k, .. } if (*schema, *k) == (known + 2, known)),
             "{error}"
@@ -489,9 +491,12 @@ mod tests {
         // An older release can still back it up, for the newer one.
         Store::back_up(&path, &copy).await.unwrap();
         let other = dir.path().join("other.db");
-        Store::open(&other).await.unwrap().close().await;
+        Store::open(&other, crate::Tenant::FIRST).await.unwrap().close().await;
         let error = Store::restore(&copy, &other, RestoredPolicies::Withheld, seven()).await.unwrap_err();
         assert!(matches!(error, StoreError::Newer { .. }), "{error}");
-        assert!(Store::open(&other).await.is_ok() && !dir.path().join("other.db.restoring-7").exists());
+        assert!(
+            Store::open(&other, crate::Tenant::FIRST).await.is_ok()
+                && !dir.path().join("other.db.restoring-7").exists()
+        );
     }
 }

@@ -122,10 +122,12 @@ impl Store {
                 return Err(CopyError::InUse(location.to_string()));
             }
         }
-        let source = Self::connect(from, &Access { may_migrate: false, ..access.clone() }).await?;
+        let source =
+            Self::connect(from, &Access { may_migrate: false, ..access.clone() }, crate::Tenant::FIRST)
+                .await?;
         // The schema of an unfinished copy is completed as well.
         Self::migrate(to, access).await?;
-        let target = Self::attach(to, access).await?;
+        let target = Self::attach(to, access, crate::Tenant::FIRST).await?;
         let copy = Copy { source, target, from, to };
         let done = copy.run(options, progress).await;
         copy.source.close().await;
@@ -320,6 +322,33 @@ async fn is_in_use(store: &Store, location: &Location) -> Result<bool, StoreErro
 async fn count(store: &Store, table: &str) -> Result<u64, StoreError> {
     let (count,) = built(format!("SELECT count(*) FROM {table}")).fetch_one::<(i64,)>(store).await?;
     Ok(super::count(count))
+}
+
+/// The rows of a tenant as text, in all tables that have a tenant or belong to rows of such a table.
+#[cfg(test)]
+pub(crate) async fn tables_of_tenants(
+    store: &Store,
+    tenant: crate::Tenant,
+) -> Result<std::collections::BTreeMap<String, Vec<String>>, StoreError> {
+    let mut all = std::collections::BTreeMap::new();
+    for table in catalog::tables(store).await? {
+        let condition = match table.name.as_str() {
+            "dmarc_row" => "report IN (SELECT id FROM dmarc_report WHERE tenant = $1)",
+            _ if table.columns.iter().any(|column| column.name == "tenant") => "tenant = $1",
+            _ => continue,
+        };
+        let text = format!("SELECT {} FROM {} WHERE {condition}", table.column_names(), table.name);
+        let mut rows = Vec::new();
+        let read = |row: &mut crate::query::Row<'_>| {
+            let values: Result<Vec<_>, _> = table.columns.iter().map(|column| column.read(row)).collect();
+            rows.push(format!("{:?}", values?));
+            Ok(())
+        };
+        built(text).bind(tenant).each(store, read).await?;
+        rows.sort();
+        all.insert(table.name, rows);
+    }
+    Ok(all)
 }
 
 /// The tables without a primary key whose rows belong to those of a table.

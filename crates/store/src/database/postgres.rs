@@ -116,11 +116,21 @@ impl PostgresPool {
     }
 }
 
+const BEGIN: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'; \
+    SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+/// As [`BEGIN`], with the settings that a direct connection has anyway (`link`).
+const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'; \
+    SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'; \
+    SELECT set_config('client_connection_check_interval', '1s', true) \
+    WHERE current_setting('client_connection_check_interval', true) IS NOT NULL AND version() LIKE '%linux%'";
+
 /// Begins a transaction. The timeouts are part of it, since a pooler between the program and the database refuses them
 /// as parameters of the connection. They end a wait behind a process that hangs, and this one's transaction if it hangs.
 pub(crate) async fn begin(handle: &mut PgHandle) -> Result<(), StoreError> {
-    let begin = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock_timeout = '30s'; \
-                 SET LOCAL statement_timeout = '60s'; SET LOCAL idle_in_transaction_session_timeout = '60s'";
+    let begin = match location(handle).kept_statements > 0 {
+        true => BEGIN,
+        false => BEGIN_POOLED,
+    };
     let limit = handle.limit;
     run_text(handle, begin.into_sql_str(), limit).await
 }

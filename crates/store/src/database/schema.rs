@@ -62,7 +62,7 @@ impl Store {
             Location::Sqlite(path) if !path.exists() => SchemaState::of(&[], &crate::migrations::sqlite()),
             Location::Sqlite(path) => SqliteFile::schema(path).await,
             Location::Postgres(_) => {
-                let store = Self::attach(location, access).await?;
+                let store = Self::attach(location, access, crate::Tenant::FIRST).await?;
                 let state = store.own_schema().await;
                 store.close().await;
                 state
@@ -82,7 +82,7 @@ impl Store {
     ) -> Result<(SchemaState, SchemaState), StoreError> {
         let before = Self::schema(location, access).await?;
         let access = Access { may_migrate: true, ..access.clone() };
-        match Self::connect(location, &access).await {
+        match Self::connect(location, &access, crate::Tenant::FIRST).await {
             Ok(store) => store.close().await,
             // The copy goes on with a newer release as well.
             Err(StoreError::Unfinished { .. }) => {}

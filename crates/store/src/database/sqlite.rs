@@ -357,7 +357,7 @@ mod tests {
 
     async fn scratch() -> (tempfile::TempDir, Store) {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), crate::Tenant::FIRST).await.unwrap();
         (dir, store)
     }
 
@@ -369,7 +369,7 @@ mod tests {
             .map(|_| {
                 tokio::spawn({
                     let path = path.clone();
-                    async move { Store::open(&path).await.map(drop) }
+                    async move { Store::open(&path, crate::Tenant::FIRST).await.map(drop) }
                 })
             })
             .collect();
@@ -386,7 +386,7 @@ mod tests {
     async fn every_file_of_a_store_is_readable_by_its_owner_only() {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("s.db");
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         sql("DELETE FROM lease").execute(&store).await.unwrap();
         let files: Vec<PathBuf> =
             std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()).collect();
@@ -397,7 +397,7 @@ mod tests {
         store.close().await;
         // A file of an earlier release.
         std::fs::set_permissions(&path, Permissions::from_mode(0o664)).unwrap();
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         assert_eq!(mode(&path), 0o660);
         store.close().await;
     }
@@ -408,13 +408,13 @@ mod tests {
         if !geteuid().is_root() {
             // Others can't give a file away.
             let path = dir.path().join("s.db");
-            Store::open(&path).await.unwrap();
+            Store::open(&path, crate::Tenant::FIRST).await.unwrap();
             assert_eq!(std::fs::metadata(&path).unwrap().uid(), geteuid().as_raw());
             return;
         }
         std::os::unix::fs::chown(dir.path(), Some(4711), Some(4712)).unwrap();
         let path = dir.path().join("s.db");
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         sql("DELETE FROM lease").execute(&store).await.unwrap();
         for file in std::fs::read_dir(dir.path()).unwrap().map(|file| file.unwrap().path()) {
             let metadata = std::fs::metadata(&file).unwrap();
@@ -424,19 +424,20 @@ mod tests {
         // An existing file keeps its owner.
         store.close().await;
         std::os::unix::fs::chown(&path, Some(4713), None).unwrap();
-        Store::open(&path).await.unwrap();
+        Store::open(&path, crate::Tenant::FIRST).await.unwrap();
         assert_eq!(std::fs::metadata(&path).unwrap().uid(), 4713);
     }
 
     #[tokio::test]
     async fn an_error_of_opening_says_once_why() {
         let dir = tempfile::tempdir().unwrap();
-        let error = Store::open(&dir.path().join("no/s.db")).await.err().unwrap().to_string();
+        let error =
+            Store::open(&dir.path().join("no/s.db"), crate::Tenant::FIRST).await.err().unwrap().to_string();
         assert!(
             error.ends_with("no/s.db can't be opened: No such file or directory (os error 2)"),
             "{error}"
         );
-        let error = Store::open(dir.path()).await.err().unwrap().to_string();
+        let error = Store::open(dir.path(), crate::Tenant::FIRST).await.err().unwrap().to_string();
         assert!(error.ends_with("can't be opened: the file can't be opened or created"), "{error}");
     }
 
@@ -445,12 +446,12 @@ mod tests {
         let dir = tempfile::tempdir().unwrap();
         let path = dir.path().join("not.db");
         std::fs::write(&path, "a text file that is longer than the header of a database").unwrap();
-        let error = Store::open(&path).await.err().unwrap().to_string();
+        let error = Store::open(&path, crate::Tenant::FIRST).await.err().unwrap().to_string();
         assert!(error.contains("not.db is broken"), "{error}");
         let aside = Store::set_aside(&path, jiff::Timestamp::from_second(7).unwrap()).unwrap();
         assert!(aside.ends_with("not.db.broken-7") && aside.exists() && !path.exists());
-        assert!(Store::open(&path).await.is_ok());
-        assert!(Store::open(&dir.path().join("no/such/folder/s.db")).await.is_err());
+        assert!(Store::open(&path, crate::Tenant::FIRST).await.is_ok());
+        assert!(Store::open(&dir.path().join("no/such/folder/s.db"), crate::Tenant::FIRST).await.is_err());
     }
 
     #[tokio::test]

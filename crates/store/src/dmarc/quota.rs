@@ -5,7 +5,7 @@
 use crate::query::sql;
 use crate::reports::Trust;
 use crate::writing::Writing;
-use crate::{StoreError, TENANT, count};
+use crate::{StoreError, count};
 use formats::limits::{DMARC_STORED_ROWS, DMARC_UNVERIFIED_ROWS};
 
 /// How many counts are kept. A report counts as one more than it has rows.
@@ -47,7 +47,8 @@ pub(super) async fn enforce(
     let total = async |writing: &mut Writing| -> Result<u64, StoreError> {
         let query = sql("SELECT CAST(coalesce(sum(cost), 0) AS BIGINT) FROM dmarc_report
              WHERE tenant = $1 AND trust BETWEEN $2 AND $3");
-        let (total,): (i64,) = query.bind(TENANT).bind(least).bind(highest).fetch_one(&mut *writing).await?;
+        let (total,): (i64,) =
+            query.bind(writing.tenant).bind(least).bind(highest).fetch_one(&mut *writing).await?;
         Ok(count(total))
     };
     if total(writing).await? <= most {
@@ -56,7 +57,7 @@ pub(super) async fn enforce(
     let left = most * LEFT_PERCENT / 100;
     let sums: Vec<(i64,)> = sql("SELECT CAST(sum(cost) AS BIGINT) FROM dmarc_report
          WHERE tenant = $1 AND trust BETWEEN $2 AND $3 GROUP BY source")
-    .bind(TENANT)
+    .bind(writing.tenant)
     .bind(least)
     .bind(highest)
     .fetch_all(&mut *writing)
@@ -66,7 +67,7 @@ pub(super) async fn enforce(
     sql("DELETE FROM dmarc_report WHERE id IN (SELECT id FROM
            (SELECT id, sum(cost) OVER (PARTITION BY source ORDER BY id DESC) AS newer FROM dmarc_report
             WHERE tenant = $1 AND trust BETWEEN $2 AND $3) AS reports WHERE newer > $4)")
-    .bind(TENANT)
+    .bind(writing.tenant)
     .bind(least)
     .bind(highest)
     .bind(i64::try_from(share).unwrap_or(i64::MAX))
@@ -76,7 +77,7 @@ pub(super) async fn enforce(
         sql("DELETE FROM dmarc_report WHERE id IN (SELECT id FROM
                (SELECT id, sum(cost) OVER (ORDER BY id DESC) AS newer FROM dmarc_report
                 WHERE tenant = $1 AND trust BETWEEN $2 AND $3) AS reports WHERE newer > $4)")
-        .bind(TENANT)
+        .bind(writing.tenant)
         .bind(least)
         .bind(highest)
         .bind(i64::try_from(left).unwrap_or(i64::MAX))

@@ -123,7 +123,7 @@ async fn an_upgrade_keeps_the_newest_invitation_of_each_name() {
         sqlx::query(statement).execute(&pool).await.unwrap();
     }
     pool.close().await;
-    let store = Store::open(&file).await.unwrap();
+    let store = Store::open(&file, Tenant::FIRST).await.unwrap();
     let listed = store.invitations(Tenant::FIRST, at(0)).await.unwrap();
     assert_eq!(listed, [invite("ann", "operator", 60), invite("bob", "reader", 10)]);
     assert!(store.invitation("c", at(0)).await.unwrap().is_some());

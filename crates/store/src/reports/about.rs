@@ -7,7 +7,7 @@
 use super::{Trust, kind_of, range};
 use crate::query::{FromRow, Row, sql, total};
 use crate::writing::Counter;
-use crate::{PolicyDigest, Store, StoreError, TENANT, damaged, time};
+use crate::{PolicyDigest, Store, StoreError, damaged, time};
 use formats::DomainName;
 use formats::report::DateRange;
 use formats::result_type::PolicyType;
@@ -143,7 +143,7 @@ impl Store {
                AND outcome.day + 86400 * outcome.days > $3
              ORDER BY outcome.day, outcome.report, outcome.entry",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .fetch_all(self)
@@ -178,7 +178,7 @@ impl Store {
              GROUP BY failure.report, failure.entry, failure.kind, result.text, host.text
              ORDER BY failure.report, failure.entry, failure.kind, result.text, host.text"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .fetch_all(self)
@@ -197,7 +197,7 @@ impl Store {
             "SELECT day, CAST(successful AS BIGINT), CAST(failed AS BIGINT), CAST(sts_sessions AS BIGINT), tainted, CAST(unproved AS BIGINT) FROM domain_day
              WHERE tenant = $1 AND domain = (SELECT id FROM name WHERE text = $2) AND day + 86400 > $3 ORDER BY day",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .fetch_all(self)
@@ -217,7 +217,7 @@ impl Store {
                     string_agg(concat_ws(' ', day, CAST(successful AS BIGINT), CAST(failed AS BIGINT), CAST(sts_sessions AS BIGINT), tainted, CAST(unproved AS BIGINT)), ' ')
              FROM domain_day WHERE tenant = $1 AND day + 86400 > $2 GROUP BY domain",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(since.as_second())
         .fetch_all(self)
         .await?;
@@ -265,7 +265,7 @@ impl Store {
              GROUP BY result.text, host.text, failure.address, failure.kind, counts
              ORDER BY counts DESC, sum(CAST(failure.sessions AS DOUBLE PRECISION)) DESC LIMIT 200"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
@@ -291,7 +291,7 @@ impl Store {
                AND outcome.day + 86400 > $3
              GROUP BY submitter.text, counts ORDER BY sum(CAST(outcome.successful AS DOUBLE PRECISION) + outcome.failed) DESC LIMIT 1000"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
@@ -310,7 +310,7 @@ impl Store {
              WHERE tenant = $1 AND day + 86400 > $2 AND reports > 0
              GROUP BY name.text, counts ORDER BY sum(CAST(successful AS DOUBLE PRECISION) + failed) DESC LIMIT 1000"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(since.as_second())
         .fetch_all(self)
         .await

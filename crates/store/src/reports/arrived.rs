@@ -4,7 +4,7 @@
 use super::about::unsigned;
 use super::{Arrival, Trust};
 use crate::query::{FromRow, Query, Row, built, sql, total};
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, Tenant, time};
 use jiff::Timestamp;
 
 /// Selects reports by the order in which they were stored.
@@ -107,7 +107,7 @@ const COUNTED: &str = concat!(
 
 impl WhichReports {
     /// The statement that begins with `head`, has these conditions, and ends with `tail`; the next parameter is `$4`.
-    fn select(self, head: &str, tail: &str) -> Query<'static> {
+    fn select(self, tenant: Tenant, head: &str, tail: &str) -> Query<'static> {
         let failed = match self.failed {
             true => {
                 " AND EXISTS (SELECT 1 FROM outcome AS bad WHERE bad.report = report.id AND bad.failed > 0)"
@@ -117,7 +117,7 @@ impl WhichReports {
         let text = format!(
             "{head} WHERE report.tenant = $1 AND report.id > $2 AND report.id <= $3 AND report.is_expired = 0{failed} {tail}"
         );
-        built(text).bind(TENANT).bind(self.after).bind(self.to)
+        built(text).bind(tenant).bind(self.after).bind(self.to)
     }
 }
 
@@ -129,7 +129,8 @@ impl Store {
         most: u32,
         domains: u32,
     ) -> Result<Vec<ArrivedReport>, StoreError> {
-        let query = which.select(LISTED, "ORDER BY report.trust DESC, report.id LIMIT $4").bind(most);
+        let query =
+            which.select(self.tenant, LISTED, "ORDER BY report.trust DESC, report.id LIMIT $4").bind(most);
         let mut found: Vec<ArrivedReport> = query.fetch_all(self).await?;
         for report in &mut found {
             let names: Vec<(String,)> =
@@ -146,7 +147,7 @@ impl Store {
 
     /// Returns the sums of these reports, those that count as evidence and the others apart.
     pub async fn count_arrived(&self, which: WhichReports) -> Result<Vec<ArrivedCounts>, StoreError> {
-        let query = which.select(COUNTED, "GROUP BY counts ORDER BY counts DESC");
+        let query = which.select(self.tenant, COUNTED, "GROUP BY counts ORDER BY counts DESC");
         query.bind(Trust::Trusted as i64).fetch_all(self).await
     }
 }

@@ -4,7 +4,7 @@
 use super::about::unsigned;
 use super::{Trust, kind_of};
 use crate::query::{FromRow, Row, sql, total};
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, time};
 use formats::DomainName;
 use formats::result_type::PolicyType;
 use jiff::Timestamp;
@@ -100,7 +100,7 @@ impl Store {
              GROUP BY result.text, host.text, counts
              ORDER BY counts DESC, sum(CAST(failure.sessions AS DOUBLE PRECISION)) DESC, result.text, host.text LIMIT 200"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
@@ -124,7 +124,7 @@ impl Store {
                AND outcome.day + 86400 > $3 AND report.trust >= $4
              GROUP BY outcome.kind ORDER BY outcome.kind"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)

@@ -39,8 +39,11 @@ struct Successes {
 pub(super) async fn of_reports(writing: &mut Writing, ids: &[i64]) -> Result<Vec<i64>, StoreError> {
     let mut found = Vec::new();
     for batch in ids.chunks(BATCH_IDENTITIES) {
-        let query =
-            among("SELECT DISTINCT identity FROM report WHERE tenant = ? AND trust >= 2 AND id", batch);
+        let query = among(
+            writing.tenant,
+            "SELECT DISTINCT identity FROM report WHERE tenant = ? AND trust >= 2 AND id",
+            batch,
+        );
         found.extend(query.fetch_all::<(i64,)>(&mut *writing).await?.into_iter().map(|(identity,)| identity));
     }
     Ok(found)
@@ -54,7 +57,7 @@ pub(super) async fn surplus(writing: &mut Writing, identities: &[i64]) -> Result
         let text = format!(
             "SELECT identity FROM report WHERE tenant = ? AND trust >= 2 AND is_expired = 0 AND id > {first} AND identity"
         );
-        let text = among(&text, batch);
+        let text = among(writing.tenant, &text, batch);
         let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
         for (identity,) in text.fetch_all::<(i64,)>(&mut *writing).await? {
             *counts.entry(identity).or_default() += 1;
@@ -80,7 +83,9 @@ async fn add_groups(
          WHERE report.tenant = ? AND trust >= 2 AND is_expired = 0 AND report.id > {first} AND identity"
     );
     let mut groups: BTreeMap<i64, BTreeMap<i64, Successes>> = BTreeMap::new();
-    let rows = among(&text, identities).fetch_all::<(i64, i64, i64, i64, i64, i64, i64)>(writing).await?;
+    let rows = among(writing.tenant, &text, identities)
+        .fetch_all::<(i64, i64, i64, i64, i64, i64, i64)>(writing)
+        .await?;
     for (identity, report, submitter, domain, day, kind, successful) in rows {
         let one = groups.entry(identity).or_default().entry(report).or_default();
         (one.submitter, one.day, one.all) = (submitter, day, one.all.saturating_add(successful));

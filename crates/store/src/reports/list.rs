@@ -2,8 +2,8 @@
 
 use super::{Arrival, Trust};
 use crate::query::{FromRow, Row, Value, built, total};
-use crate::writing::Counter;
-use crate::{Store, StoreError, TENANT, damaged, time};
+use crate::writing::TenantCounter;
+use crate::{Store, StoreError, Tenant, damaged, time};
 use formats::limits::REPORT_EVIDENCE_DAYS;
 use formats::report::DateRange;
 use jiff::{SignedDuration, Timestamp};
@@ -56,7 +56,7 @@ pub struct ListedReport {
     /// The number of deviations from RFC 8460 that the parser found.
     pub warnings: u64,
     /// Whether the report is evidence, or why not.
-    pub evidence: Standing,
+    pub evidence: EvidenceStatus,
     /// The domain of the mail, if it is known; the results about its MX hosts may be filed under it.
     pub about: Option<String>,
 }
@@ -64,7 +64,7 @@ pub struct ListedReport {
 /// Whether a report is evidence for or against enforcement.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "kebab-case")]
-pub enum Standing {
+pub enum EvidenceStatus {
     /// The report counts as evidence, except for other policies than the present one.
     Counts,
     /// The report has no valid signature, and the operator does not vouch for it.
@@ -73,8 +73,8 @@ pub enum Standing {
     Late,
 }
 
-impl Standing {
-    /// True for [`Standing::Late`].
+impl EvidenceStatus {
+    /// True for [`EvidenceStatus::Late`].
     pub fn is_late(self) -> bool {
         self == Self::Late
     }
@@ -91,7 +91,7 @@ impl Standing {
     }
 }
 
-impl fmt::Display for Standing {
+impl fmt::Display for EvidenceStatus {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
         match self {
             Self::Counts => f.write_str("counts as evidence"),
@@ -133,9 +133,9 @@ const FROM: &str = " FROM report JOIN name AS submitter ON submitter.id = report
 
 impl Search {
     /// The statement that selects the reports, with its values.
-    fn statement(&self) -> (String, Vec<Value<'_>>) {
+    fn statement(&self, tenant: Tenant) -> (String, Vec<Value<'_>>) {
         let mut text = format!("{LISTED}{FROM}");
-        let mut values = vec![TENANT.into()];
+        let mut values = vec![tenant.into()];
         let mut add = |text: &mut String, condition: &str, value| {
             values.push(value);
             text.push_str(&condition.replace("$?", &format!("${}", values.len())));
@@ -163,7 +163,7 @@ impl Search {
 impl Store {
     /// Returns the reports that match `search`, newest first.
     pub async fn reports(&self, search: &Search) -> Result<Vec<ListedReport>, StoreError> {
-        let (text, values) = search.statement();
+        let (text, values) = search.statement(self.tenant);
         let mut query = built(text);
         query.values = values;
         query.fetch_all(self).await
@@ -173,12 +173,12 @@ impl Store {
     pub async fn report(&self, id: i64) -> Result<Option<StoredReport>, StoreError> {
         let more = ", report.packed, (SELECT text FROM name WHERE id = report.signer)";
         let query = built(format!("{LISTED}{more}{FROM} AND report.id = $2"));
-        query.bind(TENANT).bind(id).fetch_optional(self).await
+        query.bind(self.tenant).bind(id).fetch_optional(self).await
     }
 
     /// Returns the number of stored reports, without expired ones.
     pub async fn report_count(&self) -> Result<u64, StoreError> {
-        u64::try_from(self.counter(Counter::ReportCount).await?).map_err(damaged("report"))
+        u64::try_from(self.tenant_counter(TenantCounter::ReportCount).await?).map_err(damaged("report"))
     }
 }
 
@@ -200,10 +200,10 @@ impl FromRow for ListedReport {
             domains: row.get::<Option<String>>()?.unwrap_or_default().split(',').map(str::to_owned).collect(),
             successful: count(row.get()?)?,
             failed: count(row.get()?)?,
-            evidence: Standing::Counts,
+            evidence: EvidenceStatus::Counts,
             about: row.get()?,
         };
-        listed.evidence = Standing::of(listed.trust, listed.end, listed.received_at);
+        listed.evidence = EvidenceStatus::of(listed.trust, listed.end, listed.received_at);
         Ok(listed)
     }
 }
@@ -224,7 +224,7 @@ mod tests {
     async fn the_newest_reports_are_found_without_sorting_all_of_them() {
         // The plans of SQLite, whichever database the other tests use.
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), Tenant::FIRST).await.unwrap();
         let all = Search { most: 30, ..Search::default() };
         let of_sender = Search { submitter: Some("big.example".into()), ..all.clone() };
         for (search, index) in [
@@ -234,7 +234,7 @@ mod tests {
             (Search { before: Some(9), ..of_sender.clone() }, "report_submitter"),
             (of_sender, "report_submitter"),
         ] {
-            let (text, values) = search.statement();
+            let (text, values) = search.statement(Tenant::FIRST);
             let mut query = built(format!("EXPLAIN QUERY PLAN {text}"));
             query.values = values;
             let rows: Vec<(i64, i64, i64, String)> = query.fetch_all(&store).await.unwrap();

@@ -73,7 +73,8 @@ const USED_SINCE: &str =
     UNION SELECT host FROM failure WHERE report > $1";
 
 impl Store {
-    /// Deletes texts that nothing refers to, such as the names in dropped reports. Returns how many; call it again while
+    /// Deletes texts that nothing refers to, such as the names in dropped reports. The texts of all tenants are in one table, so
+    /// those that another tenant's reports refer to stay. Returns how many; call it again while
     /// that is more than 0. Looking for them reads all reports, but holds up no write.
     pub async fn forget_texts(&self) -> Result<u64, StoreError> {
         // First, so that reports which arrive after this line are looked at again below.
@@ -94,14 +95,18 @@ impl Store {
         writing.lock(Counter::ReportId, Lock::Alone).await?;
         let used: Vec<(i64,)> = sql(USED_SINCE).bind(last).fetch_all(&mut writing).await?;
         let mut used: BTreeSet<i64> = used.into_iter().map(|(id,)| id).collect();
+        let tenants = tenants_with_sums(&mut writing).await?;
         for column in ["domain FROM domain_day WHERE domain", "submitter FROM submitter_day WHERE submitter"]
         {
             let list = parameters(ids.len());
             // The tenant is the first column of the index.
             let text = format!("SELECT DISTINCT {column} IN ({list}) AND tenant = ?");
-            let values = ids.iter().map(|id| (*id).into()).chain([crate::TENANT.into()]);
-            let summed: Vec<(i64,)> = unnumbered(text, values).kept(false).fetch_all(&mut writing).await?;
-            used.extend(summed.into_iter().map(|(id,)| id));
+            for tenant in &tenants {
+                let values = ids.iter().map(|id| (*id).into()).chain([(*tenant).into()]);
+                let summed: Vec<(i64,)> =
+                    unnumbered(text.clone(), values).kept(false).fetch_all(&mut writing).await?;
+                used.extend(summed.into_iter().map(|(id,)| id));
+            }
         }
         let ids: Vec<i64> = ids.iter().copied().filter(|id| !used.contains(id)).collect();
         let mut forgotten = 0;
@@ -113,4 +118,20 @@ impl Store {
         writing.commit().await?;
         Ok(forgotten)
     }
+}
+
+/// The tenants that have sums by day, each found by one step through the index.
+async fn tenants_with_sums(writing: &mut Writing) -> Result<BTreeSet<i64>, StoreError> {
+    let mut found = BTreeSet::new();
+    for next in [
+        "SELECT min(tenant) FROM domain_day WHERE tenant > $1",
+        "SELECT min(tenant) FROM submitter_day WHERE tenant > $1",
+    ] {
+        let mut last = i64::MIN;
+        while let (Some(tenant),) = sql(next).bind(last).fetch_one::<(Option<i64>,)>(&mut *writing).await? {
+            found.insert(tenant);
+            last = tenant;
+        }
+    }
+    Ok(found)
 }

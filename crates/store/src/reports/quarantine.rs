@@ -8,8 +8,8 @@
 use super::quota::{Item, Quota, computed, make_room, shrink};
 use super::{Arrival, digest};
 use crate::query::{FromRow, Row, built, parameters, sql, unnumbered};
-use crate::writing::{Counter, Lock, Tries, Writing};
-use crate::{Store, StoreError, TENANT, count, time};
+use crate::writing::{TenantCounter, Tries, Writing};
+use crate::{Store, StoreError, Tenant, count, time};
 use jiff::Timestamp;
 use std::collections::HashMap;
 
@@ -134,27 +134,29 @@ impl Store {
     ) -> Result<QuarantineOutcome, StoreError> {
         let mut writing = self.writing().await?;
         // Two items must not both take the last room.
-        writing.lock(Counter::QuarantineEvicted, Lock::Alone).await?;
+        writing.add(TenantCounter::QuarantineEvicted, 0).await?;
         let digest = digest(&[new.raw]);
-        let there: Option<(i64,)> = sql("SELECT id FROM quarantine WHERE digest = $1 AND raw = $2")
-            .bind(digest)
-            .bind(new.raw)
-            .fetch_optional(&mut writing)
-            .await?;
+        let there: Option<(i64,)> =
+            sql("SELECT id FROM quarantine WHERE tenant = $1 AND digest = $2 AND raw = $3")
+                .bind(self.tenant)
+                .bind(digest)
+                .bind(new.raw)
+                .fetch_optional(&mut writing)
+                .await?;
         if there.is_some() {
             writing.rollback().await?;
             return Ok(QuarantineOutcome { is_kept: true, evicted: 0 });
         }
         let size = new.raw.len() as u64;
         let Some(evicted) = evictions(&mut writing, new.source, size, quota).await? else {
-            writing.increase(Counter::QuarantineEvicted, 1).await?;
+            writing.add(TenantCounter::QuarantineEvicted, 1).await?;
             writing.commit().await?;
             return Ok(QuarantineOutcome { is_kept: false, evicted: 0 });
         };
         delete(&mut writing, &evicted).await?;
         let insert = sql("INSERT INTO quarantine (tenant, received_at, way, reason, digest, raw)
              VALUES ($1, $2, $3, $4, $5, $6) RETURNING id")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(new.received_at.as_second())
         .bind(new.arrival as i64)
         .bind(new.reason)
@@ -163,13 +165,13 @@ impl Store {
         let (item,): (i64,) = insert.fetch_one(&mut writing).await?;
         sql("INSERT INTO quarantine_use (item, tenant, source, is_trusted, size, is_earlier) VALUES ($1, $2, $3, $4, $5, 0)")
             .bind(item)
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(new.source)
             .bind(new.is_trusted)
             .bind(crate::stored(size))
             .execute(&mut writing)
             .await?;
-        writing.increase(Counter::QuarantineEvicted, crate::stored(evicted.len() as u64)).await?;
+        writing.add(TenantCounter::QuarantineEvicted, crate::stored(evicted.len() as u64)).await?;
         writing.commit().await?;
         Ok(QuarantineOutcome { is_kept: true, evicted: evicted.len() as u64 })
     }
@@ -179,11 +181,11 @@ impl Store {
     pub async fn shrink_quarantine(&self, quota: &Quota) -> Result<u64, StoreError> {
         let usage = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_use
                      WHERE tenant = $1 AND is_earlier = 0";
-        let (items, bytes): (i64, i64) = sql(usage).bind(TENANT).fetch_one(self).await?;
+        let (items, bytes): (i64, i64) = sql(usage).bind(self.tenant).fetch_one(self).await?;
         if quota.has_room_for(count(bytes), count(items)) {
             return Ok(0);
         }
-        let (items, quota): (Vec<Item>, _) = (sql(ITEMS).bind(TENANT).fetch_all(self).await?, *quota);
+        let (items, quota): (Vec<Item>, _) = (sql(ITEMS).bind(self.tenant).fetch_all(self).await?, *quota);
         let chosen = computed(move || {
             let sizes: HashMap<i64, u64> = items.iter().map(|item| (item.id, item.size)).collect();
             let size = |id: &i64| sizes.get(id).copied().unwrap_or_default();
@@ -194,13 +196,13 @@ impl Store {
         while !left.is_empty() {
             let batch = first_batch(left.iter().take(BATCH_ITEMS as usize).copied());
             left = left.get(batch.len()..).unwrap_or_default();
-            deleted += self.delete_counted(&batch, Counter::QuarantineEvicted).await?;
+            deleted += self.delete_counted(&batch, TenantCounter::QuarantineEvicted).await?;
         }
         Ok(deleted)
     }
 
     /// Deletes items in one transaction, and adds their number to a counter.
-    async fn delete_counted(&self, ids: &[i64], counter: Counter) -> Result<u64, StoreError> {
+    async fn delete_counted(&self, ids: &[i64], counter: TenantCounter) -> Result<u64, StoreError> {
         let mut tries = Tries::default();
         loop {
             let done = self.try_delete_counted(ids, counter).await;
@@ -210,11 +212,11 @@ impl Store {
         }
     }
 
-    async fn try_delete_counted(&self, ids: &[i64], counter: Counter) -> Result<u64, StoreError> {
+    async fn try_delete_counted(&self, ids: &[i64], counter: TenantCounter) -> Result<u64, StoreError> {
         let mut writing = self.writing().await?;
-        writing.lock(Counter::QuarantineEvicted, Lock::Alone).await?;
+        writing.add(TenantCounter::QuarantineEvicted, 0).await?;
         let deleted = delete(&mut writing, ids).await?;
-        writing.increase(counter, crate::stored(deleted)).await?;
+        writing.add(counter, crate::stored(deleted)).await?;
         writing.commit().await?;
         Ok(deleted)
     }
@@ -224,11 +226,11 @@ impl Store {
     pub async fn expire_quarantined(&self, before: Timestamp) -> Result<u64, StoreError> {
         let found = sql("SELECT id, size FROM quarantine JOIN quarantine_use ON item = id
              WHERE quarantine.tenant = $1 AND received_at < $2 AND is_earlier = 0 ORDER BY received_at, id LIMIT $3");
-        let found = found.bind(TENANT).bind(before.as_second()).bind(BATCH_ITEMS);
+        let found = found.bind(self.tenant).bind(before.as_second()).bind(BATCH_ITEMS);
         let found: Vec<(i64, i64)> = found.fetch_all(self).await?;
         match first_batch(found.into_iter().map(|(id, size)| (id, count(size)))) {
             batch if batch.is_empty() => Ok(0),
-            batch => self.delete_counted(&batch, Counter::QuarantineExpired).await,
+            batch => self.delete_counted(&batch, TenantCounter::QuarantineExpired).await,
         }
     }
 
@@ -236,7 +238,7 @@ impl Store {
     pub async fn quarantined(&self, after: i64, most: u32) -> Result<Vec<Quarantined>, StoreError> {
         sql("SELECT id, received_at, way, source, is_trusted, reason, size FROM quarantine
              JOIN quarantine_use ON item = id WHERE quarantine.tenant = $1 AND id > $2 ORDER BY id LIMIT $3")
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(after)
         .bind(most)
         .fetch_all(self)
@@ -248,16 +250,16 @@ impl Store {
         let query = sql(
             "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine_use WHERE tenant = $1",
         );
-        let (items, bytes): (i64, i64) = query.bind(TENANT).fetch_one(self).await?;
-        let evicted = count(self.counter(Counter::QuarantineEvicted).await?);
-        let expired = count(self.counter(Counter::QuarantineExpired).await?);
+        let (items, bytes): (i64, i64) = query.bind(self.tenant).fetch_one(self).await?;
+        let evicted = count(self.tenant_counter(TenantCounter::QuarantineEvicted).await?);
+        let expired = count(self.tenant_counter(TenantCounter::QuarantineExpired).await?);
         Ok(QuarantineUsage { items: count(items), bytes: count(bytes), evicted, expired })
     }
 
     /// Returns the bytes of a quarantined item.
     pub async fn quarantined_bytes(&self, id: i64) -> Result<Option<Vec<u8>>, StoreError> {
         let row: Option<(Vec<u8>,)> = sql("SELECT raw FROM quarantine WHERE tenant = $1 AND id = $2")
-            .bind(TENANT)
+            .bind(self.tenant)
             .bind(id)
             .fetch_optional(self)
             .await?;
@@ -267,7 +269,7 @@ impl Store {
     /// Replaces the reason of an item, after a retry that failed for another one.
     pub async fn update_quarantine_reason(&self, id: i64, reason: &str) -> Result<(), StoreError> {
         let update = sql("UPDATE quarantine SET reason = $3 WHERE tenant = $1 AND id = $2 AND reason <> $3");
-        update.bind(TENANT).bind(id).bind(reason).execute(self).await?;
+        update.bind(self.tenant).bind(id).bind(reason).execute(self).await?;
         Ok(())
     }
 
@@ -280,7 +282,7 @@ impl Store {
     /// Returns the number of selected items and their size in bytes.
     pub async fn count_quarantined(&self, selection: &QuarantineSelection) -> Result<(u64, u64), StoreError> {
         let select = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM quarantine JOIN quarantine_use ON item = id";
-        let (items, bytes): (i64, i64) = selected(select, selection, "").fetch_one(self).await?;
+        let (items, bytes): (i64, i64) = selected(self.tenant, select, selection, "").fetch_one(self).await?;
         Ok((count(items), count(bytes)))
     }
 
@@ -289,7 +291,7 @@ impl Store {
     pub async fn drop_quarantined(&self, selection: &QuarantineSelection) -> Result<u64, StoreError> {
         let end = format!("ORDER BY id LIMIT {BATCH_ITEMS}");
         let select = "SELECT id, size FROM quarantine JOIN quarantine_use ON item = id";
-        let found: Vec<(i64, i64)> = selected(select, selection, &end).fetch_all(self).await?;
+        let found: Vec<(i64, i64)> = selected(self.tenant, select, selection, &end).fetch_all(self).await?;
         let batch = first_batch(found.into_iter().map(|(id, size)| (id, count(size))));
         if batch.is_empty() {
             return Ok(0);
@@ -312,9 +314,14 @@ fn first_batch(items: impl Iterator<Item = (i64, u64)>) -> Vec<i64> {
     items.take_while(fits).map(|(id, _)| id).collect()
 }
 
-fn selected<'s>(select: &str, selection: &'s QuarantineSelection, end: &str) -> crate::query::Query<'s> {
+fn selected<'s>(
+    tenant: Tenant,
+    select: &str,
+    selection: &'s QuarantineSelection,
+    end: &str,
+) -> crate::query::Query<'s> {
     let mut text = format!("{select} WHERE quarantine.tenant = $1");
-    let mut values = vec![TENANT.into()];
+    let mut values = vec![tenant.into()];
     let mut add = |condition: &str, value| {
         values.push(value);
         text.push_str(&format!(" AND {condition} ${}", values.len()));
@@ -343,7 +350,7 @@ async fn evictions(
     let share = quota.share();
     let sums = "SELECT source, CAST(sum(size) AS BIGINT), count(*) FROM quarantine_use
                 WHERE tenant = $1 AND is_earlier = 0 GROUP BY source";
-    let sums: Vec<(String, i64, i64)> = sql(sums).bind(TENANT).fetch_all(&mut *writing).await?;
+    let sums: Vec<(String, i64, i64)> = sql(sums).bind(writing.tenant).fetch_all(&mut *writing).await?;
     let add = |all: (u64, u64), (_, bytes, items): &(String, i64, i64)| {
         (all.0.saturating_add(count(*bytes)), all.1.saturating_add(count(*items)))
     };
@@ -353,7 +360,7 @@ async fn evictions(
     if fits(all, quota) && fits(own, &share) {
         return Ok(Some(Vec::new()));
     }
-    let items: Vec<Item> = sql(ITEMS).bind(TENANT).fetch_all(writing).await?;
+    let items: Vec<Item> = sql(ITEMS).bind(writing.tenant).fetch_all(writing).await?;
     let (source, quota) = (source.to_owned(), *quota);
     computed(move || make_room(&items, &source, size, &quota)).await
 }
@@ -366,7 +373,7 @@ async fn delete(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreError> {
     let mut deleted = 0;
     for batch in ids.chunks(BATCH_ITEMS as usize) {
         let list = parameters(batch.len());
-        let values = [TENANT.into()].into_iter().chain(batch.iter().map(|id| (*id).into()));
+        let values = [writing.tenant.into()].into_iter().chain(batch.iter().map(|id| (*id).into()));
         let query = unnumbered(format!("DELETE FROM quarantine WHERE tenant = ? AND id IN ({list})"), values);
         deleted += query.kept(false).execute(&mut *writing).await?;
     }

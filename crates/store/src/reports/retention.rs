@@ -18,8 +18,8 @@ use super::identities;
 use super::sums::{StoredCounts, StoredPolicyCounts, Sums};
 use super::{Trust, kind_of, range};
 use crate::query::{FromRow, Query, Row, Value, built, parameters, sql, total, unnumbered};
-use crate::writing::{Counter, Lock, Tries, Writing};
-use crate::{Store, StoreError, TENANT, count, stored};
+use crate::writing::{Counter, Lock, TenantCounter, Tries, Writing};
+use crate::{Store, StoreError, Tenant, count, stored};
 use jiff::Timestamp;
 use std::collections::{BTreeMap, BTreeSet};
 
@@ -66,7 +66,7 @@ impl Store {
             not_earlier!(),
             "GROUP BY source ORDER BY source"
         );
-        let sums: Vec<(String, i64)> = sql(sums).bind(TENANT).fetch_all(self).await?;
+        let sums: Vec<(String, i64)> = sql(sums).bind(self.tenant).fetch_all(self).await?;
         let used = sums.iter().fold(0u64, |used, (_, bytes)| used.saturating_add(count(*bytes)));
         let Some((largest, _)) = sums.iter().max_by_key(|(_, bytes)| *bytes).filter(|_| used > most) else {
             return Ok(0);
@@ -76,7 +76,7 @@ impl Store {
             not_earlier!(),
             "ORDER BY id LIMIT $3"
         );
-        let oldest = sql(oldest).bind(TENANT).bind(largest).bind(BATCH_REPORTS);
+        let oldest = sql(oldest).bind(self.tenant).bind(largest).bind(BATCH_REPORTS);
         let oldest: Vec<(i64, i64)> = oldest.fetch_all(self).await?;
         let mut freed = 0u64;
         let is_needed = |(_, size): &(i64, i64)| {
@@ -96,7 +96,9 @@ impl Store {
         if ids.is_empty() {
             return Ok(0);
         }
-        among("DELETE FROM report WHERE tenant = ? AND is_expired = 1 AND id", &ids).execute(self).await
+        among(self.tenant, "DELETE FROM report WHERE tenant = ? AND is_expired = 1 AND id", &ids)
+            .execute(self)
+            .await
     }
 
     /// Returns the ids of up to `most` selected reports above `after`, oldest first.
@@ -107,7 +109,7 @@ impl Store {
         most: u32,
     ) -> Result<Vec<i64>, StoreError> {
         let mut text = "SELECT id FROM report WHERE tenant = $1 AND is_expired = 0 AND id > $2".to_owned();
-        let mut values = vec![TENANT.into(), after.into()];
+        let mut values = vec![self.tenant.into(), after.into()];
         let mut add = |condition: &str, value| {
             values.push(value);
             text.push_str(&condition.replace("$?", &format!("${}", values.len())));
@@ -149,7 +151,7 @@ impl Store {
             return Ok(ids);
         }
         let text = "SELECT id, CASE WHEN size > 0 THEN size ELSE length(packed) END FROM report WHERE tenant = ? AND id";
-        let sizes: Vec<(i64, i64)> = among(text, ids).fetch_all(self).await?;
+        let sizes: Vec<(i64, i64)> = among(self.tenant, text, ids).fetch_all(self).await?;
         let sizes: BTreeMap<i64, i64> = sizes.into_iter().collect();
         let mut bytes = 0i64;
         let fits = |id: &&i64| {
@@ -168,7 +170,7 @@ impl Store {
             not_earlier!(),
             "ORDER BY received_at, id LIMIT $4"
         );
-        let ids = sql(ids).bind(TENANT).bind(is_expired).bind(before.as_second()).bind(BATCH_REPORTS);
+        let ids = sql(ids).bind(self.tenant).bind(is_expired).bind(before.as_second()).bind(BATCH_REPORTS);
         Ok(only(ids.fetch_all(self).await?))
     }
 
@@ -194,7 +196,7 @@ impl Store {
             End::Dropped => drop_batch(&mut writing, ids).await?,
         };
         writing.increase(Counter::Reports, 1).await?;
-        writing.increase(Counter::ReportCount, -stored(removed)).await?;
+        writing.add(TenantCounter::ReportCount, -stored(removed)).await?;
         writing.commit().await?;
         Ok(removed)
     }
@@ -214,10 +216,10 @@ async fn expire_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreEr
     let removed = live(writing, ids).await?;
     for table in ["outcome", "failure"] {
         let text = format!("DELETE FROM {table} WHERE tenant = ? AND report");
-        among(&text, ids).execute(&mut *writing).await?;
+        among(writing.tenant, &text, ids).execute(&mut *writing).await?;
     }
     let text = "UPDATE report SET is_expired = 1, size = 0, packed = ? WHERE tenant = ? AND id";
-    let mut query = among(text, ids);
+    let mut query = among(writing.tenant, text, ids);
     query.values.insert(0, Value::Blob(Vec::new().into()));
     query.execute(&mut *writing).await?;
     Ok(removed)
@@ -225,14 +227,15 @@ async fn expire_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreEr
 
 /// The number of these reports that exist and are not expired.
 async fn live(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreError> {
-    let query = among("SELECT count(*) FROM report WHERE tenant = ? AND is_expired = 0 AND id", ids);
+    let query =
+        among(writing.tenant, "SELECT count(*) FROM report WHERE tenant = ? AND is_expired = 0 AND id", ids);
     let (there,): (i64,) = query.fetch_one(writing).await?;
     Ok(count(there))
 }
 
 /// A statement that ends with the condition that a column is one of `ids`. Its first parameter is the tenant.
-pub(super) fn among<'v>(text: &str, ids: &[i64]) -> Query<'v> {
-    let values = [TENANT.into()].into_iter().chain(ids.iter().map(|id| (*id).into()));
+pub(super) fn among<'v>(tenant: Tenant, text: &str, ids: &[i64]) -> Query<'v> {
+    let values = [tenant.into()].into_iter().chain(ids.iter().map(|id| (*id).into()));
     unnumbered(format!("{text} IN ({})", parameters(ids.len())), values).kept(false)
 }
 
@@ -257,7 +260,9 @@ async fn drop_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreErro
     let groups = identities::of_reports(writing, &known).await?;
     identities::surplus(writing, &groups).await?.apply(&mut sums, 1);
     if !known.is_empty() {
-        among("DELETE FROM report WHERE tenant = ? AND id", &known).execute(&mut *writing).await?;
+        among(writing.tenant, "DELETE FROM report WHERE tenant = ? AND id", &known)
+            .execute(&mut *writing)
+            .await?;
     }
     identities::surplus(writing, &groups).await?.apply(&mut sums, -1);
     sums.write(writing).await?;
@@ -289,7 +294,8 @@ impl FromRow for OutcomeRow {
 /// Reads the counts of the reports that exist and are not expired.
 async fn counts(writing: &mut Writing, ids: &[i64]) -> Result<BTreeMap<i64, StoredCounts>, StoreError> {
     let text = "SELECT id, submitter, trust, range_start, range_end FROM report WHERE tenant = ? AND is_expired = 0 AND id";
-    let rows: Vec<(i64, i64, i64, i64, i64)> = among(text, ids).fetch_all(&mut *writing).await?;
+    let rows: Vec<(i64, i64, i64, i64, i64)> =
+        among(writing.tenant, text, ids).fetch_all(&mut *writing).await?;
     let mut reports = BTreeMap::new();
     for (id, submitter, trust, start, end) in rows {
         let (trust, range) = (Trust::parse(trust)?, range(start, end)?);
@@ -299,7 +305,7 @@ async fn counts(writing: &mut Writing, ids: &[i64]) -> Result<BTreeMap<i64, Stor
                        CAST(EXISTS (SELECT 1 FROM failure WHERE failure.report = outcome.report AND failure.domain = outcome.domain
                                     AND failure.kind = outcome.kind AND failure.entry = outcome.entry AND failure.sessions > 0) AS INTEGER)
                 FROM outcome WHERE tenant = ? AND report";
-    for OutcomeRow { report, policy } in among(text, ids).fetch_all(writing).await? {
+    for OutcomeRow { report, policy } in among(writing.tenant, text, ids).fetch_all(writing).await? {
         if let Some(one) = reports.get_mut(&report) {
             one.policies.push(policy);
         }
@@ -313,7 +319,7 @@ async fn full_days(writing: &mut Writing, domains: &BTreeSet<i64>) -> Result<Vec
                 OR failed >= 9223372036854775807 OR sts_sessions >= 9223372036854775807 OR unproved >= 9223372036854775807) AND domain";
     let mut found = Vec::new();
     for batch in domains.iter().copied().collect::<Vec<_>>().chunks(BATCH_IDS) {
-        found.extend(among(text, batch).fetch_all::<(i64, i64)>(&mut *writing).await?);
+        found.extend(among(writing.tenant, text, batch).fetch_all::<(i64, i64)>(&mut *writing).await?);
     }
     Ok(found)
 }
@@ -327,7 +333,7 @@ async fn full_submitter_days(
                 OR failed >= 9223372036854775807) AND submitter";
     let mut found = Vec::new();
     for batch in submitters.iter().copied().collect::<Vec<_>>().chunks(BATCH_IDS) {
-        let rows: Vec<(i64, i64, i64)> = among(text, batch).fetch_all(&mut *writing).await?;
+        let rows: Vec<(i64, i64, i64)> = among(writing.tenant, text, batch).fetch_all(&mut *writing).await?;
         found.extend(rows.into_iter().map(|(submitter, counts, day)| (submitter, counts != 0, day)));
     }
     Ok(found)
@@ -363,7 +369,7 @@ async fn compute_domain_day(writing: &mut Writing, domain: i64, day: i64) -> Res
         of_domain_day!("CAST(outcome.successful AS DOUBLE PRECISION) + outcome.failed", "report.trust < 2"),
         " WHERE tenant = $1 AND domain = $2 AND day = $3"
     ))
-    .bind(TENANT)
+    .bind(writing.tenant)
     .bind(domain)
     .bind(day)
     .execute(writing)
@@ -396,7 +402,7 @@ async fn compute_submitter_day(
         of_submitter_day!("outcome.failed"),
         " WHERE tenant = $1 AND submitter = $2 AND day = $3 AND counts = $4"
     ))
-    .bind(TENANT)
+    .bind(writing.tenant)
     .bind(submitter)
     .bind(day)
     .bind(counts)
@@ -415,11 +421,11 @@ async fn delete_empty(
         "DELETE FROM domain_day WHERE tenant = ? AND successful <= 0 AND failed <= 0 AND sts_sessions <= 0
                 AND tainted <= 0 AND unproved <= 0 AND domain";
     for batch in domains.iter().copied().collect::<Vec<_>>().chunks(BATCH_IDS) {
-        among(days, batch).execute(&mut *writing).await?;
+        among(writing.tenant, days, batch).execute(&mut *writing).await?;
     }
     let days = "DELETE FROM submitter_day WHERE tenant = ? AND reports <= 0 AND submitter";
     for batch in submitters.iter().copied().collect::<Vec<_>>().chunks(BATCH_IDS) {
-        among(days, batch).execute(&mut *writing).await?;
+        among(writing.tenant, days, batch).execute(&mut *writing).await?;
     }
     Ok(())
 }

@@ -5,7 +5,7 @@ use super::filing::Filed;
 use super::{NewReport, kind_number};
 use crate::query::{insert, sql};
 use crate::writing::Writing;
-use crate::{PolicyDigest, StoreError, TENANT};
+use crate::{PolicyDigest, StoreError};
 use formats::report::PolicyReport;
 use formats::result_type::PolicyType;
 use std::collections::BTreeMap;
@@ -48,7 +48,7 @@ pub async fn insert_results(
         let head = "INSERT INTO outcome (tenant, domain, day, report, days, kind, successful, failed, entry, policy, host)";
         let rows = insert(head, batch, "", |entry| {
             [
-                TENANT.into(),
+                writing.tenant.into(),
                 id_of(entry.filed.domain).into(),
                 entry.days.0.into(),
                 entry.report.into(),
@@ -73,7 +73,7 @@ pub async fn insert_results(
         let head = "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions, entry)";
         let rows = insert(head, batch, "", |(entry, (result, host, address), sessions)| {
             [
-                TENANT.into(),
+                writing.tenant.into(),
                 id_of(entry.filed.domain).into(),
                 entry.days.0.into(),
                 entry.report.into(),

@@ -3,9 +3,9 @@
 
 use super::columns::{BATCH_ROWS, first, sessions};
 use super::{NewReport, Trust};
+use crate::StoreError;
 use crate::query::{added, insert};
 use crate::writing::Writing;
-use crate::{StoreError, TENANT};
 use formats::limits::REPORT_DAY_SUMS;
 use formats::report::DateRange;
 use formats::result_type::PolicyType;
@@ -168,7 +168,7 @@ impl Sums {
                 let numbers = [sum.successful, sum.failed, sum.sts_sessions, sum.tainted, sum.unproved];
                 let [successful, failed, sts_sessions, tainted, unproved] = numbers.map(Into::into);
                 let (domain, day) = ((*domain).into(), (*day).into());
-                [TENANT.into(), domain, day, successful, failed, sts_sessions, tainted, unproved]
+                [writing.tenant.into(), domain, day, successful, failed, sts_sessions, tainted, unproved]
             });
             rows.execute(&mut *writing).await?;
         }
@@ -181,7 +181,7 @@ impl Sums {
             let rows = insert(head, batch, &update, |((submitter, counts, day), sum)| {
                 let [reports, successful, failed] = [sum.reports, sum.successful, sum.failed].map(Into::into);
                 let (submitter, counts, day) = ((*submitter).into(), (*counts).into(), (*day).into());
-                [TENANT.into(), submitter, counts, day, reports, successful, failed]
+                [writing.tenant.into(), submitter, counts, day, reports, successful, failed]
             });
             rows.execute(&mut *writing).await?;
         }

@@ -547,7 +547,7 @@ async fn huge_counts_do_not_overflow_sums() {
 #[tokio::test]
 async fn sums_that_overflowed_in_earlier_versions_are_readable() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), crate::Tenant::FIRST).await.unwrap();
     keep(&store, "big.example", Trust::Verified, &text("a.example", "1", 7, 0)).await;
     // SQLite stores a sum of integers that overflows as a floating-point number.
     for table in ["domain_day", "submitter_day"] {

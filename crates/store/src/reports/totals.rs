@@ -5,7 +5,7 @@ use super::Trust;
 use super::about::unsigned;
 use super::columns::BATCH_ROWS;
 use crate::query::{FromRow, Row, parameters, sql, total, unnumbered};
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, time};
 use jiff::Timestamp;
 
 /// The sums of one domain.
@@ -113,7 +113,7 @@ impl Store {
         let mut found = Vec::new();
         for batch in domains.chunks(BATCH_ROWS) {
             let text = format!("{DOMAINS} ({}) GROUP BY name.text", parameters(batch.len()));
-            let head = [TENANT.into(), since.as_second().into()];
+            let head = [self.tenant.into(), since.as_second().into()];
             let names = batch.iter().map(|name| (*name).into());
             found.extend(
                 unnumbered(text, head.into_iter().chain(names)).fetch_all::<DomainTotal>(self).await?,
@@ -132,7 +132,7 @@ impl Store {
         let mut found = Vec::new();
         for batch in domains.chunks(BATCH_ROWS) {
             let text = format!("{LAST} ({}) GROUP BY name.text, counts", parameters(batch.len()));
-            let head = [(Trust::Trusted as i64).into(), TENANT.into(), since.as_second().into()];
+            let head = [(Trust::Trusted as i64).into(), self.tenant.into(), since.as_second().into()];
             let names = batch.iter().map(|name| (*name).into());
             found
                 .extend(unnumbered(text, head.into_iter().chain(names)).fetch_all::<LastReport>(self).await?);
@@ -148,9 +148,9 @@ impl Store {
         since: Timestamp,
         most: u32,
     ) -> Result<Vec<SubmitterTotal>, StoreError> {
-        let query = sql(SUBMITTERS).bind(TENANT).bind(counts).bind(since.as_second());
+        let query = sql(SUBMITTERS).bind(self.tenant).bind(counts).bind(since.as_second());
         let mut found: Vec<SubmitterTotal> = query.bind(most).fetch_all(self).await?;
-        let all = sql(ALL_SUBMITTERS).bind(TENANT).bind(counts).bind(since.as_second());
+        let all = sql(ALL_SUBMITTERS).bind(self.tenant).bind(counts).bind(since.as_second());
         found.push(all.fetch_one(self).await?);
         Ok(found)
     }

@@ -4,7 +4,7 @@
 use super::Trust;
 use super::about::unsigned;
 use crate::query::{FromRow, Row, sql, total};
-use crate::{Store, StoreError, TENANT, time};
+use crate::{Store, StoreError, time};
 use formats::DomainName;
 use jiff::Timestamp;
 use serde::Serialize;
@@ -53,7 +53,7 @@ impl Store {
                AND outcome.day + 86400 > $3 AND report.trust >= $4
              GROUP BY submitter.text, outcome.day ORDER BY submitter.text, outcome.day LIMIT $5"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
@@ -77,7 +77,7 @@ impl Store {
                AND failure.day + 86400 > $3 AND report.trust >= $4 AND host.text <> '' AND failure.sessions > 0
              GROUP BY host.text, failure.day ORDER BY host.text, failure.day LIMIT $5"
         ))
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(domain.as_str())
         .bind(since.as_second())
         .bind(Trust::Trusted as i64)
@@ -93,7 +93,7 @@ impl Store {
              WHERE tenant = $1 AND day + 86400 > $2 AND counts = 1 AND reports > 0
              ORDER BY name.text, day LIMIT $3",
         )
-        .bind(TENANT)
+        .bind(self.tenant)
         .bind(since.as_second())
         .bind(MAX_ROWS)
         .fetch_all(self)

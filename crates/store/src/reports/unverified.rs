@@ -5,8 +5,8 @@
 use super::quota::{Item, Quota, computed, shrink};
 use super::retention::{BATCH_REPORTS, among, not_earlier, only};
 use crate::query::sql;
-use crate::writing::Counter;
-use crate::{Store, StoreError, TENANT, count, stored};
+use crate::writing::TenantCounter;
+use crate::{Store, StoreError, count, stored};
 use jiff::Timestamp;
 use std::sync::atomic::{AtomicU64, Ordering};
 
@@ -65,7 +65,8 @@ impl Store {
             not_earlier!(),
             "ORDER BY received_at, id LIMIT $3"
         );
-        let old = sql(old).bind(TENANT).bind(before.as_second()).bind(BATCH_REPORTS).fetch_all(self).await?;
+        let old =
+            sql(old).bind(self.tenant).bind(before.as_second()).bind(BATCH_REPORTS).fetch_all(self).await?;
         self.evict(&only(old)).await
     }
 
@@ -108,7 +109,7 @@ impl Store {
             "SELECT CAST(coalesce(sum(size), 0) AS BIGINT), count(*) FROM report WHERE tenant = $1 AND trust < 2 AND is_expired = 0",
             not_earlier!()
         );
-        let (bytes, items): (i64, i64) = sql(sums).bind(TENANT).fetch_one(self).await?;
+        let (bytes, items): (i64, i64) = sql(sums).bind(self.tenant).fetch_one(self).await?;
         let used = (count(bytes), count(items));
         if quota.has_room_for(used.0, used.1) {
             known.counted = Some(used);
@@ -119,7 +120,7 @@ impl Store {
             not_earlier!(),
             "ORDER BY id"
         );
-        let (items, quota): (Vec<Item>, _) = (sql(items).bind(TENANT).fetch_all(self).await?, *quota);
+        let (items, quota): (Vec<Item>, _) = (sql(items).bind(self.tenant).fetch_all(self).await?, *quota);
         known.chosen = computed(move || shrink(&items, &quota)).await?;
         known.chosen.reverse();
         Ok(())
@@ -132,8 +133,11 @@ impl Store {
         if next.is_empty() {
             return Ok(0);
         }
-        let unverified =
-            among("SELECT id FROM report WHERE tenant = ? AND trust < 2 AND is_expired = 0 AND id", &next);
+        let unverified = among(
+            self.tenant,
+            "SELECT id FROM report WHERE tenant = ? AND trust < 2 AND is_expired = 0 AND id",
+            &next,
+        );
         let unverified = only(unverified.fetch_all(self).await?);
         self.evict(&unverified).await
     }
@@ -141,16 +145,15 @@ impl Store {
     /// Returns how much unverified reports use.
     pub async fn unverified_usage(&self) -> Result<UnverifiedUsage, StoreError> {
         let sums = "SELECT count(*), CAST(coalesce(sum(size), 0) AS BIGINT) FROM report WHERE tenant = $1 AND trust < 2 AND is_expired = 0";
-        let (reports, bytes): (i64, i64) = sql(sums).bind(TENANT).fetch_one(self).await?;
-        let evicted = self.counter(Counter::ReportsEvicted).await?;
+        let (reports, bytes): (i64, i64) = sql(sums).bind(self.tenant).fetch_one(self).await?;
+        let evicted = self.tenant_counter(TenantCounter::ReportsEvicted).await?;
         Ok(UnverifiedUsage { reports: count(reports), bytes: count(bytes), evicted: count(evicted) })
     }
 
     async fn evict(&self, ids: &[i64]) -> Result<u64, StoreError> {
         let dropped = self.drop_reports(ids).await?;
         if dropped > 0 {
-            let query = sql("UPDATE version SET value = value + $2 WHERE name = $1");
-            query.bind(Counter::ReportsEvicted.name()).bind(stored(dropped)).execute(self).await?;
+            self.increase(TenantCounter::ReportsEvicted, stored(dropped)).await?;
         }
         Ok(dropped)
     }

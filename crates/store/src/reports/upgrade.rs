@@ -1,4 +1,4 @@
-//! What a store holds from a version without limits for reports and quarantine. The migration only notes what was there;
+//! What a store holds from a version without limits for reports and quarantine, all of which belongs to the first tenant. The migration only notes what was there;
 //! the rest happens here, afterwards and in short transactions, while the program serves:
 //!
 //! - The sizes of these reports are computed ([`Store::size_earlier_reports`]), from the newest report to the oldest. The
@@ -9,7 +9,7 @@
 use super::retention::{among, only};
 use crate::query::sql;
 use crate::writing::{Counter, Lock, Tries};
-use crate::{Store, StoreError, TENANT, count};
+use crate::{Store, StoreError, Tenant, count};
 use jiff::{SignedDuration, Timestamp};
 
 /// Reports whose size one transaction computes.
@@ -41,11 +41,11 @@ impl Store {
     /// that is 0.
     pub async fn size_earlier_reports(&self) -> Result<u64, StoreError> {
         let last = self.counter(Counter::UnsizedReports).await?;
-        if last == 0 {
+        if last == 0 || self.tenant != Tenant::FIRST {
             return Ok(0);
         }
         let ids = sql("SELECT id FROM report WHERE tenant = $1 AND id <= $2 ORDER BY id DESC LIMIT $3");
-        let ids: Vec<(i64,)> = ids.bind(TENANT).bind(last).bind(BATCH_REPORTS).fetch_all(self).await?;
+        let ids: Vec<(i64,)> = ids.bind(self.tenant).bind(last).bind(BATCH_REPORTS).fetch_all(self).await?;
         let ids = only(ids);
         let batch = self.batch(&ids).await?;
         let next = batch.last().map_or(0, |id| id - 1);
@@ -65,7 +65,7 @@ impl Store {
         writing.lock(Counter::ReportId, Lock::Alone).await?;
         if writing.lock(Counter::UnsizedReports, Lock::Alone).await? == last {
             if !ids.is_empty() {
-                among(SIZE, ids).execute(&mut writing).await?;
+                among(self.tenant, SIZE, ids).execute(&mut writing).await?;
             }
             writing.set(Counter::UnsizedReports, next).await?;
         }
@@ -80,8 +80,11 @@ impl Store {
         now: Timestamp,
         time: SignedDuration,
     ) -> Result<Option<Earlier>, StoreError> {
+        if self.tenant != Tenant::FIRST {
+            return Ok(None);
+        }
         let earlier = "SELECT count(*) FROM quarantine_use WHERE tenant = $1 AND is_earlier = 1";
-        let (quarantined,): (i64,) = sql(earlier).bind(TENANT).fetch_one(self).await?;
+        let (quarantined,): (i64,) = sql(earlier).bind(self.tenant).fetch_one(self).await?;
         let last_report = self.counter(Counter::EarlierReports).await?;
         if quarantined == 0 && last_report == 0 {
             return Ok(None);
@@ -96,7 +99,7 @@ impl Store {
         }
         let end = "UPDATE quarantine_use SET is_earlier = 0 WHERE item IN
                    (SELECT item FROM quarantine_use WHERE tenant = $1 AND is_earlier = 1 ORDER BY item LIMIT $2)";
-        while sql(end).bind(TENANT).bind(BATCH_ITEMS).execute(self).await? > 0 {}
+        while sql(end).bind(self.tenant).bind(BATCH_ITEMS).execute(self).await? > 0 {}
         let end = sql("UPDATE version SET value = 0 WHERE name = $1");
         end.bind(Counter::EarlierReports.name()).execute(self).await?;
         Ok(None)

@@ -36,7 +36,7 @@ async fn a_dropped_transaction_is_rolled_back_and_blocks_no_later_one() {
 #[tokio::test]
 async fn a_transaction_that_sqlite_rolled_back_fails_and_blocks_no_later_one() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), crate::Tenant::FIRST).await.unwrap();
     for _ in 0..10 {
         // SQLite rolls back by itself when the disk is full.
         let mut writing = store.writing().await.unwrap();
@@ -117,7 +117,7 @@ async fn order_of_ends(store: &Store, writes: Vec<(&str, Write<'_>)>) -> Vec<Str
 
 async fn file() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), crate::Tenant::FIRST).await.unwrap();
     (dir, store)
 }
 
@@ -155,7 +155,10 @@ async fn reads_do_not_wait_for_a_write_and_see_it_once_it_is_committed() {
     let (_dir, store) = crate::scratch().await;
     let domain = DomainName::parse("a.example").unwrap();
     let mut writing = store.writing().await.unwrap();
-    sql("INSERT INTO domain (name, spec) VALUES ('a.example', '1')").execute(&mut writing).await.unwrap();
+    sql("INSERT INTO domain (tenant, name, spec) VALUES (0, 'a.example', '1')")
+        .execute(&mut writing)
+        .await
+        .unwrap();
     assert_eq!(store.domain::<u8>(&domain).await.unwrap(), None);
     writing.commit().await.unwrap();
     assert_eq!(store.domain::<u8>(&domain).await.unwrap(), Some(1));

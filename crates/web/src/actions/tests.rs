@@ -39,12 +39,12 @@ impl Place {
             text += &format!("[[domain]]\nname = \"{domain}.test\"\n");
         }
         let config = config::Config::parse(&text, Some(dir.path().join("sternpost.toml"))).unwrap();
-        let store = Store::open(config.store.file().unwrap()).await.unwrap();
+        let store = Store::open(config.store.file().unwrap(), store::Tenant::FIRST).await.unwrap();
         for domain in domains {
             let pattern = MxPattern::parse(&format!("*.{domain}.test")).unwrap();
             let in_testing = |rollout: &mut RolloutState| {
                 rollout.mode = Some(InMode { mode: Mode::Testing, since: SystemClock.now() });
-                rollout.promises = vec![PublishedPolicy {
+                rollout.published = vec![PublishedPolicy {
                     mode: Mode::Testing,
                     max_age: 86_400,
                     mx: vec![pattern],

@@ -1,15 +1,16 @@
 //! The MX hosts on a domain's page: what the guard's probes found, the certificates that they saw, and the failures that
 //! reports name.
 
-use super::Facts;
+use super::DomainData;
 use super::failures::is_recent;
 use crate::judge::Mark;
 use crate::text;
 use formats::DomainName;
 use jiff::Timestamp;
-use operations::seen_certificates::{SeenCertificate, SeenCertificates};
+use operations::seen_certificates::{self, SeenCertificate};
 use serde::Serialize;
 use std::collections::{BTreeMap, BTreeSet};
+use store::{Store, StoreError};
 
 /// A row of the table of MX hosts.
 #[derive(Serialize)]
@@ -72,7 +73,17 @@ impl HostRow {
 
 /// The hosts that are MX hosts, that were probed, or that reports name. MX hosts come first, since a report may contain
 /// any name.
-pub fn hosts(facts: &Facts, seen: &SeenCertificates, now: Timestamp) -> Vec<HostRow> {
+pub async fn hosts(facts: &DomainData, store: &Store, now: Timestamp) -> Result<Vec<HostRow>, StoreError> {
+    let mut rows = rows(facts, now);
+    let names: Vec<DomainName> = rows.iter().filter_map(|row| DomainName::parse(&row.host).ok()).collect();
+    let mut seen = seen_certificates::of(store, &names.iter().collect::<Vec<_>>()).await?;
+    for row in &mut rows {
+        row.certificate = seen.remove(&row.host);
+    }
+    Ok(rows)
+}
+
+fn rows(facts: &DomainData, now: Timestamp) -> Vec<HostRow> {
     let mx: BTreeSet<&str> = facts.rollout.mx.iter().map(DomainName::as_str).collect();
     let mut rows: BTreeMap<&str, HostRow> = mx.iter().map(|host| (*host, HostRow::new(host))).collect();
     let names: BTreeSet<&str> = facts.host_days.iter().map(|day| day.name.as_str()).collect();
@@ -103,7 +114,6 @@ pub fn hosts(facts: &Facts, seen: &SeenCertificates, now: Timestamp) -> Vec<Host
             },
             // Before an observation, every host may be one.
             is_mx: mx.is_empty() || mx.contains(row.host.as_str()),
-            certificate: DomainName::parse(&row.host).ok().and_then(|host| seen.get(&host)),
             ..row
         })
         .collect();

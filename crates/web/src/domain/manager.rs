@@ -1,7 +1,7 @@
 //! A page about a domain for decision makers, to print or to save as PDF: whether its mail is protected, since when,
 //! what failed, and what is still to do. The style sheet prints it on one A4 page.
 
-use super::{Facts, certificate, events, hosts, parts, sentence};
+use super::{DomainData, certificate, events, hosts, parts, sentence};
 use crate::chart::{Range, Timeline};
 use crate::incidents::{IncidentLine, WorstDay};
 use crate::judge::Mark;
@@ -73,10 +73,10 @@ pub async fn page(
     let spec = context.find(&operations::world::domain(&name)?)?;
     let now = context.world.clock.now();
     let range = query.days;
-    let facts = Facts::load(&context, &spec, range, now).await?;
+    let facts = DomainData::load(&context, &spec, range, now).await?;
     let bound = context.config.thresholds.failure_rate;
     let judged = facts.judged(&context, &spec, now);
-    let hosts = hosts(&facts, &context.world.seen, now);
+    let hosts = hosts(&facts, &context.store, now).await?;
     let alerts: Vec<&Alert> = facts.alerts.iter().map(|(_, alert)| alert).collect();
     let around = super::PartsContext {
         spec: &spec,

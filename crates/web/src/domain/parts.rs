@@ -1,7 +1,7 @@
 //! The verdict of each part of a domain: MTA-STS, policy host, MX hosts, DANE, TLS reports, rollout. A part is only called
 //! good if something was observed that shows it; without an observation it says that there is no data yet.
 
-use super::Facts;
+use super::DomainData;
 use super::failures::is_recent;
 use super::hosts::HostRow;
 use crate::judge::{Mark, Urgency, sentence, urgency};
@@ -53,7 +53,7 @@ impl PartsContext<'_> {
 }
 
 /// The verdict of each part, in the order in which a sender meets them.
-pub fn parts(facts: &Facts, around: &PartsContext<'_>) -> Vec<Part> {
+pub fn parts(facts: &DomainData, around: &PartsContext<'_>) -> Vec<Part> {
     let part = |title, anchor, (mark, text)| Part { title, mark, text, anchor };
     vec![
         part("MTA-STS", "records", sts(facts, around)),
@@ -65,7 +65,7 @@ pub fn parts(facts: &Facts, around: &PartsContext<'_>) -> Vec<Part> {
     ]
 }
 
-fn sts(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+fn sts(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
     if let Some(found) = around.alert(&[AlertKind::RecordGone]) {
         return found;
     }
@@ -88,7 +88,7 @@ fn sts(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     }
 }
 
-fn policy_host(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+fn policy_host(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
     let now = around.now;
     if let Some(found) = around.alert(&[AlertKind::PolicyUnserved, AlertKind::PolicyCertificateEnds]) {
         return found;
@@ -125,7 +125,7 @@ fn policy_host(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     }
 }
 
-fn mx(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+fn mx(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
     let kinds = [AlertKind::MxUncovered, AlertKind::MxUnverified, AlertKind::MxCertificateEnds];
     if let Some(found) = around.alert(&kinds) {
         return found;
@@ -171,7 +171,7 @@ fn more(hosts: usize) -> String {
     format!("{} more", text::counted(hosts, "host"))
 }
 
-fn dane(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+fn dane(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
     let is_about_dane = |group: &&FailureGroup| {
         matches!(
             ResultType::parse(&group.result_type),
@@ -192,7 +192,7 @@ fn dane(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     }
 }
 
-fn reports(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+fn reports(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
     if let Some(found) = around.alert(&[AlertKind::Silence]) {
         return found;
     }
@@ -211,7 +211,7 @@ fn reports(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
     }
 }
 
-fn rollout(facts: &Facts, around: &PartsContext<'_>) -> (Mark, String) {
+fn rollout(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
     if facts.decisions.held.is_some() {
         return (Mark("way", "· Held"), "An operator holds the domain in testing.".to_owned());
     }

@@ -1,6 +1,6 @@
 //! The rollout on a domain's page: a bar with its stages, and the conditions of the gate with how much of each is met.
 
-use super::Facts;
+use super::DomainData;
 use crate::judge::Mark;
 use crate::text;
 use formats::Mode;
@@ -17,7 +17,7 @@ pub struct Stage {
 }
 
 /// The stages from the published policy to enforcement; empty if the domain is not to be enforced.
-pub fn stages(facts: &Facts, spec: &DomainSpec, needed: &Thresholds) -> Vec<Stage> {
+pub fn stages(facts: &DomainData, spec: &DomainSpec, needed: &Thresholds) -> Vec<Stage> {
     if spec.mode != Mode::Enforce {
         return Vec::new();
     }
@@ -92,7 +92,7 @@ fn progress(have: u32, need: u32) -> Option<u32> {
 }
 
 /// The conditions of the gate for a domain in testing; none for other domains.
-pub fn conditions(facts: &Facts, needed: &Thresholds) -> Vec<Condition> {
+pub fn conditions(facts: &DomainData, needed: &Thresholds) -> Vec<Condition> {
     match facts.rollout.mode {
         Some(known) if known.mode == Mode::Testing => of_evidence(&facts.evidence, needed),
         _ => Vec::new(),
@@ -179,7 +179,7 @@ fn of_evidence(evidence: &Evidence, needed: &Thresholds) -> Vec<Condition> {
 }
 
 /// How long a domain has been enforced, for the manager's page; `None` if it is not.
-pub fn enforced_since(facts: &Facts) -> Option<Timestamp> {
+pub fn enforced_since(facts: &DomainData) -> Option<Timestamp> {
     facts.rollout.mode.filter(|known| known.mode == Mode::Enforce).map(|known| known.since)
 }
 

@@ -142,7 +142,7 @@ async fn place() -> Place {
         assumed: false,
     };
     let mode = Some(InMode { mode: Mode::Testing, since: now - DAY * 40 });
-    let rollout = RolloutState { mode, promises: vec![promise], ..RolloutState::default() };
+    let rollout = RolloutState { mode, published: vec![promise], ..RolloutState::default() };
     place.store.put_rollout(&DomainName::parse("one.example").unwrap(), &rollout).await.unwrap();
     for back in 0..30 {
         place.store.keep_report(&report(now - DAY * back, &back.to_string(), 9, 0)).await.unwrap();

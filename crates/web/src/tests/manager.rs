@@ -19,7 +19,7 @@ async fn place() -> Place {
         assumed: false,
     };
     let mode = Some(InMode { mode: Mode::Enforce, since: ago(80) });
-    let rollout = RolloutState { mode, promises: vec![promise], ..RolloutState::default() };
+    let rollout = RolloutState { mode, published: vec![promise], ..RolloutState::default() };
     place.store.put_rollout(&DomainName::parse("one.example").unwrap(), &rollout).await.unwrap();
     for day in 1..70 {
         let failed = match day {
@@ -95,7 +95,6 @@ async fn a_host_has_the_issuer_of_its_certificate_and_the_days_left_by_its_own_l
     let place = place().await;
     let now = place.clock.now();
     let mut bob = place.user("bob", Role::Reader, "198.51.100.2").await;
-    let context = place.dashboard.context().await.unwrap();
     let host = DomainName::parse("mx1.one.example").unwrap();
     let hours = |hours: i64| SignedDuration::from_hours(hours);
     let mut seen = async |begun: i64, left: i64| {
@@ -104,7 +103,8 @@ async fn a_host_has_the_issuer_of_its_certificate_and_the_days_left_by_its_own_l
             issuer: "C=US, O=Example Trust, CN=R11".to_owned(),
             names: Vec::new(),
             not_before: now - hours(begun),
-            not_after: now + hours(left),
+            // The store keeps whole seconds, as certificates have.
+            not_after: now + hours(left) + SignedDuration::from_secs(1),
             fingerprint: String::new(),
             key_digest: String::new(),
             common_name: None,
@@ -114,7 +114,7 @@ async fn a_host_has_the_issuer_of_its_certificate_and_the_days_left_by_its_own_l
             is_for_servers: true,
             is_for_clients: false,
         };
-        context.world.seen.put(&host, &certificate, now);
+        operations::seen_certificates::put(&place.store, &host, &certificate, now).await.unwrap();
         bob.get("/domains/one.example").await.body
     };
     let fresh = seen(24, 5 * 24).await;

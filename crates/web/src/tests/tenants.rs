@@ -36,6 +36,12 @@ async fn users_sessions_and_invitations_of_one_tenant_are_none_of_another() {
     assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/t/second/"), "{}", answer.body);
     assert!(second.get("/t/second/account").await.body.contains("Viewer"));
     assert!(first.get("/account").await.body.contains("Operator"));
+    // The domains and the reports are those of the first tenant.
+    for path in ["/t/second/", "/t/second/domains/one.example", "/t/second/reports", "/t/second/settings"] {
+        let page = second.get(path).await;
+        assert_eq!(page.status, StatusCode::NOT_FOUND, "{path}");
+        assert!(!page.body.contains("one.example"), "{path}: {}", page.body);
+    }
     // A session is of its tenant alone, and so is a password.
     for path in ["/account", "/t/main/account"] {
         assert!(second.get(path).await.location().ends_with("/sign-in"), "{path}");

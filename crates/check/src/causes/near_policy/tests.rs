@@ -188,8 +188,11 @@ fn an_enforcing_file_is_proposed_in_mode_testing_with_the_hosts_of_today() {
 fn a_key_of_a_valid_file_that_was_meant_as_another_is_named() {
     let file = GOOD.replace("mx: *.example.net", "nmx: mx2.example.org");
     assert_eq!(near_key(file.as_bytes(), 4), Some(("nmx".to_owned(), "mx")));
-    let file = format!("{GOOD}comment: none\r\n");
-    assert_eq!(near_key(file.as_bytes(), 6), None);
+    for own in ["comment", "note", "node_id", "code"] {
+        let file = format!("{GOOD}{own}: none\r\n");
+        let meant = (own == "code").then(|| ("code".to_owned(), "mode"));
+        assert_eq!(near_key(file.as_bytes(), 6), meant, "{own}");
+    }
 }
 
 proptest! {

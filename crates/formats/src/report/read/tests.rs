@@ -26,6 +26,25 @@ fn quirks(from: &str, to: &str) -> Vec<Quirk> {
 }
 
 #[test]
+fn a_list_of_one_that_is_written_without_its_array_is_read() {
+    let (start, end) = (CLEAN.find(r#"[{"result-type""#).unwrap(), CLEAN.find("}]\n }]").unwrap());
+    let details = format!("{}{}{}", &CLEAN[..start], &CLEAN[start + 1..end + 1], &CLEAN[end + 2..]);
+    let policies = CLEAN.replace(r#""policies": [{"#, r#""policies": {"#).replace("\n }]\n}", "\n }\n}");
+    for text in [details, policies] {
+        let found = read(&text);
+        assert_eq!(found.report, read(CLEAN).report, "{text}");
+        assert_eq!(
+            found.warnings.iter().map(|warning| &warning.quirk).collect::<Vec<_>>(),
+            [&Quirk::WrongKind]
+        );
+    }
+    // What does not look like a failure is still one that can't be read.
+    let odd = CLEAN.replace(r#"[{"result-type": "certificate-expired", "sending-mta-ip": "192.0.2.7", "receiving-mx-hostname": "mx1.example.org", "receiving-ip": "2001:db8::1", "failed-session-count": 3}]"#, r#"{"x": 1}"#);
+    assert_eq!(read(&odd).report.policies[0].details.len(), 1);
+    assert!(read(&odd).warnings.iter().any(|warning| warning.quirk == Quirk::FailuresUnknown));
+}
+
+#[test]
 fn rpt_05_a_report_has_policies_each_with_summary_and_details() {
     let ReadReport { report, warnings } = read(CLEAN);
     assert!(warnings.is_empty(), "{warnings:?}");

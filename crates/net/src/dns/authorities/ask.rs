@@ -57,7 +57,7 @@ pub enum ServerFault {
 
 impl ServerFault {
     /// The fault's name for scripts and JSON.
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Silent => "silent",
             Self::Late(_) => "late",
@@ -86,7 +86,7 @@ impl From<&ServerFault> for DnsError {
 
 /// An answer about a name, by a server with authority for its zone.
 #[derive(Debug, Clone, PartialEq, Eq)]
-pub(super) enum Word {
+pub(super) enum AuthoritativeAnswer {
     /// The name is an alias of `target`. `inside` has the records at the end of the chain, if the answer holds them.
     Alias { target: DomainName, ttl: Duration, inside: Option<Answer> },
     /// The name has these records.
@@ -123,7 +123,7 @@ pub(super) async fn ask(
     name: &DomainName,
     kind: Kind,
     patience: Patience,
-) -> Result<Word, ServerFault> {
+) -> Result<AuthoritativeAnswer, ServerFault> {
     let begun = Instant::now();
     let message = exchange(server, sources, name, kind, patience.total).await?;
     let took = begun.elapsed();
@@ -217,7 +217,7 @@ fn answer_to(query: &Message, bytes: &[u8]) -> Result<Message, ServerFault> {
 }
 
 /// Reads an answer; a fault if it is not the word of a server with authority for the zone.
-fn read(message: &Message, name: &DomainName, kind: Kind) -> Result<Word, ServerFault> {
+fn read(message: &Message, name: &DomainName, kind: Kind) -> Result<AuthoritativeAnswer, ServerFault> {
     let owner = absolute(name).map_err(|error| ServerFault::Malformed(error.to_string()))?;
     let code = message.metadata.response_code;
     if !matches!(code, ResponseCode::NoError | ResponseCode::NXDomain) {
@@ -247,17 +247,17 @@ fn read(message: &Message, name: &DomainName, kind: Kind) -> Result<Word, Server
     }
     if let Some(target) = answer.aliases.first().cloned() {
         let inside = Some(answer).filter(|answer| !answer.records.is_empty());
-        return Ok(Word::Alias { target, ttl, inside });
+        return Ok(AuthoritativeAnswer::Alias { target, ttl, inside });
     }
     if !answer.records.is_empty() {
-        return Ok(Word::Records(answer));
+        return Ok(AuthoritativeAnswer::Records(answer));
     }
     let soa = message.authorities.iter().find_map(|record| match &record.data {
         RData::SOA(soa) => Some(record.ttl.min(soa.minimum)),
         _ => None,
     });
     let absence = Absence { security: Security::Insecure, ttl: soa.map(seconds) };
-    Ok(Word::Nothing(match code {
+    Ok(AuthoritativeAnswer::Nothing(match code {
         ResponseCode::NXDomain => DnsError::NoSuchName(absence),
         _ => DnsError::NoSuchRecord(absence),
     }))

@@ -87,9 +87,9 @@ impl Dialect for Cloudflare {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let RecordSet { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *record_set;
             let mut records = Vec::new();
             for page in 1..=PROVIDER_PAGES {
                 let path = format!(
@@ -115,13 +115,13 @@ impl Dialect for Cloudflare {
 
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let RecordSet { zone, name, kind } = *place;
-            let there = self.list(place).await?;
+            let RecordSet { zone, name, kind } = *record_set;
+            let there = self.list(record_set).await?;
             let (gone, new) = differences(&there, records);
             let path = format!("/client/v4/zones/{zone}/dns_records");
             for id in gone.iter().filter_map(|record| record.id.as_deref()) {
@@ -179,7 +179,7 @@ mod tests {
     #[tokio::test]
     async fn all_pages_are_read_and_an_endless_list_is_an_error() {
         let name = name("_mta-sts.example.org");
-        let place = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
+        let record_set = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
         let page = |id: u32, pages: u32| {
             format!(
                 r#"{{"success":true,"result":[{{"id":"{id}","name":"{name}","type":"TXT","content":"x{id}"}}],"result_info":{{"total_pages":{pages}}}}}"#
@@ -187,19 +187,19 @@ mod tests {
         };
         let pages = [page(1, 2), page(2, 2)];
         let script = Script::new(pages.iter().map(|page| (200, page.as_str())));
-        let records = cloudflare(&script).list(&place).await.unwrap();
+        let records = cloudflare(&script).list(&record_set).await.unwrap();
         assert_eq!(records.len(), 2);
         assert!(script.lines()[1].ends_with("&page=2"));
         let endless = page(1, 1_000_000);
         let script = Script::new(std::iter::repeat_n((200, endless.as_str()), 60));
-        assert!(cloudflare(&script).list(&place).await.is_err());
+        assert!(cloudflare(&script).list(&record_set).await.is_err());
         assert_eq!(script.lines().len(), 50);
     }
 
     #[tokio::test]
     async fn only_records_that_differ_are_changed() {
         let name = name("_mta-sts.example.org");
-        let place = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
+        let record_set = RecordSet { zone: "0a1b", name: &name, kind: Kind::Txt };
         let there = r#"{"success":true,"result":[{"id":"1","name":"_mta-sts.example.org","type":"TXT","content":"site"},{"id":"2","name":"_mta-sts.example.org","type":"TXT","content":"\"old\""}]}"#;
         let fine = r#"{"success":true,"result":{}}"#;
         let script = Script::new([(200, there), (200, fine), (200, fine)]);
@@ -207,7 +207,7 @@ mod tests {
             Record::listed(Kind::Txt, "site", Escapes::Decimal).unwrap(),
             Record::new(Data::Txt(b"new".to_vec())),
         ];
-        cloudflare(&script).set(&place, 300, &wanted).await.unwrap();
+        cloudflare(&script).set(&record_set, 300, &wanted).await.unwrap();
         assert_eq!(
             script.lines()[1..],
             ["DELETE /client/v4/zones/0a1b/dns_records/2", "POST /client/v4/zones/0a1b/dns_records"]
@@ -215,7 +215,7 @@ mod tests {
         assert!(script.bodies()[2].contains(r#""content":"\"new\"""#), "{:?}", script.bodies());
         let refused = r#"{"success":false,"errors":[{"code":81053,"message":"it exists"}],"result":null}"#;
         let script = Script::new([(200, refused)]);
-        let error = cloudflare(&script).list(&place).await.unwrap_err();
+        let error = cloudflare(&script).list(&record_set).await.unwrap_err();
         assert!(matches!(error, Fault::Other(why) if why == "it exists (81053)"));
     }
 }

@@ -99,25 +99,25 @@ impl Dialect for Fake {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
             self.request(|_| {}).await?;
-            Ok(self.sets.lock().unwrap().get(place.kind.as_str()).cloned().unwrap_or_default())
+            Ok(self.sets.lock().unwrap().get(record_set.kind.as_str()).cloned().unwrap_or_default())
         })
     }
 
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         _: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let kind = place.kind.as_str();
+            let kind = record_set.kind.as_str();
             if !self.is_by_record {
                 return self.request(|sets| drop(sets.insert(kind, records.to_vec()))).await;
             }
-            let there = self.list(place).await?;
+            let there = self.list(record_set).await?;
             let (gone, new) = differences(&there, records);
             for record in gone {
                 let remove = |set: &mut Vec<Record>| {

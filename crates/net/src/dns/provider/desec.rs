@@ -22,9 +22,9 @@ struct Set {
     records: Vec<String>,
 }
 
-fn path_of(place: &RecordSet<'_>) -> Result<String, Fault> {
-    let label = label(place.name, place.zone)?.unwrap_or("@");
-    Ok(format!("/api/v1/domains/{}/rrsets/{label}/{}/", place.zone, place.kind.as_str()))
+fn path_of(record_set: &RecordSet<'_>) -> Result<String, Fault> {
+    let label = label(record_set.name, record_set.zone)?.unwrap_or("@");
+    Ok(format!("/api/v1/domains/{}/rrsets/{label}/{}/", record_set.zone, record_set.kind.as_str()))
 }
 
 impl Dialect for DeSec {
@@ -51,39 +51,39 @@ impl Dialect for DeSec {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let set: Set = match self.0.json(&Call::new(Method::GET, path_of(place)?)).await {
+            let set: Set = match self.0.json(&Call::new(Method::GET, path_of(record_set)?)).await {
                 Ok(set) => set,
                 Err(Fault::NotFound) => return Ok(Vec::new()),
                 Err(error) => return Err(error),
             };
             let records = set.records.iter();
-            records.map(|text| Record::listed(place.kind, text, Escapes::Decimal)).collect()
+            records.map(|text| Record::listed(record_set.kind, text, Escapes::Decimal)).collect()
         })
     }
 
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             if records.is_empty() {
-                return match self.0.send(&Call::new(Method::DELETE, path_of(place)?)).await {
+                return match self.0.send(&Call::new(Method::DELETE, path_of(record_set)?)).await {
                     Ok(_) | Err(Fault::NotFound) => Ok(()),
                     Err(error) => Err(error),
                 };
             }
             let texts: Vec<String> = records.iter().map(|record| record.text(Escapes::Decimal)).collect();
             let set = json!({
-                "subname": label(place.name, place.zone)?.unwrap_or_default(),
-                "type": place.kind.as_str(),
+                "subname": label(record_set.name, record_set.zone)?.unwrap_or_default(),
+                "type": record_set.kind.as_str(),
                 "ttl": ttl.max(MIN_TTL),
                 "records": texts,
             });
-            let path = format!("/api/v1/domains/{}/rrsets/", place.zone);
+            let path = format!("/api/v1/domains/{}/rrsets/", record_set.zone);
             self.0.send(&Call::json(Method::PUT, path, &[set])?).await.map(drop)
         })
     }
@@ -102,20 +102,20 @@ mod tests {
     #[tokio::test]
     async fn sets_are_replaced_whole_and_unchanged_records_are_sent_as_listed() {
         let name = DomainName::parse("_mta-sts.example.org").unwrap();
-        let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
+        let record_set = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
         let script =
             Script::new([(200, r#"{"records":["\"a\\200\" \"b\""]}"#), (200, "[]"), (404, ""), (204, "")]);
         let desec = desec(&script);
-        let mut records = desec.list(&place).await.unwrap();
+        let mut records = desec.list(&record_set).await.unwrap();
         records.push(Record::new(Data::Txt(b"c".to_vec())));
-        desec.set(&place, 300, &records).await.unwrap();
+        desec.set(&record_set, 300, &records).await.unwrap();
         let body: serde_json::Value = serde_json::from_str(&script.bodies()[1]).unwrap();
         assert_eq!(
             body,
             json!([{"subname": "_mta-sts", "type": "TXT", "ttl": 3600, "records": ["\"a\\200\" \"b\"", "\"c\""]}])
         );
-        assert_eq!(desec.list(&place).await.unwrap(), []);
-        desec.set(&place, 300, &[]).await.unwrap();
+        assert_eq!(desec.list(&record_set).await.unwrap(), []);
+        desec.set(&record_set, 300, &[]).await.unwrap();
         assert_eq!(script.lines()[3], "DELETE /api/v1/domains/example.org/rrsets/_mta-sts/TXT/");
     }
 

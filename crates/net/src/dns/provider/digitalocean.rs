@@ -52,9 +52,9 @@ impl Dialect for DigitalOcean {
         Box::pin(async move { Ok(zone.to_string()) })
     }
 
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let RecordSet { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *record_set;
             let label = label(name, zone)?.unwrap_or("@");
             let mut records = Vec::new();
             for page in 1..=PROVIDER_PAGES {
@@ -85,13 +85,13 @@ impl Dialect for DigitalOcean {
 
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let RecordSet { zone, name, kind } = *place;
-            let there = self.list(place).await?;
+            let RecordSet { zone, name, kind } = *record_set;
+            let there = self.list(record_set).await?;
             let (gone, new) = differences(&there, records);
             let path = format!("/v2/domains/{zone}/records");
             for id in gone.iter().filter_map(|record| record.id.as_deref()) {
@@ -127,18 +127,18 @@ mod tests {
     #[tokio::test]
     async fn all_pages_are_read_and_other_names_are_ignored() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Cname };
+        let record_set = RecordSet { zone: "example.org", name: &name, kind: Kind::Cname };
         let first = r#"{"domain_records":[{"id":1,"type":"CNAME","name":"other","data":"x.test"}],"links":{"pages":{"next":"https://api.digitalocean.com/v2/x?page=2"}}}"#;
         let last = r#"{"domain_records":[{"id":2,"type":"CNAME","name":"mta-sts","data":"Policy.test"}],"links":{}}"#;
         let script = Script::new([(200, first), (200, last)]);
-        let records = digitalocean(&script).list(&place).await.unwrap();
+        let records = digitalocean(&script).list(&record_set).await.unwrap();
         assert_eq!(records.len(), 1);
         assert_eq!(records[0].data, Data::Cname("policy.test".to_owned()));
         let script = Script::new([(200, first); 60]);
-        assert!(digitalocean(&script).list(&place).await.is_err());
+        assert!(digitalocean(&script).list(&record_set).await.is_err());
         assert_eq!(script.lines().len(), 50);
         let script = Script::new([(404, "")]);
-        assert!(matches!(digitalocean(&script).list(&place).await, Err(Fault::NotFound)));
+        assert!(matches!(digitalocean(&script).list(&record_set).await, Err(Fault::NotFound)));
     }
 
     #[tokio::test]
@@ -150,8 +150,8 @@ mod tests {
             (Kind::Txt, Data::Txt(b"v=STSv1; id=1;".to_vec()), r#""data":"v=STSv1; id=1;""#),
         ] {
             let script = Script::new([(200, none), (201, "{}")]);
-            let place = RecordSet { zone: "example.org", name: &name, kind };
-            digitalocean(&script).set(&place, 300, &[Record::new(data)]).await.unwrap();
+            let record_set = RecordSet { zone: "example.org", name: &name, kind };
+            digitalocean(&script).set(&record_set, 300, &[Record::new(data)]).await.unwrap();
             assert!(script.bodies()[1].contains(sent), "{:?}", script.bodies());
             assert!(script.bodies()[1].contains(r#""name":"mta-sts""#), "{:?}", script.bodies());
         }

@@ -48,9 +48,9 @@ struct Listed {
     comment: Option<String>,
 }
 
-fn path_of(place: &RecordSet<'_>) -> Result<String, Fault> {
-    let label = label(place.name, place.zone)?.unwrap_or("@");
-    Ok(format!("/v1/zones/{}/rrsets/{label}/{}", place.zone, place.kind.as_str()))
+fn path_of(record_set: &RecordSet<'_>) -> Result<String, Fault> {
+    let label = label(record_set.name, record_set.zone)?.unwrap_or("@");
+    Ok(format!("/v1/zones/{}/rrsets/{label}/{}", record_set.zone, record_set.kind.as_str()))
 }
 
 impl Hetzner {
@@ -69,9 +69,9 @@ impl Dialect for Hetzner {
         Box::pin(async move { Ok(zone.to_string()) })
     }
 
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let RecordSet { zone, name, kind } = *place;
+            let RecordSet { zone, name, kind } = *record_set;
             let label = label(name, zone)?.unwrap_or("@");
             let mut records = Vec::new();
             let mut page = 1;
@@ -99,12 +99,12 @@ impl Dialect for Hetzner {
 
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
-            let path = path_of(place)?;
+            let path = path_of(record_set)?;
             if records.is_empty() {
                 return match self.0.send(&Call::new(Method::DELETE, path)).await {
                     Ok(_) | Err(Fault::NotFound) => Ok(()),
@@ -142,14 +142,14 @@ mod tests {
     #[tokio::test]
     async fn all_pages_are_read_and_comments_are_kept() {
         let name = DomainName::parse("_mta-sts.example.org").unwrap();
-        let place = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
+        let record_set = RecordSet { zone: "example.org", name: &name, kind: Kind::Txt };
         let first = r#"{"rrsets":[],"meta":{"pagination":{"page":1,"next_page":2}}}"#;
         let last = r#"{"rrsets":[{"name":"_mta-sts","type":"TXT","ttl":null,"records":[{"value":"\"site\"","comment":"ours"}]}],"meta":{"pagination":{"page":2,"next_page":null}}}"#;
         let script = Script::new([(200, first), (200, last), (404, ""), (201, "{}"), (201, "{}")]);
         let hetzner_ = hetzner(&script);
-        let mut records = hetzner_.list(&place).await.unwrap();
+        let mut records = hetzner_.list(&record_set).await.unwrap();
         records.push(Record::new(Data::Txt(b"a\"b".to_vec())));
-        hetzner_.set(&place, 300, &records).await.unwrap();
+        hetzner_.set(&record_set, 300, &records).await.unwrap();
         let actions = script.lines();
         assert!(actions[1].ends_with("&page=2"), "{actions:?}");
         let path = "POST /v1/zones/example.org/rrsets/_mta-sts/TXT/actions";
@@ -163,7 +163,7 @@ mod tests {
             json!({"records": [{"value": "\"site\"", "comment": "ours"}, {"value": "\"a\\\"b\""}]})
         );
         let script = Script::new([(200, first); 60]);
-        assert!(hetzner(&script).list(&place).await.is_err());
+        assert!(hetzner(&script).list(&record_set).await.is_err());
         assert_eq!(script.lines().len(), 50);
     }
 }

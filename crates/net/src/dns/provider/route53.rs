@@ -110,9 +110,9 @@ impl Route53 {
     }
 
     /// Fetches a record set; `None` if there is none. Fails for a set that we could not restore; see [`read_set`].
-    async fn set_at(&self, place: &RecordSet<'_>) -> Result<Option<Set>, Fault> {
-        let (wanted, kind) = (place.name.as_str(), place.kind.as_str());
-        let path = format!("/2013-04-01/hostedzone/{}/rrset", place.zone);
+    async fn set_at(&self, record_set: &RecordSet<'_>) -> Result<Option<Set>, Fault> {
+        let (wanted, kind) = (record_set.name.as_str(), record_set.kind.as_str());
+        let path = format!("/2013-04-01/hostedzone/{}/rrset", record_set.zone);
         let mut from = vec![("name", format!("{wanted}.")), ("type", kind.to_owned())];
         for _ in 0..PROVIDER_PAGES {
             let query: Vec<(&str, &str)> = from.iter().map(|(name, value)| (*name, value.as_str())).collect();
@@ -122,11 +122,11 @@ impl Route53 {
                 let name = set.text_of("Name").unwrap_or_default().trim_end_matches('.');
                 let is_here = name.eq_ignore_ascii_case(wanted);
                 if is_here && set.text_of("Type") == Some(kind) {
-                    return read_set(set, place).map(Some);
+                    return read_set(set, record_set).map(Some);
                 }
             }
             // Sets are listed in order, starting at the requested one, so a set of another name ends the search.
-            if !is_truncated(&page) || sets.children.iter().any(|set| is_behind(set, place)) {
+            if !is_truncated(&page) || sets.children.iter().any(|set| is_behind(set, record_set)) {
                 return Ok(None);
             }
             from = following(
@@ -143,7 +143,7 @@ impl Route53 {
 
     async fn change(
         &self,
-        place: &RecordSet<'_>,
+        record_set: &RecordSet<'_>,
         action: &str,
         ttl: &str,
         values: &[String],
@@ -157,11 +157,11 @@ impl Route53 {
             "<?xml version=\"1.0\" encoding=\"UTF-8\"?>\n<ChangeResourceRecordSetsRequest xmlns=\"{NAMESPACE}\"><ChangeBatch><Changes><Change>\
              <Action>{action}</Action><ResourceRecordSet><Name>{}.</Name><Type>{}</Type><TTL>{}</TTL>\
              <ResourceRecords>{records}</ResourceRecords></ResourceRecordSet></Change></Changes></ChangeBatch></ChangeResourceRecordSetsRequest>",
-            escape(place.name.as_str()),
-            place.kind.as_str(),
+            escape(record_set.name.as_str()),
+            record_set.kind.as_str(),
             escape(ttl),
         );
-        let path = format!("/2013-04-01/hostedzone/{}/rrset", place.zone);
+        let path = format!("/2013-04-01/hostedzone/{}/rrset", record_set.zone);
         self.send(Method::POST, &path, &[], body).await.map(drop)
     }
 }
@@ -203,23 +203,23 @@ impl Dialect for Route53 {
         })
     }
 
-    fn list<'a>(&'a self, place: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
+    fn list<'a>(&'a self, record_set: &'a RecordSet<'a>) -> BoxFuture<'a, Result<Vec<Record>, Fault>> {
         Box::pin(async move {
-            let values = self.set_at(place).await?.map(|set| set.values).unwrap_or_default();
-            values.iter().map(|value| Record::listed(place.kind, value, Escapes::Octal)).collect()
+            let values = self.set_at(record_set).await?.map(|set| set.values).unwrap_or_default();
+            values.iter().map(|value| Record::listed(record_set.kind, value, Escapes::Octal)).collect()
         })
     }
 
     fn set<'a>(
         &'a self,
-        place: &'a RecordSet<'a>,
+        record_set: &'a RecordSet<'a>,
         ttl: u32,
         records: &'a [Record],
     ) -> BoxFuture<'a, Result<(), Fault>> {
         Box::pin(async move {
             if records.is_empty() {
-                return match self.set_at(place).await? {
-                    Some(set) => self.change(place, "DELETE", &set.ttl, &set.values).await,
+                return match self.set_at(record_set).await? {
+                    Some(set) => self.change(record_set, "DELETE", &set.ttl, &set.values).await,
                     None => Ok(()),
                 };
             }
@@ -230,7 +230,7 @@ impl Dialect for Route53 {
                     values.push(value);
                 }
             }
-            self.change(place, "UPSERT", &ttl.to_string(), &values).await
+            self.change(record_set, "UPSERT", &ttl.to_string(), &values).await
         })
     }
 }
@@ -256,9 +256,9 @@ fn following(page: &Element, names: &[(&'static str, &str)]) -> Result<Vec<(&'st
 }
 
 /// Whether a listed set has another name, so that no set of the requested name follows.
-fn is_behind(set: &Element, place: &RecordSet<'_>) -> bool {
+fn is_behind(set: &Element, record_set: &RecordSet<'_>) -> bool {
     let name = set.text_of("Name").unwrap_or_default().trim_end_matches('.');
-    !name.eq_ignore_ascii_case(place.name.as_str())
+    !name.eq_ignore_ascii_case(record_set.name.as_str())
 }
 
 fn encloses(zone: &str, name: &str) -> bool {
@@ -269,9 +269,9 @@ fn encloses(zone: &str, name: &str) -> bool {
 }
 
 /// Parses a plain record set. Alias records and routing policies are errors, since they could not be restored.
-fn read_set(set: &Element, place: &RecordSet<'_>) -> Result<Set, Fault> {
+fn read_set(set: &Element, record_set: &RecordSet<'_>) -> Result<Set, Fault> {
     let unsupported = |what: &str| {
-        let RecordSet { name, kind, .. } = place;
+        let RecordSet { name, kind, .. } = record_set;
         Fault::Other(format!("{} at {name} is {what}; delete it at Route 53 first", kind.as_str()))
     };
     if set.child("AliasTarget").is_some() {
@@ -485,16 +485,16 @@ mod tests {
     #[tokio::test]
     async fn a_set_is_deleted_exactly_as_listed() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = RecordSet { zone: "Z1", name: &name, kind: Kind::Txt };
+        let record_set = RecordSet { zone: "Z1", name: &name, kind: Kind::Txt };
         let listed = sets(&set(
             "TXT",
             "<TTL>77</TTL><ResourceRecords><ResourceRecord><Value>&quot;a\\374&quot;</Value></ResourceRecord></ResourceRecords>",
         ));
         let script = Script::new([(200, listed.as_str()), (200, listed.as_str()), (200, "<R/>")]);
         let route53 = route53(&script);
-        let records = route53.list(&place).await.unwrap();
+        let records = route53.list(&record_set).await.unwrap();
         assert_eq!(records[0].data, Data::Txt(b"a\xfc".to_vec()));
-        route53.set(&place, 300, &[]).await.unwrap();
+        route53.set(&record_set, 300, &[]).await.unwrap();
         let body = &script.bodies()[2];
         assert!(body.contains("<Action>DELETE</Action>") && body.contains("<TTL>77</TTL>"), "{body}");
         assert!(body.contains("<Value>&quot;a\\374&quot;</Value>"), "{body}");
@@ -504,33 +504,33 @@ mod tests {
     #[tokio::test]
     async fn alias_records_and_routing_policies_are_not_changed() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
+        let record_set = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
         for (inside, expected) in [
             ("<AliasTarget><DNSName>x.</DNSName></AliasTarget>", "an alias record of Route 53"),
             ("<SetIdentifier>blue</SetIdentifier><TTL>5</TTL>", "a routing policy"),
         ] {
             let listed = sets(&set("A", inside));
             let script = Script::new([(200, listed.as_str())]);
-            let error = route53(&script).list(&place).await.unwrap_err();
+            let error = route53(&script).list(&record_set).await.unwrap_err();
             assert!(matches!(&error, Fault::Other(why) if why.contains(expected)), "{error:?}");
         }
         // Sets of another type or name are ignored.
         let listed = sets(&set("AAAA", "<AliasTarget><DNSName>x.</DNSName></AliasTarget>"));
         let script = Script::new([(200, listed.as_str())]);
-        assert_eq!(route53(&script).list(&place).await.unwrap(), []);
+        assert_eq!(route53(&script).list(&record_set).await.unwrap(), []);
     }
 
     #[tokio::test]
     async fn throttled_requests_are_retried_and_errors_are_described() {
         let name = DomainName::parse("mta-sts.example.org").unwrap();
-        let place = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
+        let record_set = RecordSet { zone: "Z1", name: &name, kind: Kind::A };
         let slow = "<ErrorResponse><Error><Code>Throttling</Code><Message>Rate exceeded</Message></Error></ErrorResponse>";
         let none = sets("");
         let script = Script::new([(400, slow), (200, none.as_str())]);
-        assert_eq!(route53(&script).list(&place).await.unwrap(), []);
+        assert_eq!(route53(&script).list(&record_set).await.unwrap(), []);
         let bad = "<?xml version=\"1.0\"?>\n<ErrorResponse xmlns=\"x\"><Error><Type>Sender</Type><Code>InvalidInput</Code><Message>no &amp; no</Message></Error></ErrorResponse>";
         let script = Script::new([(400, bad)]);
-        let error = route53(&script).list(&place).await.unwrap_err();
+        let error = route53(&script).list(&record_set).await.unwrap_err();
         assert!(
             matches!(&error, Fault::Refused { text, .. } if text == "InvalidInput: no & no"),
             "{error:?}"

@@ -204,7 +204,7 @@ impl Orders {
         let answers = servers.each(name, Kind::Txt).await;
         let mut answers = answers.map_err(|error| OrderError::Record(format!("TXT {name}: {error}")))?;
         let shows = |answer: &ServerAnswer| {
-            answer.said.as_ref().is_ok_and(|said| said.texts().any(|text| text == value.as_bytes()))
+            answer.answer.as_ref().is_ok_and(|said| said.texts().any(|text| text == value.as_bytes()))
         };
         answers.retain(|answer| !shows(answer));
         Ok(answers)
@@ -212,7 +212,7 @@ impl Orders {
 }
 
 fn describe(answer: &ServerAnswer) -> String {
-    let said = match &answer.said {
+    let said = match &answer.answer {
         Ok(_) => "has other records".to_owned(),
         Err(DnsError::Timeout) => "does not answer".to_owned(),
         Err(error) => error.to_string(),

@@ -39,7 +39,7 @@ pub(super) enum OrderError {
     #[error("the CA's response can't be used: {0}")]
     Chain(String),
     /// The code that runs the order panicked. The log has the place.
-    #[error("this program failed while it ordered; its log says where")]
+    #[error("the order failed because of an internal error; see the log")]
     Panicked,
     #[error(transparent)]
     Store(#[from] StoreError),

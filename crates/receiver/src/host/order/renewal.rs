@@ -19,7 +19,7 @@ use store::hosting::LONGEST_ASK;
 use tokio::time::timeout;
 
 /// The time until a CA is asked again if it does not state one, or does not answer.
-const ASK_AGAIN: SignedDuration = SignedDuration::from_hours(6);
+const RENEWAL_INFO_RETRY: SignedDuration = SignedDuration::from_hours(6);
 /// The shortest time until a CA is asked again, even if it states less (RFC 9773 §4.3).
 const SHORTEST_ASK: SignedDuration = SignedDuration::from_mins(1);
 /// Time limit for one answer of a CA about a renewal.
@@ -114,7 +114,7 @@ impl Orders {
             }
             Err(error) => {
                 tracing::debug!(%host, "no renewal information; the renewal stays planned for {next_at}: {error}");
-                (window, ASK_AGAIN)
+                (window, RENEWAL_INFO_RETRY)
             }
         };
         let directory = directory.unwrap_or_default();
@@ -184,7 +184,7 @@ impl Orders {
                 let chosen = moment(window, None, validity, now, self.randomness.fraction());
                 (Some(window), wait, chosen.unwrap_or(usual))
             }
-            Err(_) => (None, ASK_AGAIN, usual),
+            Err(_) => (None, RENEWAL_INFO_RETRY, usual),
         };
         let directory = ca.authority.directory.clone();
         let info = RenewalInfo { directory, window, ask_at: later(now, wait) };
@@ -271,7 +271,7 @@ mod tests {
     #[tokio::test]
     async fn a_certificate_is_kept_although_its_renewal_information_can_not_be_stored() {
         let folder = tempfile::tempdir().unwrap();
-        let store = Store::open(&folder.path().join("s.db")).await.unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let orders = Orders {
             store: store.clone(),
             dns: Arc::new(NoDns),
@@ -280,7 +280,7 @@ mod tests {
             challenges: Vec::new(),
             dns_challenges: None,
             vault: Arc::new(Vault::with_key(&format!("{}=", "A".repeat(43))).unwrap()),
-            place: None,
+            policy_host_target: None,
             holder: "a test".to_owned(),
             randomness: Arc::new(SystemRandomness),
         };

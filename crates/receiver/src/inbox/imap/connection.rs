@@ -2,7 +2,7 @@
 //! BAD) is [`ImapError::Refused`], after which the connection can be used further; any other error ends it.
 //!
 //! A server can't use up memory or time: each command has a limit of bytes and a deadline, stricter before the sign-in,
-//! and of the responses only what the command asks for ([`Wanted`]) is kept. Texts of the server are shown without the
+//! and of the responses only what the command asks for ([`ExpectedData`]) is kept. Texts of the server are shown without the
 //! secrets that it was sent.
 
 use super::ImapError;
@@ -31,7 +31,7 @@ pub(super) struct Connection {
     stream: BufReader<Box<dyn Stream>>,
     frames: FrameReader,
     last_tag: u32,
-    bounds: Bounds,
+    limits: CommandLimits,
     /// Bytes that the current command may still receive.
     budget: usize,
     /// Whether the server has announced messages since the last call of [`Connection::take_news`].
@@ -44,7 +44,7 @@ pub(super) struct Connection {
 
 /// The limits of one command.
 #[derive(Debug, Clone, Copy)]
-pub(super) struct Bounds {
+pub(super) struct CommandLimits {
     /// The maximum size of all responses to the command, in bytes.
     pub(super) bytes: usize,
     /// The time limit for one read or write.
@@ -53,18 +53,18 @@ pub(super) struct Bounds {
     pub(super) command: Duration,
 }
 
-impl Bounds {
+impl CommandLimits {
     /// The limits before the sign-in.
-    pub(super) const SIGN_IN: Self =
+    pub(super) const BEFORE_SIGN_IN: Self =
         Self { bytes: IMAP_SIGN_IN_BYTES, read: IMAP_TIME, command: IMAP_SIGN_IN_TIME };
     /// The limits after the sign-in.
-    pub(super) const SIGNED_IN: Self =
+    pub(super) const AFTER_SIGN_IN: Self =
         Self { bytes: IMAP_REPLY_BYTES, read: IMAP_TIME, command: IMAP_COMMAND_TIME };
 }
 
 /// The responses that a command asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub(super) enum Wanted {
+pub(super) enum ExpectedData {
     Nothing,
     Capabilities,
     Namespaces,
@@ -75,7 +75,7 @@ pub(super) enum Wanted {
     Message(u32),
 }
 
-/// What a server answered, as far as it was [`Wanted`].
+/// What a server answered, as far as it was [`ExpectedData`].
 #[derive(Debug, Default, PartialEq, Eq)]
 pub(super) struct Data {
     pub(super) capabilities: BTreeSet<String>,
@@ -95,21 +95,21 @@ pub(super) struct Data {
 
 impl Data {
     /// Keeps what is wanted of a response.
-    fn keep(&mut self, wanted: Wanted, response: Response) {
-        match (wanted, response) {
-            (Wanted::Capabilities, Response::Capabilities(listed)) => {
+    fn keep(&mut self, expected: ExpectedData, response: Response) {
+        match (expected, response) {
+            (ExpectedData::Capabilities, Response::Capabilities(listed)) => {
                 let room = IMAP_CAPABILITIES.saturating_sub(self.capabilities.len());
                 self.capabilities.extend(listed.into_iter().take(room));
             }
-            (Wanted::Namespaces, Response::Namespaces(listed)) => {
+            (ExpectedData::Namespaces, Response::Namespaces(listed)) => {
                 self.namespaces.get_or_insert(listed);
             }
-            (Wanted::Mailboxes, Response::Mailbox { name, is_selectable: true })
+            (ExpectedData::Mailboxes, Response::Mailbox { name, is_selectable: true })
                 if self.mailboxes.len() < IMAP_LISTED =>
             {
                 self.mailboxes.push(name);
             }
-            (Wanted::Folder, Response::State(state)) if state.status == Status::Ok => {
+            (ExpectedData::Folder, Response::State(state)) if state.status == Status::Ok => {
                 if let Some(validity) = state.code_value("UIDVALIDITY") {
                     self.validity = validity.trim().parse().ok();
                 }
@@ -117,9 +117,9 @@ impl Data {
                     self.permanent_flags = Some(flags.to_owned());
                 }
             }
-            (Wanted::Search, Response::Search(found)) => self.found.get_or_insert_default().join(found),
+            (ExpectedData::Search, Response::Search(found)) => self.found.get_or_insert_default().join(found),
             // The server may add responses about flags of the same message.
-            (Wanted::Message(uid), Response::Fetch(fetched)) if fetched.uid == Some(uid) => {
+            (ExpectedData::Message(uid), Response::Fetch(fetched)) if fetched.uid == Some(uid) => {
                 let message = self.message.get_or_insert_default();
                 message.uid = Some(uid);
                 message.size = message.size.or(fetched.size);
@@ -131,13 +131,13 @@ impl Data {
 }
 
 impl Connection {
-    pub(super) fn new(stream: Box<dyn Stream>, secrets: Secrets, bounds: Bounds) -> Self {
+    pub(super) fn new(stream: Box<dyn Stream>, secrets: Secrets, limits: CommandLimits) -> Self {
         Self {
             stream: BufReader::with_capacity(65_536, stream),
             frames: FrameReader::default(),
             last_tag: 0,
-            bounds,
-            budget: bounds.bytes,
+            limits,
+            budget: limits.bytes,
             has_news: false,
             alerts: Vec::new(),
             alerts_left: MAX_ALERTS,
@@ -146,8 +146,8 @@ impl Connection {
     }
 
     /// Changes the limits, from the next command on.
-    pub(super) fn set_bounds(&mut self, bounds: Bounds) {
-        self.bounds = bounds;
+    pub(super) fn set_limits(&mut self, limits: CommandLimits) {
+        self.limits = limits;
     }
 
     /// The stream below, for TLS. Fails if the server has sent more than was asked for: an attacker could have put
@@ -155,7 +155,9 @@ impl Connection {
     pub(super) fn into_plain(self) -> Result<Box<dyn Stream>, ImapError> {
         match self.stream.buffer().is_empty() {
             true => Ok(self.stream.into_inner()),
-            false => Err(ImapError::StartTls("it sent responses before the TLS handshake".to_owned())),
+            false => {
+                Err(ImapError::StartTls("the server sent responses before the TLS handshake".to_owned()))
+            }
         }
     }
 
@@ -171,8 +173,8 @@ impl Connection {
 
     /// Reads the greeting.
     pub(super) async fn greeting(&mut self) -> Result<State, ImapError> {
-        let deadline = Instant::now() + self.bounds.command;
-        match self.response(deadline, self.bounds.read).await? {
+        let deadline = Instant::now() + self.limits.command;
+        match self.response(deadline, self.limits.read).await? {
             Response::State(state) => Ok(state),
             _ => Err(ImapError::Greeting),
         }
@@ -194,7 +196,7 @@ impl Connection {
             let (taken, frame) = self.frames.take(bytes)?;
             self.stream.consume(taken);
             self.budget =
-                self.budget.checked_sub(taken).ok_or(ImapError::TooMuch { bytes: self.bounds.bytes })?;
+                self.budget.checked_sub(taken).ok_or(ImapError::TooMuch { bytes: self.limits.bytes })?;
             let Some(frame) = frame else { continue };
             let response = Response::parse(&frame);
             match &response {
@@ -217,9 +219,9 @@ impl Connection {
     }
 
     /// Runs a command, and returns what is wanted of the responses to it. `text` must not contain line ends.
-    pub(super) async fn command(&mut self, text: &str, wanted: Wanted) -> Result<Data, ImapError> {
+    pub(super) async fn command(&mut self, text: &str, expected: ExpectedData) -> Result<Data, ImapError> {
         let (tag, deadline) = self.start(text).await?;
-        self.finish(&tag, text, wanted, deadline).await
+        self.finish(&tag, text, expected, deadline).await
     }
 
     /// Runs AUTHENTICATE with an initial response. If the server sends a challenge with it, `answer` is the response to
@@ -239,7 +241,7 @@ impl Connection {
         }
         let mut challenges = 0;
         loop {
-            match self.response(deadline, self.bounds.read).await? {
+            match self.response(deadline, self.limits.read).await? {
                 Response::Continuation(_) if challenges == IMAP_CHALLENGES => {
                     return Err(ImapError::SignIn("it sends one challenge after the other".to_owned()));
                 }
@@ -262,7 +264,7 @@ impl Connection {
         let until = Instant::now() + limit;
         while !self.has_news {
             // Each response may be as long as those to a command, since IDLE may last for hours.
-            self.budget = self.bounds.bytes;
+            self.budget = self.limits.bytes;
             match self.response(until, limit).await {
                 Err(ImapError::Slow) => break,
                 // Some servers end it by themselves.
@@ -272,18 +274,18 @@ impl Connection {
                 other => drop(other?),
             }
         }
-        self.budget = self.bounds.bytes;
+        self.budget = self.limits.bytes;
         self.write("DONE").await?;
-        let deadline = Instant::now() + self.bounds.command;
-        self.finish(&tag, "IDLE", Wanted::Nothing, deadline).await.map(drop)
+        let deadline = Instant::now() + self.limits.command;
+        self.finish(&tag, "IDLE", ExpectedData::Nothing, deadline).await.map(drop)
     }
 
     /// Sends a command. Returns its tag, and the deadline of its answer.
     async fn start(&mut self, text: &str) -> Result<(String, Instant), ImapError> {
         self.last_tag += 1;
-        self.budget = self.bounds.bytes;
+        self.budget = self.limits.bytes;
         let tag = format!("A{:04}", self.last_tag);
-        let deadline = Instant::now() + self.bounds.command;
+        let deadline = Instant::now() + self.limits.command;
         self.write(&format!("{tag} {text}")).await?;
         Ok((tag, deadline))
     }
@@ -294,13 +296,13 @@ impl Connection {
             self.stream.write_all(line.as_bytes()).await?;
             self.stream.flush().await
         };
-        timeout(self.bounds.read, write).await.map_err(|_| ImapError::Slow)?.map_err(ImapError::Broken)
+        timeout(self.limits.read, write).await.map_err(|_| ImapError::Slow)?.map_err(ImapError::Broken)
     }
 
     /// Waits for the continuation of a command; if the server ends the command instead, it refuses it.
     async fn continuation(&mut self, tag: &str, word: &str, deadline: Instant) -> Result<(), ImapError> {
         loop {
-            match self.response(deadline, self.bounds.read).await? {
+            match self.response(deadline, self.limits.read).await? {
                 Response::Continuation(_) => return Ok(()),
                 Response::Done { tag: found, state } if found == tag => {
                     return Err(self.refused(word, &state));
@@ -314,16 +316,16 @@ impl Connection {
         &mut self,
         tag: &str,
         text: &str,
-        wanted: Wanted,
+        expected: ExpectedData,
         deadline: Instant,
     ) -> Result<Data, ImapError> {
         let mut data = Data::default();
         loop {
-            match self.response(deadline, self.bounds.read).await? {
+            match self.response(deadline, self.limits.read).await? {
                 Response::Done { tag: found, state } if found == tag => {
                     return self.ended(text, &state).map(|()| data);
                 }
-                response => data.keep(wanted, response),
+                response => data.keep(expected, response),
             }
         }
     }

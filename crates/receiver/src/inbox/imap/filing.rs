@@ -3,7 +3,7 @@
 //! expunged. A server that refuses a mark or a move changes nothing about the import, which is durable by then.
 
 use super::ImapError;
-use super::connection::Wanted;
+use super::connection::ExpectedData;
 use super::session::{IMPORTED_KEYWORD, Session, tolerated};
 use formats::imap::{UidSet, quote_mailbox};
 
@@ -41,7 +41,7 @@ impl Session<'_> {
 
     async fn add_flags(&mut self, uid: u32, flags: &str) -> Result<(), ImapError> {
         let command = format!("UID STORE {uid} +FLAGS.SILENT ({flags})");
-        self.connection.command(&command, Wanted::Nothing).await.map(drop)
+        self.connection.command(&command, ExpectedData::Nothing).await.map(drop)
     }
 
     async fn transfer(&mut self, uid: u32, target: &str) -> Result<(), ImapError> {
@@ -56,7 +56,8 @@ impl Session<'_> {
         self.move_or_copy("COPY", uid, target).await?;
         self.add_flags(uid, "\\Deleted").await?;
         if self.can_expunge_by_uid {
-            let expunged = self.connection.command(&format!("UID EXPUNGE {uid}"), Wanted::Nothing).await;
+            let expunged =
+                self.connection.command(&format!("UID EXPUNGE {uid}"), ExpectedData::Nothing).await;
             self.can_expunge_by_uid = tolerated(expunged)?.is_some();
         }
         if !self.can_expunge_by_uid {
@@ -69,16 +70,17 @@ impl Session<'_> {
     async fn move_or_copy(&mut self, verb: &str, uid: u32, target: &str) -> Result<(), ImapError> {
         let quoted = quote_mailbox(target).unwrap_or_default();
         let command = format!("UID {verb} {uid} {quoted}");
-        match self.connection.command(&command, Wanted::Nothing).await {
+        match self.connection.command(&command, ExpectedData::Nothing).await {
             // Not every server says TRYCREATE, so any refusal may mean that the folder does not exist.
             Err(ImapError::Refused { is_missing_folder, .. }) => {
-                let created = self.connection.command(&format!("CREATE {quoted}"), Wanted::Nothing).await;
+                let created =
+                    self.connection.command(&format!("CREATE {quoted}"), ExpectedData::Nothing).await;
                 let is_created = tolerated(created)?.is_some();
                 if is_created || is_missing_folder {
                     let subscribe = format!("SUBSCRIBE {quoted}");
-                    tolerated(self.connection.command(&subscribe, Wanted::Nothing).await)?;
+                    tolerated(self.connection.command(&subscribe, ExpectedData::Nothing).await)?;
                 }
-                self.connection.command(&command, Wanted::Nothing).await.map(drop)
+                self.connection.command(&command, ExpectedData::Nothing).await.map(drop)
             }
             other => other.map(drop),
         }
@@ -101,7 +103,7 @@ impl Session<'_> {
             return Ok(());
         }
         if flagged.is_complete() && flagged.without(ours).is_empty() {
-            tolerated(self.connection.command("EXPUNGE", Wanted::Nothing).await)?;
+            tolerated(self.connection.command("EXPUNGE", ExpectedData::Nothing).await)?;
             self.remembered().deleted = UidSet::default();
             return Ok(());
         }

@@ -1,6 +1,6 @@
 //! One signed-in connection: searches the folders for new mail, imports the reports, and waits for more.
 
-use super::connection::{Connection, Data, SHOWN_CHARACTERS, Wanted};
+use super::connection::{Connection, Data, ExpectedData, SHOWN_CHARACTERS};
 use super::memory::{FolderMemory, Memory};
 use super::sign_in::{Capabilities, sign_in};
 use super::{ImapError, ImapMailbox, Pacing};
@@ -36,7 +36,7 @@ pub(super) struct Session<'a> {
     pub(super) folder: Folder,
     pub(super) can_move: bool,
     pub(super) can_expunge_by_uid: bool,
-    troubles: Troubles,
+    failures: RoundFailures,
 }
 
 /// The selected folder.
@@ -52,7 +52,7 @@ pub(super) struct Folder {
 
 /// What failed in this round.
 #[derive(Default)]
-struct Troubles {
+struct RoundFailures {
     /// The last error of the store, unless it worked afterwards, and how many there were.
     store: Option<ImapError>,
     store_failures: u32,
@@ -82,7 +82,7 @@ pub(super) async fn run(
         folder: Folder::default(),
         can_move: capabilities.contains("MOVE"),
         can_expunge_by_uid: capabilities.contains("UIDPLUS") || capabilities.contains("IMAP4REV2"),
-        troubles: Troubles::default(),
+        failures: RoundFailures::default(),
     };
     session.find_namespaces(&capabilities).await?;
     let folders = session.folders().await?;
@@ -104,7 +104,7 @@ pub(super) async fn run(
 impl Session<'_> {
     async fn find_namespaces(&mut self, capabilities: &Capabilities) -> Result<(), ImapError> {
         if capabilities.contains("NAMESPACE") || capabilities.contains("IMAP4REV2") {
-            let reply = tolerated(self.connection.command("NAMESPACE", Wanted::Namespaces).await)?;
+            let reply = tolerated(self.connection.command("NAMESPACE", ExpectedData::Namespaces).await)?;
             self.namespaces = reply.and_then(|data| data.namespaces).unwrap_or_default();
         }
         Ok(())
@@ -138,7 +138,9 @@ impl Session<'_> {
                 continue;
             }
             let command = format!("LIST \"\" {}", quote_mailbox(&name).unwrap_or_default());
-            let Some(data) = self.unless_refused(&name, &command, Wanted::Mailboxes).await? else { continue };
+            let Some(data) = self.unless_refused(&name, &command, ExpectedData::Mailboxes).await? else {
+                continue;
+            };
             // The server may encode the name in another way than we do.
             let is_target = |name: &String| target.as_ref() == Some(&decode_mailbox(name));
             all.extend(data.mailboxes.into_iter().filter(|name| !is_target(name)));
@@ -155,7 +157,7 @@ impl Session<'_> {
     /// Searches all folders. The first one stays selected for IDLE, so it comes last. A folder that fails keeps no other
     /// from being read. Returns true if there is more new mail than one round reads.
     async fn round(&mut self, folders: &[String]) -> Result<bool, ImapError> {
-        self.troubles = Troubles::default();
+        self.failures = RoundFailures::default();
         let mut is_any_open = false;
         for name in folders.iter().rev() {
             if self.select(name).await? {
@@ -169,13 +171,13 @@ impl Session<'_> {
                 self.warn_once(name, &format!("the mail server has a message for you: {alert}"));
             }
         }
-        let unlogged = self.troubles.messages.saturating_sub(LOGGED_FAILURES);
+        let unlogged = self.failures.messages.saturating_sub(LOGGED_FAILURES);
         if unlogged > 0 {
             tracing::warn!(mailbox = ?self.mailbox, "{unlogged} further messages can't be read; they are tried again later");
         }
-        match self.troubles.store.take() {
+        match self.failures.store.take() {
             Some(error) => Err(error),
-            None if is_any_open => Ok(self.troubles.has_more),
+            None if is_any_open => Ok(self.failures.has_more),
             None => Err(ImapError::NoFolder),
         }
     }
@@ -199,7 +201,9 @@ impl Session<'_> {
         }
         self.folder = Folder::default();
         let command = format!("SELECT {}", quote_mailbox(name).unwrap_or_default());
-        let Some(data) = self.unless_refused(name, &command, Wanted::Folder).await? else { return Ok(false) };
+        let Some(data) = self.unless_refused(name, &command, ExpectedData::Folder).await? else {
+            return Ok(false);
+        };
         // Without the code, all flags can be changed (RFC 9051 §7.1).
         let has_keywords = data.permanent_flags.is_none_or(|flags| {
             let mut flags = flags.trim_matches(['(', ')']).split(' ');
@@ -234,7 +238,7 @@ impl Session<'_> {
             // After a search that found more than fits into a set, the next one goes on above it.
             self.remembered().searched_to = found.last().filter(|_| is_part).unwrap_or_default();
         }
-        self.troubles.has_more |= is_batch || is_part;
+        self.failures.has_more |= is_batch || is_part;
         Ok(())
     }
 
@@ -244,7 +248,7 @@ impl Session<'_> {
         match outcome {
             Ok(imported) => {
                 if imported == Imported::Report {
-                    (self.troubles.store, self.troubles.store_failures) = (None, 0);
+                    (self.failures.store, self.failures.store_failures) = (None, 0);
                 }
                 self.remembered().done(uid);
                 Ok(())
@@ -257,11 +261,11 @@ impl Session<'_> {
             }
             Err(error @ ImapError::Store(_)) => {
                 self.remembered().postpone(uid, now, back_off);
-                self.troubles.store_failures += 1;
-                if self.troubles.store_failures >= STORE_FAILURES {
+                self.failures.store_failures += 1;
+                if self.failures.store_failures >= STORE_FAILURES {
                     return Err(error);
                 }
-                self.troubles.store = Some(error);
+                self.failures.store = Some(error);
                 Ok(())
             }
             Err(error) => {
@@ -275,8 +279,8 @@ impl Session<'_> {
 
     /// Logs the first failure of a message, up to a number of messages in each round.
     fn warn_of(&mut self, uid: u32, error: &ImapError) {
-        self.troubles.messages += 1;
-        if self.troubles.messages <= LOGGED_FAILURES {
+        self.failures.messages += 1;
+        if self.failures.messages <= LOGGED_FAILURES {
             let (mailbox, folder) = (self.mailbox, self.shown(&self.folder.name));
             tracing::warn!(
                 ?mailbox,
@@ -310,7 +314,7 @@ impl Session<'_> {
     /// The UIDs that a search finds; `None` if the server sends no SEARCH response.
     pub(super) async fn search(&mut self, criteria: &str) -> Result<Option<UidSet>, ImapError> {
         let command = format!("UID SEARCH {criteria}");
-        Ok(self.connection.command(&command, Wanted::Search).await?.found)
+        Ok(self.connection.command(&command, ExpectedData::Search).await?.found)
     }
 
     async fn import_message(&mut self, uid: u32) -> Result<Imported, ImapError> {
@@ -368,7 +372,7 @@ impl Session<'_> {
     /// Fetches an item of a message; `None` if the message is gone, or the response breaks the grammar.
     async fn fetch(&mut self, uid: u32, what: &str) -> Result<Option<Fetched>, ImapError> {
         let command = format!("UID FETCH {uid} (UID {what})");
-        Ok(self.connection.command(&command, Wanted::Message(uid)).await?.message)
+        Ok(self.connection.command(&command, ExpectedData::Message(uid)).await?.message)
     }
 
     /// Waits until the server announces mail, or until the next search is due.
@@ -382,7 +386,7 @@ impl Session<'_> {
         }
         if !*idles || self.folder.name.is_empty() {
             tokio::time::sleep(self.pacing.poll).await;
-            tolerated(self.connection.command("NOOP", Wanted::Nothing).await)?;
+            tolerated(self.connection.command("NOOP", ExpectedData::Nothing).await)?;
         }
         self.connection.take_news();
         Ok(())
@@ -393,9 +397,9 @@ impl Session<'_> {
         &mut self,
         folder: &str,
         command: &str,
-        wanted: Wanted,
+        expected: ExpectedData,
     ) -> Result<Option<Data>, ImapError> {
-        match self.connection.command(command, wanted).await {
+        match self.connection.command(command, expected).await {
             Ok(data) => Ok(Some(data)),
             Err(error @ ImapError::Refused { .. }) => {
                 self.warn_once(folder, &error.to_string());

@@ -2,7 +2,7 @@
 //! to a server that announces `LOGINDISABLED` (RFC 9051 §6.2.3). Each secret is remembered before it is sent, so that no
 //! text of the server can bring it into a log.
 
-use super::connection::{Bounds, Connection, Stream, Wanted};
+use super::connection::{CommandLimits, Connection, ExpectedData, Stream};
 use super::{ImapError, ImapMailbox, ImapTls, Login};
 use crate::inbox::Inbox;
 use data_encoding::BASE64;
@@ -31,16 +31,15 @@ pub(super) async fn sign_in(
     tls: &Arc<ClientConfig>,
     secrets: &Secrets,
 ) -> Result<(Connection, Capabilities), ImapError> {
-    if let Login::Password(password) = &mailbox.login {
-        secrets.remember(password);
-    }
+    let password = mailbox.login.password()?;
+    secrets.remember(password.as_deref().unwrap_or_default());
     let stream = dial(inbox.dns.as_ref(), &mailbox.host, mailbox.port).await?;
     let (mut connection, greeting) = match mailbox.tls {
         ImapTls::Implicit => greeted(Box::new(secure(tls, &mailbox.host, stream).await?), secrets).await?,
         ImapTls::StartTls => {
             let stream = start_tls(Box::new(stream), secrets).await?;
             let stream = Box::new(secure(tls, &mailbox.host, stream).await?);
-            (Connection::new(stream, secrets.clone(), Bounds::SIGN_IN), None)
+            (Connection::new(stream, secrets.clone(), CommandLimits::BEFORE_SIGN_IN), None)
         }
     };
     let is_signed_in = greeting.as_ref().is_some_and(|state| state.status == Status::PreAuth);
@@ -50,8 +49,9 @@ pub(super) async fn sign_in(
             None => capabilities(&mut connection).await?,
         };
         match &mailbox.login {
-            Login::Password(password) => {
-                by_password(&mut connection, &capabilities, &mailbox.user, password).await?;
+            Login::Password(_) => {
+                let password = password.unwrap_or_default();
+                by_password(&mut connection, &capabilities, &mailbox.user, &password).await?;
             }
             Login::Token(source) => {
                 let token = source.token(inbox.dns.as_ref(), tls, secrets).await?;
@@ -60,7 +60,7 @@ pub(super) async fn sign_in(
         }
     }
     let capabilities = capabilities(&mut connection).await?;
-    connection.set_bounds(Bounds::SIGNED_IN);
+    connection.set_limits(CommandLimits::AFTER_SIGN_IN);
     Ok((connection, capabilities))
 }
 
@@ -90,7 +90,7 @@ async fn greeted(
     stream: Box<dyn Stream>,
     secrets: &Secrets,
 ) -> Result<(Connection, Option<State>), ImapError> {
-    let mut connection = Connection::new(stream, secrets.clone(), Bounds::SIGN_IN);
+    let mut connection = Connection::new(stream, secrets.clone(), CommandLimits::BEFORE_SIGN_IN);
     let greeting = connection.greeting().await?;
     Ok((connection, Some(greeting)))
 }
@@ -100,9 +100,11 @@ async fn start_tls(stream: Box<dyn Stream>, secrets: &Secrets) -> Result<Box<dyn
     let (mut connection, greeting) = greeted(stream, secrets).await?;
     // An attacker who forges PREAUTH would make STARTTLS impossible (RFC 9051 §11.3).
     if greeting.is_some_and(|state| state.status == Status::PreAuth) {
-        return Err(ImapError::StartTls("it says that the connection is signed in already".to_owned()));
+        return Err(ImapError::StartTls(
+            "the server states that the connection is authenticated already".to_owned(),
+        ));
     }
-    match connection.command("STARTTLS", Wanted::Nothing).await {
+    match connection.command("STARTTLS", ExpectedData::Nothing).await {
         Ok(_) => connection.into_plain(),
         Err(ImapError::Refused { text, .. }) => Err(ImapError::StartTls(text)),
         Err(error) => Err(error),
@@ -110,7 +112,7 @@ async fn start_tls(stream: Box<dyn Stream>, secrets: &Secrets) -> Result<Box<dyn
 }
 
 async fn capabilities(connection: &mut Connection) -> Result<Capabilities, ImapError> {
-    Ok(connection.command("CAPABILITY", Wanted::Capabilities).await?.capabilities)
+    Ok(connection.command("CAPABILITY", ExpectedData::Capabilities).await?.capabilities)
 }
 
 async fn by_password(
@@ -126,7 +128,7 @@ async fn by_password(
     let outcome = match (quote(user), quote(password)) {
         (Some(user), Some(password)) => {
             let command = format!("LOGIN {user} {password}");
-            connection.command(&command, Wanted::Nothing).await.map(drop)
+            connection.command(&command, ExpectedData::Nothing).await.map(drop)
         }
         // A quoted string is ASCII; PLAIN takes UTF-8 (RFC 4616).
         _ if capabilities.contains("AUTH=PLAIN") => {

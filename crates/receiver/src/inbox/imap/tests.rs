@@ -15,7 +15,7 @@ struct Scene {
     server: Server,
     mailbox: ImapMailbox,
     inbox: Inbox,
-    _dir: tempfile::TempDir,
+    dir: tempfile::TempDir,
 }
 
 const QUICK: Pacing = Pacing {
@@ -27,11 +27,18 @@ const QUICK: Pacing = Pacing {
     back_off: BackOff { first: Duration::from_secs(60), longest: Duration::from_secs(6 * 3600) },
 };
 
+/// A sign-in with a password, which is kept in a file.
+fn password(folder: &std::path::Path, text: &str) -> Login {
+    let file = folder.join("imap-password");
+    std::fs::write(&file, format!("{text}\n")).unwrap();
+    Login::Password(file)
+}
+
 impl Scene {
     async fn new(quirks: Quirks) -> Self {
         let server = Server::start(quirks).await;
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("inbox.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("inbox.db"), store::Tenant::FIRST).await.unwrap();
         let dns = Arc::new(Loopback { has_v6: false });
         let inbox = Inbox::new(store, dns, Arc::new(SystemClock), Arrival::Imap);
         let mailbox = ImapMailbox {
@@ -39,11 +46,15 @@ impl Scene {
             port: server.port,
             tls: if quirks.clear.is_some() { ImapTls::StartTls } else { ImapTls::Implicit },
             user: "u".to_owned(),
-            login: Login::Password("secret".to_owned()),
+            login: password(dir.path(), "secret"),
             folders: vec!["INBOX".to_owned()],
             move_to: Some("TLS reports".to_owned()),
         };
-        Self { server, mailbox, inbox, _dir: dir }
+        Self { server, mailbox, inbox, dir }
+    }
+
+    fn use_password(&mut self, text: &str) {
+        self.mailbox.login = password(self.dir.path(), text);
     }
 
     /// A scene with report 1, private mail 2, a DMARC report 3 and report 4 in INBOX.

@@ -14,7 +14,7 @@ use std::collections::BTreeSet;
 use store::Store;
 use store::reports::{Arrival, KeptReport, NewReport, Trust};
 
-const NOW: i64 = 130;
+pub(super) const NOW: i64 = 130;
 /// Testing began on day 100.
 const DAYS: std::ops::Range<i64> = 90..NOW + 2;
 
@@ -45,8 +45,8 @@ enum MoveKind {
     Replayed(i64),
 }
 
-const EVIL: [&str; 2] = ["evil.example", "wicked.example"];
-const HONEST: [&str; 4] = ["one.example", "two.example", "three.example", "four.example"];
+pub(super) const EVIL: [&str; 2] = ["evil.example", "wicked.example"];
+pub(super) const HONEST: [&str; 4] = ["one.example", "two.example", "three.example", "four.example"];
 
 impl Move {
     fn report(&self) -> KeptReport {
@@ -108,8 +108,15 @@ fn result(reports: &[KeptReport], is_probed: bool, now: i64) -> (Evidence, Gate)
 fn without_the_rules_the_adversaries_succeed() {
     let result = |reports: &[KeptReport], thresholds: &Thresholds| {
         let (excused, mx_hosts) = (&BTreeSet::new(), &mx_hosts());
-        let facts =
-            Facts { reports, probes: &[], mx_hosts, policy: None, since: at(100), excused, now: at(NOW) };
+        let facts = EvidenceInput {
+            reports,
+            probes: &[],
+            mx_hosts,
+            policy: None,
+            since: at(100),
+            excused,
+            now: at(NOW),
+        };
         judge(&facts, thresholds).1
     };
     let strict = Thresholds::default();
@@ -247,7 +254,7 @@ fn arriving(kept: &KeptReport, domain: &DomainName) -> NewReport {
 fn through_the_store_they_move_no_more() {
     let place = tempfile::tempdir().unwrap();
     let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
-    let store = runtime.block_on(Store::open(&place.path().join("s.db"))).unwrap();
+    let store = runtime.block_on(Store::open(&place.path().join("s.db"), store::Tenant::FIRST)).unwrap();
     let number = Cell::new(0);
     let stored = |reports: &[KeptReport]| {
         number.set(number.get() + 1);

@@ -10,12 +10,12 @@ use std::collections::{BTreeMap, BTreeSet};
 use store::PolicyDigest;
 use store::guard_probes::GuardProbeDay;
 use store::mx_history::MxHostPeriod;
-use store::reports::{DaySum, KeptReport, PolicyOutcome, Standing};
+use store::reports::{DaySum, EvidenceStatus, KeptReport, PolicyOutcome};
 use suffix::independent_domain;
 
 /// What is known about a domain that has been in testing since `since`.
 #[derive(Debug, Clone, Copy)]
-pub struct Facts<'a> {
+pub struct EvidenceInput<'a> {
     /// The reports about the domain.
     pub reports: &'a [KeptReport],
     /// The guard's probes of the domain's MX hosts.
@@ -171,19 +171,19 @@ struct Summary<'a> {
 }
 
 /// Summarizes what is known about a domain.
-pub fn evidence(facts: &Facts<'_>) -> Evidence {
+pub fn evidence(facts: &EvidenceInput<'_>) -> Evidence {
     evidence_without(facts, &BTreeSet::new())
 }
 
 /// Like [`evidence`], without the reports of some senders.
-pub(super) fn evidence_without(facts: &Facts<'_>, senders: &BTreeSet<String>) -> Evidence {
+pub(super) fn evidence_without(facts: &EvidenceInput<'_>, senders: &BTreeSet<String>) -> Evidence {
     let mut summary = Summary::default();
     let mut all: BTreeMap<_, OneIdentity<'_>> = BTreeMap::new();
     for report in facts.reports.iter().filter(|report| !senders.contains(source_of(report))) {
-        match Standing::of(report.trust, report.range.end, report.received_at) {
-            Standing::NotAuthenticated => summary.unverified += 1,
-            Standing::Late => summary.late += 1,
-            Standing::Counts => {
+        match EvidenceStatus::of(report.trust, report.range.end, report.received_at) {
+            EvidenceStatus::NotAuthenticated => summary.unverified += 1,
+            EvidenceStatus::Late => summary.late += 1,
+            EvidenceStatus::Counts => {
                 let key = (&report.submitter, &report.report_id, report.range.start, report.range.end);
                 summary.add(facts, report, all.entry(key).or_default());
             }
@@ -205,7 +205,7 @@ pub(super) fn evidence_without(facts: &Facts<'_>, senders: &BTreeSet<String>) ->
 }
 
 impl<'a> Summary<'a> {
-    fn add(&mut self, facts: &Facts<'a>, report: &'a KeptReport, one: &mut OneIdentity<'a>) {
+    fn add(&mut self, facts: &EvidenceInput<'a>, report: &'a KeptReport, one: &mut OneIdentity<'a>) {
         one.source = source_of(report);
         one.days = report.range.utc_days();
         one.days.retain(|day| *day + DAY > facts.since && *day <= facts.now);
@@ -230,7 +230,7 @@ impl<'a> Summary<'a> {
         one.successful = one.successful.max(successful);
     }
 
-    fn failures(&mut self, facts: &Facts<'_>, outcome: &PolicyOutcome, one: &mut OneIdentity<'a>) {
+    fn failures(&mut self, facts: &EvidenceInput<'_>, outcome: &PolicyOutcome, one: &mut OneIdentity<'a>) {
         let (mut explained, mut accused) = (0u64, 0u64);
         for failure in outcome.failures.iter().filter(|failure| failure.sessions > 0) {
             let cause = Cause { result: failure.result_type.clone(), host: failure.host.clone() };
@@ -251,7 +251,7 @@ impl<'a> Summary<'a> {
         }
     }
 
-    fn finish(mut self, facts: &Facts<'_>) -> Evidence {
+    fn finish(mut self, facts: &EvidenceInput<'_>) -> Evidence {
         self.days.retain(|_, day| day.failed || !day.sessions.is_empty());
         let run: Vec<(&Timestamp, &Day<'_>)> =
             self.days.iter().rev().take_while(|(_, day)| !day.failed).collect();
@@ -327,12 +327,12 @@ pub fn evidence_by_day(sums: &[DaySum], since: Timestamp, now: Timestamp) -> Evi
         })
         .collect();
     let (excused, policy) = (&BTreeSet::new(), None);
-    let facts = Facts { reports: &[], probes: &[], mx_hosts: &[], policy, since, excused, now };
+    let facts = EvidenceInput { reports: &[], probes: &[], mx_hosts: &[], policy, since, excused, now };
     Summary { days, ..Summary::default() }.finish(&facts)
 }
 
 /// Summarizes the probes under the present policy. `clean` are the days of the clean run.
-fn probes(facts: &Facts<'_>, clean: &BTreeSet<Timestamp>) -> Probes {
+fn probes(facts: &EvidenceInput<'_>, clean: &BTreeSet<Timestamp>) -> Probes {
     let counts = |probe: &&GuardProbeDay| {
         let is_in_time = probe.day + DAY > facts.since && probe.day <= facts.now;
         is_in_time && !is_other(facts.policy, probe.policy)

@@ -61,7 +61,8 @@ pub(super) fn mx_hosts() -> Vec<MxHostPeriod> {
 /// The result of testing that began on day 100, without excuses.
 pub(super) fn judged(reports: &[KeptReport], probes: &[GuardProbeDay], now: i64) -> (Evidence, Gate) {
     let (excused, mx_hosts) = (&BTreeSet::new(), &mx_hosts());
-    let facts = Facts { reports, probes, mx_hosts, policy: None, since: at(100), excused, now: at(now) };
+    let facts =
+        EvidenceInput { reports, probes, mx_hosts, policy: None, since: at(100), excused, now: at(now) };
     judge(&facts, &Thresholds::default())
 }
 
@@ -118,7 +119,8 @@ fn an_excused_cause_does_not_count() {
     reports.push(report("small.example", 110, 1, 3));
     let (excused, mx_hosts) = (&BTreeSet::from([expired()]), &mx_hosts());
     let (probes, policy, since, now) = (&[], None, at(100), at(114));
-    let evidence = evidence(&Facts { reports: &reports, probes, mx_hosts, policy, since, excused, now });
+    let evidence =
+        evidence(&EvidenceInput { reports: &reports, probes, mx_hosts, policy, since, excused, now });
     assert_eq!((evidence.clean_days, evidence.failures.len()), (14, 0));
     assert_eq!(evidence.excused, [(expired(), 3)]);
     assert_eq!(gate(&evidence, &Thresholds::default()), Gate::Ready);
@@ -229,7 +231,7 @@ fn an_mx_host_without_probes_leaves_a_day_without_evidence() {
     let second = MxHostPeriod { host: "mx2.a.example".into(), first: at(110), last: at(500) };
     let mx_hosts = [mx_hosts(), vec![second]].concat();
     let (excused, probes) = (&BTreeSet::new(), &daily_probes(100..114, &[]));
-    let facts = Facts {
+    let facts = EvidenceInput {
         reports: &reports,
         probes,
         mx_hosts: &mx_hosts,
@@ -244,7 +246,7 @@ fn an_mx_host_without_probes_leaves_a_day_without_evidence() {
         (10, Some("mx2.a.example"))
     );
     // Without any known MX host nothing is probed.
-    assert_eq!(super::evidence(&Facts { mx_hosts: &[], ..facts }).probes.clean_days, 0);
+    assert_eq!(super::evidence(&EvidenceInput { mx_hosts: &[], ..facts }).probes.clean_days, 0);
 }
 
 #[test]
@@ -266,7 +268,7 @@ fn sessions_under_another_policy_count_neither_for_nor_against_the_present_one()
     let result = |reports: &[KeptReport], probes: &[GuardProbeDay]| {
         let (excused, mx_hosts) = (&BTreeSet::new(), &mx_hosts());
         let (since, now) = (at(100), at(114));
-        let facts = Facts { reports, probes, mx_hosts, policy: present, since, excused, now };
+        let facts = EvidenceInput { reports, probes, mx_hosts, policy: present, since, excused, now };
         judge(&facts, &Thresholds::default())
     };
     let under = |policy, mut reports: Vec<KeptReport>| {

@@ -36,7 +36,7 @@ pub struct Certificates<'a> {
 
 /// The alerts for a domain, most severe first. A domain without a published policy raises none.
 pub fn alerts(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     certificates: Certificates<'_>,
@@ -47,13 +47,13 @@ pub fn alerts(
     };
     let mut all = Vec::new();
     for host in &seen.mx {
-        all.extend(uncovered(&wanted.domain, rollout, host, now));
+        all.extend(uncovered(&desired.domain, rollout, host, now));
     }
     all.extend(certificates.mx.iter().filter_map(|host| mx_certificate(host, mode, now)));
-    all.extend(record_gone(&wanted.domain, seen));
-    all.extend(policy_host(wanted, rollout, seen));
+    all.extend(record_gone(&desired.domain, seen));
+    all.extend(policy_host(desired, rollout, seen));
     all.extend(
-        certificates.policy_host.and_then(|validity| policy_certificate(&wanted.domain, validity, now)),
+        certificates.policy_host.and_then(|validity| policy_certificate(&desired.domain, validity, now)),
     );
     all
 }
@@ -90,7 +90,7 @@ fn uncovered(domain: &DomainName, rollout: &RolloutState, host: &DomainName, now
         let what = format!("{host} is an MX host of {domain}, but the policy does not name it{moved}");
         all.push(alert(AlertKind::MxUncovered, host, what, CONSEQUENCE_TESTING, remedy));
     }
-    if rollout.promises.iter().any(|published| published.is_out(now) && published.refuses(host)) {
+    if rollout.published.iter().any(|published| published.is_out(now) && published.refuses(host)) {
         let remedy = match is_move {
             true => format!(
                 "If you started the move in Microsoft 365, add the host to the policy at once ({apply}), and keep the MX record with mail.protection.outlook.com as well until senders hold that policy"
@@ -110,7 +110,7 @@ fn uncovered(domain: &DomainName, rollout: &RolloutState, host: &DomainName, now
 /// True if the host is one of Microsoft 365 with DANE, and the domain had one without.
 fn is_microsoft_move(rollout: &RolloutState, host: &DomainName) -> bool {
     let is_before = |name: &str| name.ends_with(MICROSOFT_BEFORE);
-    let policies = || rollout.promises.iter().flat_map(|published| &published.mx);
+    let policies = || rollout.published.iter().flat_map(|published| &published.mx);
     host.as_str().ends_with(MICROSOFT_NOW)
         && (rollout.mx.iter().any(|host| is_before(host.as_str()))
             || policies().any(|pattern| is_before(&pattern.to_string())))
@@ -154,8 +154,8 @@ fn record_gone(domain: &DomainName, seen: &ObservedState) -> Option<Alert> {
 
 /// The alerts about the policy that is served, or not. Domains whose policy hosts are aliases of one host share its
 /// failures.
-fn policy_host(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Alert> {
-    let host = format!("mta-sts.{}", wanted.domain);
+fn policy_host(desired: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Alert> {
+    let host = format!("mta-sts.{}", desired.domain);
     let unserved = seen.unserved.as_ref().map(|why| Alert {
         cause: seen.policy_host.0.last().map(|target| format!("{target}: {why}")),
         ..alert(
@@ -165,11 +165,11 @@ fn policy_host(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedSta
             if seen.copies.is_empty() { CONSEQUENCE_NO_POLICY } else { CONSEQUENCE_PARTLY_SERVED },
             format!(
                 "Repair the policy host; this shows what it must serve: sternpost apply {}",
-                wanted.domain
+                desired.domain
             ),
         )
     });
-    let foreign = foreign(rollout, seen).map(|policy| foreign_policy(&host, policy, &wanted.domain));
+    let foreign = foreign(rollout, seen).map(|policy| foreign_policy(&host, policy, &desired.domain));
     unserved.into_iter().chain(foreign).collect()
 }
 
@@ -188,9 +188,10 @@ fn policy_certificate(domain: &DomainName, validity: Validity, now: Timestamp) -
 /// A policy that some address serves, if it is not one of those that senders may hold: another program has published
 /// it. An assumed policy matches every policy.
 fn foreign<'s>(rollout: &RolloutState, seen: &'s ObservedState) -> Option<&'s Policy> {
-    let is_known =
-        |served: &&Policy| rollout.promises.iter().any(|published| published.assumed || published.is(served));
-    seen.policies().filter(|_| !rollout.promises.is_empty()).find(|served| !is_known(served))
+    let is_known = |served: &&Policy| {
+        rollout.published.iter().any(|published| published.assumed || published.is(served))
+    };
+    seen.policies().filter(|_| !rollout.published.is_empty()).find(|served| !is_known(served))
 }
 
 fn foreign_policy(host: &str, policy: &Policy, domain: &DomainName) -> Alert {

@@ -24,7 +24,7 @@ fn days(days: i64) -> Timestamp {
 fn enforced() -> (DesiredState, RolloutState, ObservedState) {
     let policy =
         Policy::new(Mode::Enforce, 604_800, vec![MxPattern::parse("mx1.a.example").unwrap()]).unwrap();
-    let wanted = DesiredState {
+    let desired = DesiredState {
         domain: name("a.example"),
         mx: Vec::new(),
         mode: Mode::Enforce,
@@ -37,7 +37,7 @@ fn enforced() -> (DesiredState, RolloutState, ObservedState) {
     };
     let rollout = RolloutState {
         mode: Some(InMode { mode: Mode::Enforce, since: days(-9) }),
-        promises: vec![PublishedPolicy::from(&policy)],
+        published: vec![PublishedPolicy::from(&policy)],
         ..RolloutState::default()
     };
     let seen = ObservedState {
@@ -46,25 +46,25 @@ fn enforced() -> (DesiredState, RolloutState, ObservedState) {
         served: Some(policy),
         ..ObservedState::default()
     };
-    (wanted, rollout, seen)
+    (desired, rollout, seen)
 }
 
 fn kinds(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     hosts: &[ProbedHost],
 ) -> Vec<AlertKind> {
-    all(wanted, rollout, seen, hosts).into_iter().map(|alert| alert.kind).collect()
+    all(desired, rollout, seen, hosts).into_iter().map(|alert| alert.kind).collect()
 }
 
 fn all(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     hosts: &[ProbedHost],
 ) -> Vec<Alert> {
-    alerts(wanted, rollout, seen, Certificates { mx: hosts, policy_host: None }, now())
+    alerts(desired, rollout, seen, Certificates { mx: hosts, policy_host: None }, now())
 }
 
 /// A certificate for 90 days that ends at this time.
@@ -78,51 +78,51 @@ fn host(proof: Result<Timestamp, String>) -> ProbedHost {
 
 #[test]
 fn a_healthy_domain_raises_no_alert() {
-    let (wanted, rollout, seen) = enforced();
-    assert_eq!(kinds(&wanted, &rollout, &seen, &[host(Ok(days(60)))]), []);
+    let (desired, rollout, seen) = enforced();
+    assert_eq!(kinds(&desired, &rollout, &seen, &[host(Ok(days(60)))]), []);
     assert_eq!(
-        kinds(&wanted, &RolloutState::default(), &ObservedState::default(), &[host(Err("x".into()))]),
+        kinds(&desired, &RolloutState::default(), &ObservedState::default(), &[host(Err("x".into()))]),
         []
     );
 }
 
 #[test]
 fn each_fault_raises_an_alert_with_its_remedy() {
-    let (wanted, rollout, mut seen) = enforced();
+    let (desired, rollout, mut seen) = enforced();
     seen.mx.push(name("new.b.example"));
-    let raised = all(&wanted, &rollout, &seen, &[]);
+    let raised = all(&desired, &rollout, &seen, &[]);
     assert_eq!(
         (raised.len(), raised[0].kind, &*raised[0].consequence),
         (1, AlertKind::MxUncovered, CONSEQUENCE_ENFORCED)
     );
     assert!(raised[0].remedy.contains("sternpost apply a.example"));
     let mut in_testing = rollout.clone();
-    in_testing.promises.iter_mut().for_each(|published| published.mode = Mode::Testing);
+    in_testing.published.iter_mut().for_each(|published| published.mode = Mode::Testing);
     in_testing.mode = in_testing.mode.map(|known| InMode { mode: Mode::Testing, ..known });
     let tested = |seen: &ObservedState| {
         let served = seen.served.clone().map(|policy| Policy { mode: Mode::Testing, ..policy });
         ObservedState { served, ..seen.clone() }
     };
-    let raised = all(&wanted, &in_testing, &tested(&seen), &[]);
+    let raised = all(&desired, &in_testing, &tested(&seen), &[]);
     assert_eq!(
         (raised.len(), raised[0].kind, &*raised[0].consequence),
         (1, AlertKind::MxUncovered, CONSEQUENCE_TESTING)
     );
     let (_, _, well) = enforced();
-    assert!(all(&wanted, &in_testing, &tested(&well), &[]).is_empty());
+    assert!(all(&desired, &in_testing, &tested(&well), &[]).is_empty());
     assert_eq!(
-        kinds(&wanted, &rollout, &well, &[host(Err("no STARTTLS".into()))]),
+        kinds(&desired, &rollout, &well, &[host(Err("no STARTTLS".into()))]),
         [AlertKind::MxUnverified]
     );
-    assert_eq!(kinds(&wanted, &rollout, &well, &[host(Ok(days(13)))]), [AlertKind::MxCertificateEnds]);
+    assert_eq!(kinds(&desired, &rollout, &well, &[host(Ok(days(13)))]), [AlertKind::MxCertificateEnds]);
     let gone = ObservedState { record: None, ..well.clone() };
-    assert_eq!(kinds(&wanted, &rollout, &gone, &[]), [AlertKind::RecordGone]);
+    assert_eq!(kinds(&desired, &rollout, &gone, &[]), [AlertKind::RecordGone]);
     let down = ObservedState { served: None, unserved: Some("status 500".into()), ..well.clone() };
-    assert_eq!(kinds(&wanted, &rollout, &down, &[]), [AlertKind::PolicyUnserved]);
+    assert_eq!(kinds(&desired, &rollout, &down, &[]), [AlertKind::PolicyUnserved]);
     let with = |until| Certificates { mx: &[], policy_host: Some(ends(until)) };
-    let raised = alerts(&wanted, &rollout, &well, with(days(13)), now());
+    let raised = alerts(&desired, &rollout, &well, with(days(13)), now());
     assert_eq!((raised.len(), raised[0].kind), (1, AlertKind::PolicyCertificateEnds));
-    assert_eq!(alerts(&wanted, &rollout, &well, with(days(14)), now()), []);
+    assert_eq!(alerts(&desired, &rollout, &well, with(days(14)), now()), []);
 }
 
 #[test]
@@ -136,7 +136,7 @@ fn a_host_passes_only_if_the_newest_policy_names_it() {
 
 #[test]
 fn a_policy_that_nobody_here_published_raises_an_alert() {
-    let (wanted, rollout, mut seen) = enforced();
+    let (desired, rollout, mut seen) = enforced();
     seen.served = Some(Policy {
         mode: Mode::None,
         max_age: 31_557_600,
@@ -144,39 +144,39 @@ fn a_policy_that_nobody_here_published_raises_an_alert() {
         unmatchable: Vec::new(),
         notes: Vec::new(),
     });
-    let raised = all(&wanted, &rollout, &seen, &[]);
+    let raised = all(&desired, &rollout, &seen, &[]);
     assert_eq!((raised.len(), raised[0].kind), (1, AlertKind::PolicyUnserved));
     assert!(raised[0].what.contains("did not publish: mode none without MX hosts"), "{}", raised[0].what);
     assert!(raised[0].consequence.contains("31557600 seconds"), "{}", raised[0].consequence);
     // It may be the one that was assumed, or the domain is not known yet.
     let mut assumed = rollout.clone();
-    assumed.promises.iter_mut().for_each(|published| published.assumed = true);
-    assert!(all(&wanted, &assumed, &seen, &[]).is_empty());
-    let unknown = RolloutState { promises: Vec::new(), ..rollout };
-    assert!(all(&wanted, &unknown, &seen, &[]).is_empty());
+    assumed.published.iter_mut().for_each(|published| published.assumed = true);
+    assert!(all(&desired, &assumed, &seen, &[]).is_empty());
+    let unknown = RolloutState { published: Vec::new(), ..rollout };
+    assert!(all(&desired, &unknown, &seen, &[]).is_empty());
 }
 
 #[test]
 fn an_earlier_policy_counts_although_the_new_one_names_the_host() {
-    let (wanted, mut rollout, mut seen) = enforced();
+    let (desired, mut rollout, mut seen) = enforced();
     seen.mx = vec![name("new.b.example")];
-    let old = rollout.promises[0].clone();
+    let old = rollout.published[0].clone();
     let wide = vec![MxPattern::parse("mx1.a.example").unwrap(), MxPattern::parse("new.b.example").unwrap()];
-    rollout.promises =
+    rollout.published =
         vec![PublishedPolicy { until: Some(days(-1)), ..old.clone() }, PublishedPolicy { mx: wide, ..old }];
-    assert_eq!(kinds(&wanted, &rollout, &seen, &[]), [AlertKind::MxUncovered]);
-    rollout.promises[0].until = Some(days(-8));
-    assert_eq!(kinds(&wanted, &rollout, &seen, &[]), []);
+    assert_eq!(kinds(&desired, &rollout, &seen, &[]), [AlertKind::MxUncovered]);
+    rollout.published[0].until = Some(days(-8));
+    assert_eq!(kinds(&desired, &rollout, &seen, &[]), []);
 }
 
 #[test]
 fn short_lived_certificates_raise_no_alert_while_they_are_renewed_in_time() {
-    let (wanted, rollout, seen) = enforced();
+    let (desired, rollout, seen) = enforced();
     for (life, left, is_raised) in [(6, 3, false), (6, 1, true), (45, 15, false), (45, 13, true)] {
         let validity = Validity { from: days(left - life), until: days(left) };
         let host = ProbedHost { name: name("mx1.a.example"), proof: Ok(validity) };
         let certificates = Certificates { mx: &[host], policy_host: Some(validity) };
-        let raised = alerts(&wanted, &rollout, &seen, certificates, now());
+        let raised = alerts(&desired, &rollout, &seen, certificates, now());
         let kinds: Vec<AlertKind> = raised.iter().map(|alert| alert.kind).collect();
         let both = [AlertKind::MxCertificateEnds, AlertKind::PolicyCertificateEnds];
         assert_eq!(kinds, if is_raised { &both[..] } else { &[] }, "{life} days, {left} left");
@@ -186,31 +186,31 @@ fn short_lived_certificates_raise_no_alert_while_they_are_renewed_in_time() {
 
 #[test]
 fn alerts_about_hosts_that_domains_share_name_them_as_the_cause() {
-    let (wanted, rollout, mut seen) = enforced();
-    let raised = all(&wanted, &rollout, &seen, &[host(Err("no STARTTLS".into()))]);
+    let (desired, rollout, mut seen) = enforced();
+    let raised = all(&desired, &rollout, &seen, &[host(Err("no STARTTLS".into()))]);
     assert_eq!(raised[0].cause.as_deref(), Some("mx1.a.example"));
     (seen.served, seen.unserved) = (None, Some("status 500".to_owned()));
-    assert_eq!(all(&wanted, &rollout, &seen, &[])[0].cause, None, "a host of its own");
+    assert_eq!(all(&desired, &rollout, &seen, &[])[0].cause, None, "a host of its own");
     seen.policy_host.0 = vec![name("policies.example.net")];
-    let raised = all(&wanted, &rollout, &seen, &[]);
+    let raised = all(&desired, &rollout, &seen, &[]);
     assert_eq!(raised[0].cause.as_deref(), Some("policies.example.net: status 500"));
 }
 
 #[test]
 fn a_move_to_the_hosts_of_microsoft_with_dane_is_named_as_such() {
-    let (wanted, mut rollout, mut seen) = enforced();
+    let (desired, mut rollout, mut seen) = enforced();
     let before = MxPattern::parse("*.mail.protection.outlook.com").unwrap();
-    rollout.promises[0].mx = vec![before];
-    seen.served = Some(Policy::from(&rollout.promises[0]));
+    rollout.published[0].mx = vec![before];
+    seen.served = Some(Policy::from(&rollout.published[0]));
     seen.mx = vec![name("a-example.mail.protection.outlook.com"), name("a-example.o-v1.mx.microsoft")];
-    let raised = all(&wanted, &rollout, &seen, &[]);
+    let raised = all(&desired, &rollout, &seen, &[]);
     assert_eq!((raised.len(), raised[0].subject.as_str()), (1, "a-example.o-v1.mx.microsoft"));
     assert!(raised[0].what.contains("Microsoft 365 moves the domain"), "{}", raised[0].what);
     assert!(raised[0].remedy.contains("keep the MX record with mail.protection.outlook.com"));
     // A host of somebody else, and one of Microsoft in a domain that was not there, are unknown hosts.
     seen.mx = vec![name("mx.evil.example")];
-    assert!(!all(&wanted, &rollout, &seen, &[])[0].what.contains("Microsoft"));
+    assert!(!all(&desired, &rollout, &seen, &[])[0].what.contains("Microsoft"));
     let (_, rollout, mut seen) = enforced();
     seen.mx = vec![name("a-example.o-v1.mx.microsoft")];
-    assert!(all(&wanted, &rollout, &seen, &[])[0].remedy.contains("check who can change the zone"));
+    assert!(all(&desired, &rollout, &seen, &[])[0].remedy.contains("check who can change the zone"));
 }

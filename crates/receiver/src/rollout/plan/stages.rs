@@ -33,7 +33,7 @@ const MAX_STAGES: usize = 64;
 /// Returns the stages up to the desired state; empty when it is reached. `rollout` must already include the
 /// observation.
 pub fn plan(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
     permit: Permit,
@@ -44,7 +44,7 @@ pub fn plan(
     seen.outside = Outside::default();
     let mut stages = Vec::new();
     while stages.len() < MAX_STAGES {
-        match next(wanted, &rollout, &seen, permit, now) {
+        match next(desired, &rollout, &seen, permit, now) {
             PlannedStep::Done => break,
             PlannedStep::Gate if permit == Permit::Enforce => break,
             PlannedStep::Blocked(hosts) => {
@@ -72,7 +72,7 @@ pub fn plan(
                 stages.push(Stage::Step(step, now));
             }
         }
-        rollout.observe(wanted, &seen, now);
+        rollout.observe(desired, &seen, now);
     }
     stages
 }

@@ -55,7 +55,7 @@ impl fmt::Display for Step {
 
 impl Step {
     /// The step's name for scripts and JSON.
-    pub fn word(&self) -> &'static str {
+    pub fn as_str(&self) -> &'static str {
         match self {
             Self::Delegate(_) => "delegate",
             Self::PointPolicyHost(_) => "point-policy-host",

@@ -25,7 +25,7 @@ fn after(seconds: i64) -> Timestamp {
 const WEEK: i64 = 604_800;
 const SLACK: i64 = 120;
 
-fn wanted(mode: Mode, mx: &[&str]) -> DesiredState {
+fn desired(mode: Mode, mx: &[&str]) -> DesiredState {
     DesiredState {
         domain: domain("a.example"),
         mx: mx.iter().map(|text| pattern(text)).collect(),
@@ -52,17 +52,17 @@ fn existing(mode: Mode, max_age: u32, mx: &[&str], hosts: &[&str]) -> (RolloutSt
     let policy = Policy::new(mode, max_age, mx.iter().map(|text| pattern(text)).collect());
     let seen = ObservedState {
         record: Some(PolicyId::parse("20260101000000").unwrap()),
-        rua: wanted(mode, mx).rua,
+        rua: desired(mode, mx).rua,
         served: policy,
         ..seen(hosts)
     };
     let mut rollout = RolloutState::default();
-    rollout.observe(&wanted(mode, mx), &seen, now());
+    rollout.observe(&desired(mode, mx), &seen, now());
     (rollout, seen)
 }
 
-fn stages_of(wanted: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
-    plan(wanted, rollout, seen, Permit::Testing, now())
+fn stages_of(desired: &DesiredState, rollout: &RolloutState, seen: &ObservedState) -> Vec<Stage> {
+    plan(desired, rollout, seen, Permit::Testing, now())
 }
 
 fn enforces(stage: &Stage) -> bool {
@@ -75,7 +75,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
             let mx: Vec<String> = policy.mx.iter().map(ToString::to_string).collect();
             format!("serve {} {}", policy.mode, mx.join(" "))
         }
-        Stage::Step(step, _) => step.word().to_owned(),
+        Stage::Step(step, _) => step.as_str().to_owned(),
         Stage::Wait(_, until) => format!("wait {}", until.duration_since(now()).as_secs()),
         Stage::Evidence => "evidence".to_owned(),
         Stage::Blocked(_) => "blocked".to_owned(),
@@ -88,7 +88,7 @@ fn words(stages: &[Stage]) -> Vec<String> {
 #[test]
 fn pub_01_pub_05_from_nothing_the_file_comes_before_the_record_and_testing_before_enforce() {
     let stages = stages_of(
-        &wanted(Mode::Enforce, &["mx1.a.example"]),
+        &desired(Mode::Enforce, &["mx1.a.example"]),
         &RolloutState::default(),
         &seen(&["mx1.a.example"]),
     );
@@ -107,8 +107,8 @@ fn pub_01_pub_05_from_nothing_the_file_comes_before_the_record_and_testing_befor
 
 #[test]
 fn pub_05_a_permit_alone_does_not_enforce_what_was_not_seen_in_testing() {
-    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
-    let stages = plan(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"]), Permit::Enforce, now());
+    let desired = desired(Mode::Enforce, &["mx1.a.example"]);
+    let stages = plan(&desired, &RolloutState::default(), &seen(&["mx1.a.example"]), Permit::Enforce, now());
     let first = stages.iter().find(|stage| matches!(stage, Stage::Step(Step::Serve(_), _)));
     assert!(first.is_some_and(|stage| !enforces(stage)));
     assert_eq!(stages.last().map(enforces), Some(false));
@@ -118,7 +118,7 @@ fn pub_05_a_permit_alone_does_not_enforce_what_was_not_seen_in_testing() {
 #[test]
 fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records() {
     let (rollout, seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let stages = stages_of(&wanted(Mode::Enforce, &["mx2.a.example"]), &rollout, &seen);
+    let stages = stages_of(&desired(Mode::Enforce, &["mx2.a.example"]), &rollout, &seen);
     let summary = words(&stages);
     assert_eq!(
         summary,
@@ -139,7 +139,7 @@ fn pub_04_new_mx_hosts_wait_for_old_policies_and_old_patterns_for_old_mx_records
 fn an_mx_host_that_is_in_use_is_never_left_out() {
     let (rollout, seen) =
         existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example", "new.b.example"]);
-    let summary = words(&stages_of(&wanted(Mode::Enforce, &[]), &rollout, &seen));
+    let summary = words(&stages_of(&desired(Mode::Enforce, &[]), &rollout, &seen));
     assert_eq!(summary, ["serve enforce mx1.a.example new.b.example", "announce"]);
     assert!(summary[0].contains("new.b.example"));
 }
@@ -147,10 +147,10 @@ fn an_mx_host_that_is_in_use_is_never_left_out() {
 #[test]
 fn enforcement_that_is_there_stays_without_a_permit_and_with_a_policy_host_that_is_down() {
     let (rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
-    assert_eq!(stages_of(&wanted, &rollout, &seen), []);
+    let desired = desired(Mode::Enforce, &["mx1.a.example"]);
+    assert_eq!(stages_of(&desired, &rollout, &seen), []);
     seen.served = None;
-    assert_eq!(words(&stages_of(&wanted, &rollout, &seen)), ["serve enforce mx1.a.example", "announce"]);
+    assert_eq!(words(&stages_of(&desired, &rollout, &seen)), ["serve enforce mx1.a.example", "announce"]);
 }
 
 #[test]
@@ -158,8 +158,8 @@ fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_bo
     let (mut rollout, seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     // A policy with a `max_age` of one year was replaced a moment ago.
     let long = Policy::new(Mode::Enforce, 31_557_600, vec![pattern("mx1.a.example")]).unwrap();
-    rollout.promises.insert(0, PublishedPolicy { until: Some(now()), ..(&long).into() });
-    let stages = stages_of(&wanted(Mode::None, &["mx1.a.example"]), &rollout, &seen);
+    rollout.published.insert(0, PublishedPolicy { until: Some(now()), ..(&long).into() });
+    let stages = stages_of(&desired(Mode::None, &["mx1.a.example"]), &rollout, &seen);
     assert_eq!(
         words(&stages),
         ["serve none ", "announce", &format!("wait {}", 31_557_600 + SLACK), "withdraw", "take-down"]
@@ -170,18 +170,18 @@ fn pub_03_retiring_goes_through_none_waits_out_every_promise_and_then_removes_bo
 #[test]
 fn a_domain_that_never_had_anything_has_nothing_to_retire() {
     let mut nothing = seen(&["mx1.a.example"]);
-    nothing.rua = wanted(Mode::None, &[]).rua;
-    assert_eq!(stages_of(&wanted(Mode::None, &[]), &RolloutState::default(), &nothing), []);
+    nothing.rua = desired(Mode::None, &[]).rua;
+    assert_eq!(stages_of(&desired(Mode::None, &[]), &RolloutState::default(), &nothing), []);
 }
 
 #[test]
 fn a_policy_that_can_not_be_fetched_is_assumed_to_be_the_strictest() {
     let (_, mut broken) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
     broken.served = None;
-    let wanted = DesiredState { max_age_before: 1000, ..wanted(Mode::Testing, &["mx2.a.example"]) };
+    let desired = DesiredState { max_age_before: 1000, ..desired(Mode::Testing, &["mx2.a.example"]) };
     let mut rollout = RolloutState::default();
-    rollout.observe(&wanted, &broken, now());
-    let summary = words(&stages_of(&wanted, &rollout, &broken));
+    rollout.observe(&desired, &broken, now());
+    let summary = words(&stages_of(&desired, &rollout, &broken));
     assert_eq!(
         summary[..4],
         ["serve testing mx2.a.example mx1.a.example", "announce", "wait 1120", "add-mx"]
@@ -192,41 +192,41 @@ fn a_policy_that_can_not_be_fetched_is_assumed_to_be_the_strictest() {
 /// appeared.
 #[test]
 fn an_assumed_policy_that_senders_hold_is_not_forgotten_when_another_file_appears() {
-    let wanted = wanted(Mode::Enforce, &["mx2.a.example"]);
+    let desired = desired(Mode::Enforce, &["mx2.a.example"]);
     let policy = |mode, max_age| Policy::new(mode, max_age, vec![pattern("mx1.a.example")]).unwrap();
-    let held = policy(Mode::Enforce, wanted.max_age_before);
+    let held = policy(Mode::Enforce, desired.max_age_before);
     let seen = |served: Option<&Policy>| ObservedState {
         record: PolicyId::parse("1").ok(),
         served: served.cloned(),
         ..seen(&["mx1.a.example"])
     };
-    let holds = |rollout: &RolloutState| rollout.promises.iter().any(|promise| promise.is(&held));
+    let holds = |rollout: &RolloutState| rollout.published.iter().any(|promise| promise.is(&held));
     // Either it is fetched later, or only a successor is; then a third file appears.
     for first in [&held, &policy(Mode::Testing, 600)] {
         let mut rollout = RolloutState::default();
-        rollout.observe(&wanted, &seen(None), after(0));
-        assert!(holds(&rollout) && rollout.promises[0].assumed);
+        rollout.observe(&desired, &seen(None), after(0));
+        assert!(holds(&rollout) && rollout.published[0].assumed);
         rollout.intend(&policy(Mode::Testing, 600));
-        rollout.observe(&wanted, &seen(Some(first)), after(1));
+        rollout.observe(&desired, &seen(Some(first)), after(1));
         assert!(holds(&rollout));
-        rollout.observe(&wanted, &seen(Some(&policy(Mode::Testing, 60))), after(2));
+        rollout.observe(&desired, &seen(Some(&policy(Mode::Testing, 60))), after(2));
         assert!(holds(&rollout), "{rollout:?}");
     }
     // What was never replaced is the earlier policy itself, once it can be fetched again.
     let mut rollout = RolloutState::default();
-    rollout.observe(&wanted, &seen(None), after(0));
-    rollout.observe(&wanted, &seen(Some(&policy(Mode::Enforce, 60))), after(1));
+    rollout.observe(&desired, &seen(None), after(0));
+    rollout.observe(&desired, &seen(Some(&policy(Mode::Enforce, 60))), after(1));
     assert!(!holds(&rollout));
 }
 
 #[test]
 fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kept() {
     let (mut rollout, mut seen) = existing(Mode::Testing, 86_400, &["mx1.a.example"], &["mx1.a.example"]);
-    let wanted = wanted(Mode::Testing, &["mx1.a.example"]);
+    let desired = desired(Mode::Testing, &["mx1.a.example"]);
     rollout.last_id = Some(PolicyId::parse("20300101000000").unwrap());
     rollout.announce_due = true;
     let id = |rollout: &RolloutState, seen: &ObservedState, at| match next(
-        &wanted,
+        &desired,
         rollout,
         seen,
         Permit::Testing,
@@ -241,34 +241,34 @@ fn sts_14_ids_grow_even_when_the_clock_went_back_and_one_that_was_offered_is_kep
     rollout.offer(&PolicyId::parse("20261125133000").unwrap());
     assert_eq!(id(&rollout, &seen, after(60)), "20261125133000");
     seen.record = rollout.offered.clone();
-    rollout.observe(&wanted, &seen, after(70));
-    assert_eq!(next(&wanted, &rollout, &seen, Permit::Testing, after(70)), PlannedStep::Done);
+    rollout.observe(&desired, &seen, after(70));
+    assert_eq!(next(&desired, &rollout, &seen, Permit::Testing, after(70)), PlannedStep::Done);
 }
 
 #[test]
 fn the_policy_host_is_pointed_to_before_anything_is_announced() {
-    let mut wanted = wanted(Mode::Testing, &["mx1.a.example"]);
-    wanted.policy_host = Some(PolicyHostAt::Alias(domain("host.example.net")));
-    let summary = words(&stages_of(&wanted, &RolloutState::default(), &seen(&["mx1.a.example"])));
+    let mut desired = desired(Mode::Testing, &["mx1.a.example"]);
+    desired.policy_host = Some(PolicyHostAt::Alias(domain("host.example.net")));
+    let summary = words(&stages_of(&desired, &RolloutState::default(), &seen(&["mx1.a.example"])));
     assert_eq!(summary, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
 }
 
 #[test]
 fn static_hosting_needs_an_address_of_the_policy_host_before_anything_is_served() {
-    let mut wanted = wanted(Mode::Testing, &["mx1.a.example"]);
-    wanted.policy_host = Some(PolicyHostAt::Operator);
+    let mut desired = desired(Mode::Testing, &["mx1.a.example"]);
+    desired.policy_host = Some(PolicyHostAt::Operator);
     let mut seen = seen(&["mx1.a.example"]);
-    let first = words(&stages_of(&wanted, &RolloutState::default(), &seen));
+    let first = words(&stages_of(&desired, &RolloutState::default(), &seen));
     assert_eq!(first, ["ask-for-reports", "point-policy-host", "serve testing mx1.a.example", "announce"]);
     seen.policy_host = (vec![domain("pages.example.net")], vec!["192.0.2.1".parse().unwrap()]);
-    let later = words(&stages_of(&wanted, &RolloutState::default(), &seen));
+    let later = words(&stages_of(&desired, &RolloutState::default(), &seen));
     assert_eq!(later, ["ask-for-reports", "serve testing mx1.a.example", "announce"]);
 }
 
 #[test]
 fn an_mx_host_that_no_policy_can_name_blocks_the_plan_unless_a_wildcard_matches_it() {
     let seen = seen(&["mx1.a.example", "mx_2.a.example"]);
-    let all = |mode, mx: &[&str], rollout: &RolloutState| stages_of(&wanted(mode, mx), rollout, &seen);
+    let all = |mode, mx: &[&str], rollout: &RolloutState| stages_of(&desired(mode, mx), rollout, &seen);
     let blocked = [Stage::Blocked(vec![domain("mx_2.a.example")])];
     for mode in [Mode::Testing, Mode::Enforce] {
         let stages = all(mode, &[], &RolloutState::default());
@@ -286,7 +286,7 @@ fn an_mx_host_that_no_policy_can_name_blocks_the_plan_unless_a_wildcard_matches_
 fn a_domain_that_receives_no_mail_is_not_called_done_and_nothing_is_published_for_it() {
     let without = |why| ObservedState { unmailed: Some(why), ..seen(&[]) };
     let of = |mode, mx: &[&str], rollout: &RolloutState, seen: &ObservedState| {
-        next(&wanted(mode, mx), rollout, seen, Permit::Testing, now())
+        next(&desired(mode, mx), rollout, seen, Permit::Testing, now())
     };
     let new = RolloutState::default();
     for why in
@@ -294,7 +294,7 @@ fn a_domain_that_receives_no_mail_is_not_called_done_and_nothing_is_published_fo
     {
         let seen = without(why);
         assert_eq!(of(Mode::Enforce, &[], &new, &seen), PlannedStep::NoMailHosts(why));
-        assert_eq!(stages_of(&wanted(Mode::Enforce, &[]), &new, &seen), [Stage::NoMailHosts(why)]);
+        assert_eq!(stages_of(&desired(Mode::Enforce, &[]), &new, &seen), [Stage::NoMailHosts(why)]);
         // A policy that senders may hold is kept and retired as before.
         let (rollout, _) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
         assert!(matches!(of(Mode::Enforce, &[], &rollout, &seen), PlannedStep::Do(_)));
@@ -319,10 +319,10 @@ proptest! {
         rua in "mailto:[a-z!,; ü_-]{1,8}@[a-z]{1,8}\\.example", served in any::<bool>(),
     ) {
         let mx = listed.iter().filter_map(|host| MxPattern::exact(host).ok()).collect();
-        let wanted = DesiredState {
+        let desired = DesiredState {
             mx: if wildcard { vec![pattern("*.a.example")] } else { mx },
             rua: Rua::parse(&rua).ok().flatten().into_iter().collect(),
-            ..wanted([Mode::Enforce, Mode::Testing, Mode::None][mode], &[])
+            ..desired([Mode::Enforce, Mode::Testing, Mode::None][mode], &[])
         };
         let rollout = RolloutState::default();
         let seen = ObservedState {
@@ -333,13 +333,13 @@ proptest! {
             ..ObservedState::default()
         };
         let mx = [seen.mx.clone(), then];
-        reads_again(&wanted, rollout, seen, mx)?;
+        reads_again(&desired, rollout, seen, mx)?;
     }
 }
 
 /// Plans twice, with these MX hosts, and checks that all that is published and stored can be read again.
 fn reads_again(
-    wanted: &DesiredState,
+    desired: &DesiredState,
     mut rollout: RolloutState,
     mut seen: ObservedState,
     mx: [Vec<DomainName>; 2],
@@ -347,10 +347,10 @@ fn reads_again(
     for (at, mx) in mx.into_iter().enumerate() {
         seen.mx = mx;
         let now = after(60 * i64::try_from(at).unwrap());
-        rollout.observe(wanted, &seen, now);
-        for stage in plan(wanted, &rollout, &seen, Permit::Testing, now) {
+        rollout.observe(desired, &seen, now);
+        for stage in plan(desired, &rollout, &seen, Permit::Testing, now) {
             let Stage::Step(step, _) = stage else { continue };
-            let _ = Change::of(wanted, &step);
+            let _ = Change::of(desired, &step);
             match &step {
                 Step::Serve(policy) => {
                     let read = Policy::parse(policy.to_string().as_bytes());
@@ -411,9 +411,9 @@ proptest! {
         let mut mx: Vec<MxPattern> = exact.chain(wildcards).collect();
         let mut known = std::collections::HashSet::new();
         mx.retain(|pattern| known.insert(pattern.clone()));
-        let wanted = DesiredState { mx, ..wanted([Mode::Enforce, Mode::Testing, Mode::None][mode], &[]) };
+        let desired = DesiredState { mx, ..desired([Mode::Enforce, Mode::Testing, Mode::None][mode], &[]) };
         let seen = ObservedState { record: PolicyId::parse(&id).ok(), ..ObservedState::default() };
-        reads_again(&wanted, RolloutState::default(), seen, [first, then])?;
+        reads_again(&desired, RolloutState::default(), seen, [first, then])?;
     }
 }
 
@@ -421,12 +421,12 @@ proptest! {
 fn a_policy_that_senders_would_not_read_is_not_published() {
     let host = |number: usize| domain(&format!("{number:0>63}.{0}.{0}.{1}", "x".repeat(63), "y".repeat(50)));
     let hosts: Vec<DomainName> = (0..300).map(host).collect();
-    let seen = ObservedState { mx: hosts, rua: wanted(Mode::Testing, &[]).rua, ..ObservedState::default() };
-    let stages = stages_of(&wanted(Mode::Testing, &[]), &RolloutState::default(), &seen);
+    let seen = ObservedState { mx: hosts, rua: desired(Mode::Testing, &[]).rua, ..ObservedState::default() };
+    let stages = stages_of(&desired(Mode::Testing, &[]), &RolloutState::default(), &seen);
     assert!(matches!(stages[..], [Stage::TooLarge(size)] if size > 65_536), "{stages:?}");
     // A wildcard makes it small again.
     let parent = seen.mx[0].parent().unwrap();
-    let covered = wanted(Mode::Testing, &[&format!("*.{parent}")]);
+    let covered = desired(Mode::Testing, &[&format!("*.{parent}")]);
     assert_eq!(words(&stages_of(&covered, &RolloutState::default(), &seen)).len(), 2);
 }
 
@@ -434,27 +434,27 @@ fn a_policy_that_senders_would_not_read_is_not_published() {
 fn an_id_that_is_not_known_stands_for_a_policy_that_senders_may_hold() {
     // A backup from before the second MX host was added was restored: DNS has the host and a later id.
     let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let wanted = wanted(Mode::Enforce, &["mx3.a.example"]);
+    let desired = desired(Mode::Enforce, &["mx3.a.example"]);
     seen.mx.push(domain("mx2.a.example"));
     seen.record = Some(PolicyId::parse("20261101000000").unwrap());
-    rollout.observe(&wanted, &seen, after(10));
-    let unknown = rollout.promises.first().unwrap().clone();
+    rollout.observe(&desired, &seen, after(10));
+    let unknown = rollout.published.first().unwrap().clone();
     assert_eq!((unknown.mode, unknown.max_age, unknown.until), (Mode::Enforce, 604_800, Some(after(10))));
     assert!(unknown.names(&domain("mx2.a.example")) && !unknown.names(&domain("mx3.a.example")));
     assert!(rollout.newest().is_some_and(|newest| !newest.names(&domain("mx2.a.example"))));
     // A second look does not lengthen it, and the newest policy is announced under an id of its own.
     let once = rollout.clone();
-    rollout.observe(&wanted, &seen, after(20));
-    assert_eq!(rollout.promises, once.promises);
-    let words = words(&stages_of(&wanted, &rollout, &seen));
+    rollout.observe(&desired, &seen, after(20));
+    assert_eq!(rollout.published, once.published);
+    let words = words(&stages_of(&desired, &rollout, &seen));
     assert_eq!(words[..2], ["serve enforce mx3.a.example mx1.a.example mx2.a.example", "announce"]);
     assert!(words[2].starts_with("wait "), "{words:?}");
     // Ids that the planner chose or knows are no such ids, nor is one from before.
     for known in ["20260101000000", "20251201000000"] {
         let (mut rollout, mut seen) = existing(Mode::Testing, 600, &["mx1.a.example"], &["mx1.a.example"]);
         seen.record = Some(PolicyId::parse(known).unwrap());
-        rollout.observe(&wanted, &seen, after(10));
-        assert_eq!(rollout.promises.len(), 1, "{known}");
+        rollout.observe(&desired, &seen, after(10));
+        assert_eq!(rollout.published.len(), 1, "{known}");
     }
     let chosen = PolicyId::parse("20261101000000").unwrap();
     for is_abandoned in [false, true] {
@@ -464,19 +464,19 @@ fn an_id_that_is_not_known_stands_for_a_policy_that_senders_may_hold() {
             rollout.intend(&Policy::new(Mode::Testing, 601, vec![pattern("mx1.a.example")]).unwrap());
         }
         seen.record = Some(chosen.clone());
-        rollout.observe(&wanted, &seen, after(10));
-        assert!(rollout.promises.iter().all(|published| published.mode == Mode::Testing), "{is_abandoned}");
+        rollout.observe(&desired, &seen, after(10));
+        assert!(rollout.published.iter().all(|published| published.mode == Mode::Testing), "{is_abandoned}");
     }
 }
 
 #[test]
 fn under_an_id_that_is_no_time_others_may_have_published_any_max_age() {
     let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+    let desired = desired(Mode::Enforce, &["mx1.a.example"]);
     seen.record = Some(PolicyId::parse("theirs").unwrap());
-    rollout.observe(&wanted, &seen, after(10));
-    let unknown = rollout.promises.first().unwrap();
-    assert_eq!((unknown.max_age, unknown.until), (wanted.max_age_before, Some(after(10))));
+    rollout.observe(&desired, &seen, after(10));
+    let unknown = rollout.published.first().unwrap();
+    assert_eq!((unknown.max_age, unknown.until), (desired.max_age_before, Some(after(10))));
 }
 
 #[test]
@@ -484,17 +484,17 @@ fn two_programs_that_announce_by_turns_do_not_fill_the_state() {
     for host in ["mx1.a.example", "mx2.a.example"] {
         let (mut rollout, mut seen) =
             existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-        let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+        let desired = desired(Mode::Enforce, &["mx1.a.example"]);
         seen.mx = vec![domain(host)];
         for turn in 0..1000 {
             let id = PolicyId::at(after(turn * 2), rollout.last_id.as_ref());
             seen.record = Some(id);
-            rollout.observe(&wanted, &seen, after(turn * 2));
-            assert!(rollout.announce_due && rollout.promises.len() <= 2, "{turn}: {:?}", rollout.promises);
+            rollout.observe(&desired, &seen, after(turn * 2));
+            assert!(rollout.announce_due && rollout.published.len() <= 2, "{turn}: {:?}", rollout.published);
             let own = PolicyId::at(after(turn * 2 + 1), rollout.last_id.as_ref());
             rollout.offer(&own);
             seen.record = Some(own);
-            rollout.observe(&wanted, &seen, after(turn * 2 + 1));
+            rollout.observe(&desired, &seen, after(turn * 2 + 1));
             assert!(!rollout.announce_due);
         }
     }
@@ -531,17 +531,17 @@ fn an_approval_is_not_for_a_policy_that_was_not_judged() {
 #[test]
 fn while_the_addresses_of_the_policy_host_are_not_known_no_policy_ends() {
     let (mut rollout, mut seen) = existing(Mode::Enforce, 604_800, &["mx1.a.example"], &["mx1.a.example"]);
-    let wanted = wanted(Mode::Enforce, &["mx1.a.example"]);
+    let desired = desired(Mode::Enforce, &["mx1.a.example"]);
     let new = Policy::new(Mode::Enforce, 600, vec![pattern("mx1.a.example")]).unwrap();
     rollout.intend(&new);
     seen.served = Some(new);
     // The zone to which an alias leads does not answer: one address serves the new file, and perhaps not the only one.
     seen.policy_host_differs = Some("the addresses can't be looked up".to_owned());
-    rollout.observe(&wanted, &seen, after(10));
-    assert_eq!(rollout.promises.iter().map(|one| one.until).collect::<Vec<_>>(), [None, None]);
+    rollout.observe(&desired, &seen, after(10));
+    assert_eq!(rollout.published.iter().map(|one| one.until).collect::<Vec<_>>(), [None, None]);
     seen.policy_host_differs = None;
-    rollout.observe(&wanted, &seen, after(20));
-    assert_eq!(rollout.promises[0].until, Some(after(20)));
+    rollout.observe(&desired, &seen, after(20));
+    assert_eq!(rollout.published[0].until, Some(after(20)));
 }
 
 #[test]
@@ -556,16 +556,16 @@ fn an_approval_is_for_the_mx_hosts_that_were_in_testing() {
     ] {
         let (mut rollout, mut seen) = existing(Mode::Testing, 600, &hosts, &hosts);
         assert!(rollout.approve(&rollout.clone(), now()));
-        let wanted = wanted(Mode::Enforce, listed);
+        let desired = desired(Mode::Enforce, listed);
         seen.mx = now_seen.iter().map(|host| domain(host)).collect();
-        rollout.observe(&wanted, &seen, after(10));
+        rollout.observe(&desired, &seen, after(10));
         assert_eq!(
             (rollout.approved.is_none(), rollout.is_lapsed),
             (lapses, lapses),
             "{now_seen:?} {listed:?}"
         );
         // Another approval counts for the hosts of now.
-        rollout.intend(&Policy::new(Mode::Testing, 600, wanted.mx.clone()).unwrap());
+        rollout.intend(&Policy::new(Mode::Testing, 600, desired.mx.clone()).unwrap());
         assert!(rollout.approve(&rollout.clone(), after(20)) && !rollout.is_lapsed);
         rollout.hold();
         assert!(!rollout.approve(&rollout.clone(), after(30)) && rollout.approved.is_none());

@@ -124,7 +124,7 @@ impl Dns for World {
         let server = |text: &str, shows| QueriedServer {
             name: name(text),
             address: Some(IpAddr::from(NEW)),
-            asked: asked.clone(),
+            queried_name: asked.clone(),
             shows,
         };
         let second = match *self.is_second_dead.lock().unwrap() {
@@ -300,18 +300,18 @@ impl Stage {
             hosting: Some(Arc::new(Files(world.clone()))),
             new_hosts: NewHosts::AddToPolicy,
             omitted: Vec::new(),
-            store: Store::open(&folder.path().join("sternpost.db")).await.unwrap(),
+            store: Store::open(&folder.path().join("sternpost.db"), store::Tenant::FIRST).await.unwrap(),
             clock: Arc::new(WorldClock(world.now.clone())),
         };
         Self { world, applier, _folder: folder }
     }
 
     async fn run(&self, mode: Mode) -> PlannedStep {
-        self.applier.run(&wanted(mode), Permit::Enforce, Verification::Defer).await.unwrap().1
+        self.applier.run(&desired(mode), Permit::Enforce, Verification::Defer).await.unwrap().1
     }
 
     async fn undo(&self, mode: Mode) -> Result<Undone, UndoRefusal> {
-        self.applier.undo(&wanted(mode), "operator", "a test").await.unwrap()
+        self.applier.undo(&desired(mode), "operator", "a test").await.unwrap()
     }
 
     fn record(&self, label: &str) -> Option<Records> {
@@ -328,13 +328,13 @@ impl Stage {
     }
 }
 
-fn wanted(mode: Mode) -> DesiredState {
+fn desired(mode: Mode) -> DesiredState {
     let spec = DomainSpec::new(name("a.example"));
     DesiredState {
         mx: vec![MxPattern::parse("mx.a.example").unwrap()],
         mode,
         policy_host: Some(PolicyHostAt::Alias(name("new.example"))),
-        ..spec.wanted(None, None)
+        ..spec.desired(None, None)
     }
 }
 
@@ -381,9 +381,9 @@ async fn the_policy_host_is_pointed_back_only_to_one_that_serves_the_present_pol
     let other = Policy::new(Mode::Testing, 86_400, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap();
     stage.world.files.lock().unwrap().insert(OLD.into(), other.clone());
     // Only the first step is taken, since then the policy host is cut off.
-    let (step, rollout) = stage.applier.next_step(&wanted(Mode::Testing), Permit::Testing).await.unwrap();
+    let (step, rollout) = stage.applier.next_step(&desired(Mode::Testing), Permit::Testing).await.unwrap();
     let PlannedStep::Do(step) = step else { panic!("{step:?}") };
-    stage.applier.start_step(&wanted(Mode::Testing), step, rollout).await.unwrap();
+    stage.applier.start_step(&desired(Mode::Testing), step, rollout).await.unwrap();
     assert_ne!(stage.record("mta-sts"), Some(old.clone()));
     let present = Policy::new(Mode::Testing, 600, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap();
     stage.world.files.lock().unwrap().insert(NEW.into(), present.clone());
@@ -400,8 +400,8 @@ async fn the_policy_host_is_pointed_back_only_to_one_that_serves_the_present_pol
 
 /// Runs the plan, which ends in the middle of a change.
 async fn run_until_killed(stage: &Stage, mode: Mode) {
-    let wanted = wanted(mode);
-    let run = stage.applier.run(&wanted, Permit::Enforce, Verification::Defer);
+    let desired = desired(mode);
+    let run = stage.applier.run(&desired, Permit::Enforce, Verification::Defer);
     let run = async move { drop(run.await.unwrap()) };
     tokio::select! {
         () = run => panic!("the change was not cut"),
@@ -425,14 +425,14 @@ async fn a_change_that_was_cut_off_is_put_back_or_finished_by_the_next_run() {
         let changes = stage.applier.store.record_changes::<RecordedChange>(&name("a.example")).await.unwrap();
         assert_eq!((changes.len(), changes[0].state), (1, ChangeState::Begun));
         assert_eq!(stage.record("mta-sts").is_none(), fate == Fate::CutInTwo);
-        let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+        let done = stage.applier.recover(&desired(Mode::Testing)).await.unwrap();
         assert_eq!(done.len(), usize::from(fate == Fate::CutInTwo), "{done:?}");
         assert_eq!(stage.record("mta-sts") == Some(old), fate != Fate::CutAtTheEnd);
-        assert!(stage.applier.recover(&wanted(Mode::Testing)).await.unwrap().is_empty());
+        assert!(stage.applier.recover(&desired(Mode::Testing)).await.unwrap().is_empty());
         // The plan goes on from there.
         assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
         assert_eq!(stage.world.address(), [IpAddr::from(NEW)]);
-        assert_eq!(stage.journal().await.contains("that was cut off at"), fate == Fate::CutInTwo);
+        assert_eq!(stage.journal().await.contains("that was interrupted at"), fate == Fate::CutInTwo);
     }
 }
 
@@ -473,11 +473,11 @@ async fn records_that_others_published_after_a_change_was_cut_off_are_left_alone
             for foreign in [at(66), alias("elsewhere.example"), mixed.clone()] {
                 let stage = Stage::cut_off(before.as_ref(), fate).await;
                 stage.set("mta-sts", Some(foreign.clone()));
-                let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+                let done = stage.applier.recover(&desired(Mode::Testing)).await.unwrap();
                 assert!(done.len() == 1 && done[0].contains("others have changed the records"), "{done:?}");
                 assert_eq!(stage.record("mta-sts"), Some(foreign));
                 assert_eq!(stage.states().await, [ChangeState::Unmade]);
-                assert!(stage.journal().await.contains("was left as it is"));
+                assert!(stage.journal().await.contains("was not undone"));
             }
         }
     }
@@ -490,13 +490,13 @@ async fn of_changes_that_are_whole_no_part_is_put_back_and_none_is_looked_after_
     stage.applier.publisher = Some(Arc::new(WholeZone(Zone(stage.world.clone()))));
     // The operator has removed the address.
     stage.set("mta-sts", None);
-    let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
-    assert!(done[0].contains("others have removed the records"), "{done:?}");
+    let done = stage.applier.recover(&desired(Mode::Testing)).await.unwrap();
+    assert!(done[0].contains("another program has removed the records"), "{done:?}");
     assert_eq!((stage.record("mta-sts"), stage.states().await), (None, vec![ChangeState::Unmade]));
     // With `dns = "manual"`, everything that is there is the operator's.
     let mut stage = Stage::cut_off(Some(&old), Fate::CutInTwo).await;
     stage.applier.publisher = None;
-    let done = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+    let done = stage.applier.recover(&desired(Mode::Testing)).await.unwrap();
     assert!(done[0].contains("the operator changes the records now"), "{done:?}");
     assert_eq!((stage.record("mta-sts"), stage.states().await), (None, vec![ChangeState::Unmade]));
 }
@@ -521,9 +521,9 @@ async fn a_change_that_was_cut_off_in_a_zone_that_was_given_up_ends_plans_until_
     let old = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
     let mut stage = Stage::cut_off(Some(&old), Fate::CutInTwo).await;
     stage.applier.publisher = Some(Arc::new(OtherZone));
-    let wanted = wanted(Mode::Testing);
-    let run = stage.applier.run(&wanted, Permit::Testing, Verification::Defer).await.unwrap_err();
-    let undo = stage.applier.undo(&wanted, "operator", "a test").await.unwrap_err();
+    let desired = desired(Mode::Testing);
+    let run = stage.applier.run(&desired, Permit::Testing, Verification::Defer).await.unwrap_err();
+    let undo = stage.applier.undo(&desired, "operator", "a test").await.unwrap_err();
     for error in [run, undo] {
         assert!(matches!(error, ApplyError::CutOff(_)), "{error}");
         let text = error.to_string();
@@ -534,18 +534,18 @@ async fn a_change_that_was_cut_off_in_a_zone_that_was_given_up_ends_plans_until_
         assert!(text.ends_with("sternpost undo --drop-change --reason TEXT a.example"), "{text}");
     }
     assert_eq!(stage.states().await, [ChangeState::Begun]);
-    let (done, dropped) = stage.applier.drop_changes(&wanted, "operator", "moved").await.unwrap();
+    let (done, dropped) = stage.applier.drop_changes(&desired, "operator", "moved").await.unwrap();
     assert_eq!((done.len(), dropped.len()), (0, 1));
     let [before, after] = dropped[0].records().unwrap();
     assert!(before.ends_with("A 127.0.0.7") && after.ends_with("CNAME new.example."), "{before} {after}");
     let journal = stage.journal().await;
-    assert!(journal.contains("operator: a change of mta-sts.a.example that was cut off at"), "{journal}");
+    assert!(journal.contains("operator: a change of mta-sts.a.example that was interrupted at"), "{journal}");
     assert!(journal.contains("127.0.0.7") && journal.contains("Reason: moved"), "{journal}");
     // The plan goes on from what is there, and the change is not undone later.
     stage.applier.publisher = Some(Arc::new(Zone(stage.world.clone())));
     assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
     assert_eq!(stage.states().await.last(), Some(&ChangeState::Unmade));
-    assert_eq!(stage.applier.drop_changes(&wanted, "operator", "moved").await.unwrap(), (vec![], vec![]));
+    assert_eq!(stage.applier.drop_changes(&desired, "operator", "moved").await.unwrap(), (vec![], vec![]));
 }
 
 #[tokio::test]
@@ -555,10 +555,10 @@ async fn only_changes_that_can_not_be_ended_are_dropped() {
     // Beside it, one that a later release has written.
     let (domain, now) = (name("a.example"), stage.applier.clock.now());
     stage.applier.store.begin_record_change(&domain, now, &["a later form"]).await.unwrap();
-    let error = stage.applier.recover(&wanted(Mode::Testing)).await.unwrap_err();
+    let error = stage.applier.recover(&desired(Mode::Testing)).await.unwrap_err();
     assert!(error.to_string().contains("--drop-change"), "{error}");
     let (done, dropped) =
-        stage.applier.drop_changes(&wanted(Mode::Testing), "operator", "downgraded").await.unwrap();
+        stage.applier.drop_changes(&desired(Mode::Testing), "operator", "downgraded").await.unwrap();
     assert_eq!((done.len(), dropped.len(), dropped[0].records()), (1, 1, None));
     assert_eq!(stage.record("mta-sts"), Some(old));
     assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
@@ -590,7 +590,7 @@ async fn a_clock_that_is_set_while_a_domain_is_observed_ends_no_waiting_period()
     let waits = stage.run(Mode::None).await;
     assert!(matches!(waits, PlannedStep::Wait(..)), "{waits:?}");
     stage.applier.clock = Arc::new(SetAfterReading(stage.world.now.clone()));
-    let (next, _) = stage.applier.next_step(&wanted(Mode::None), Permit::Testing).await.unwrap();
+    let (next, _) = stage.applier.next_step(&desired(Mode::None), Permit::Testing).await.unwrap();
     assert_eq!(next, waits);
 }
 
@@ -598,7 +598,7 @@ async fn a_clock_that_is_set_while_a_domain_is_observed_ends_no_waiting_period()
 async fn an_approval_that_ends_between_the_choice_of_a_step_and_its_beginning_enforces_nothing() {
     let stage = Stage::new().await;
     assert_eq!(stage.run(Mode::Testing).await, PlannedStep::Done);
-    let (domain, wanted) = (name("a.example"), wanted(Mode::Enforce));
+    let (domain, desired) = (name("a.example"), desired(Mode::Enforce));
     let change = async |change: fn(&mut RolloutState)| {
         stage.applier.store.change_rollout(&domain, change).await.unwrap();
     };
@@ -609,10 +609,10 @@ async fn an_approval_that_ends_between_the_choice_of_a_step_and_its_beginning_en
     let again = |rollout: &mut RolloutState| assert!(rollout.approve(&rollout.clone(), Timestamp::MAX));
     for end in [lapse as fn(&mut RolloutState), again] {
         change(approve).await;
-        let (next, rollout) = stage.applier.next_step(&wanted, Permit::Enforce).await.unwrap();
+        let (next, rollout) = stage.applier.next_step(&desired, Permit::Enforce).await.unwrap();
         let PlannedStep::Do(step) = next else { panic!("{next:?}") };
         change(end).await;
-        let started = stage.applier.start_step(&wanted, step, rollout).await.unwrap();
+        let started = stage.applier.start_step(&desired, step, rollout).await.unwrap();
         assert_eq!(started, super::super::apply::StepOutcome::Idle(PlannedStep::Gate));
         let served = stage.world.files.lock().unwrap()[&IpAddr::from(NEW)].mode;
         assert_eq!(served, Mode::Testing);
@@ -622,10 +622,10 @@ async fn an_approval_that_ends_between_the_choice_of_a_step_and_its_beginning_en
     assert_eq!(stage.run(Mode::Enforce).await, PlannedStep::Done);
     let new_id = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
     change(new_id).await;
-    let (next, rollout) = stage.applier.next_step(&wanted, Permit::Enforce).await.unwrap();
+    let (next, rollout) = stage.applier.next_step(&desired, Permit::Enforce).await.unwrap();
     let PlannedStep::Do(step) = next else { panic!("{next:?}") };
     change(lapse).await;
-    let started = stage.applier.start_step(&wanted, step, rollout).await.unwrap();
+    let started = stage.applier.start_step(&desired, step, rollout).await.unwrap();
     assert!(matches!(started, super::super::apply::StepOutcome::Started(..)), "{started:?}");
 }
 
@@ -633,13 +633,13 @@ async fn an_approval_that_ends_between_the_choice_of_a_step_and_its_beginning_en
 async fn a_change_that_an_answer_refuses_has_not_begun() {
     let stage = Stage::new().await;
     *stage.world.fate.lock().unwrap() = Fate::Refused;
-    let run = stage.applier.run(&wanted(Mode::Testing), Permit::Testing, Verification::Defer).await;
+    let run = stage.applier.run(&desired(Mode::Testing), Permit::Testing, Verification::Defer).await;
     assert!(run.unwrap_err().to_string().contains("different secret"));
     assert_eq!(stage.states().await, [ChangeState::Unmade]);
     // Weeks later, there is a record of the operator.
     let theirs = Records::Place(PolicyHostAt::Addresses(vec![OLD.into()]));
     stage.set("mta-sts", Some(theirs.clone()));
-    assert!(stage.applier.recover(&wanted(Mode::Testing)).await.unwrap().is_empty());
+    assert!(stage.applier.recover(&desired(Mode::Testing)).await.unwrap().is_empty());
     assert_eq!(stage.record("mta-sts"), Some(theirs));
 }
 
@@ -660,7 +660,7 @@ async fn old_records_that_can_not_be_published_again_are_left_to_the_plan() {
         .await
         .unwrap();
     stage.set("_mta-sts", Some(Records::Txt("v=STSv1; id=2;".to_owned())));
-    stage.applier.recover(&wanted(Mode::Testing)).await.unwrap();
+    stage.applier.recover(&desired(Mode::Testing)).await.unwrap();
     // The policy of id 3 may not be served any more.
     assert_eq!(stage.record("_mta-sts"), Some(Records::Txt("v=STSv1; id=2;".to_owned())));
     assert_eq!(stage.states().await, [ChangeState::Unmade]);
@@ -672,7 +672,7 @@ async fn a_plan_ends_by_its_time_and_where_its_goal_ends() {
     impl GoalSource for Ends {
         fn current(&self) -> BoxFuture<'_, Result<Goal, ApplyError>> {
             let mut left = self.0.lock().unwrap();
-            let goal = Goal { wanted: wanted(Mode::Testing), permit: Permit::Testing };
+            let goal = Goal { desired: desired(Mode::Testing), permit: Permit::Testing };
             let is_over = *left == 0;
             *left = left.saturating_sub(1);
             let over = ApplyError::Stopped("another process".to_owned());
@@ -702,10 +702,10 @@ async fn a_conflict_changes_nothing_and_is_not_looked_after_later() {
     let stage = Stage::new().await;
     *stage.world.fate.lock().unwrap() = Fate::Conflict;
     let error =
-        stage.applier.run(&wanted(Mode::Testing), Permit::Testing, Verification::Defer).await.unwrap_err();
+        stage.applier.run(&desired(Mode::Testing), Permit::Testing, Verification::Defer).await.unwrap_err();
     assert!(matches!(&error, ApplyError::Publish(error) if error.is_conflict), "{error}");
     assert!(stage.world.puts.lock().unwrap().is_empty());
-    assert!(stage.applier.recover(&wanted(Mode::Testing)).await.unwrap().is_empty());
+    assert!(stage.applier.recover(&desired(Mode::Testing)).await.unwrap().is_empty());
     assert_eq!(stage.undo(Mode::Testing).await, Err(UndoRefusal::Nothing));
 }
 
@@ -721,7 +721,7 @@ async fn pub_09_a_step_is_not_visible_while_a_name_server_is_down_unless_it_is_l
     let PlannedStep::Do(step) = stage.run(Mode::Enforce).await else {
         panic!("the announcement was taken as seen")
     };
-    let instead = stage.applier.verify(&wanted(Mode::Enforce), &step).await.unwrap().unwrap_err();
+    let instead = stage.applier.verify(&desired(Mode::Enforce), &step).await.unwrap().unwrap_err();
     assert!(
         instead.contains("ns2.example (127.0.0.9) does not show _mta-sts.a.example: it does not answer"),
         "{instead}"
@@ -744,21 +744,21 @@ async fn a_stale_copy_at_one_address_keeps_a_step_from_being_visible_and_counts_
     let stage = Stage::new().await;
     let both = Records::Place(PolicyHostAt::Addresses(vec![NEW.into(), OLD.into()]));
     let both_at = PolicyHostAt::Addresses(vec![NEW.into(), OLD.into()]);
-    let wanted = |mode| DesiredState { policy_host: Some(both_at.clone()), ..wanted(mode) };
+    let desired = |mode| DesiredState { policy_host: Some(both_at.clone()), ..desired(mode) };
     stage.world.records.lock().unwrap().insert(name("mta-sts.a.example"), both);
     let stale = Policy::new(Mode::Enforce, 999, vec![MxPattern::parse("mx.a.example").unwrap()]).unwrap();
     stage.world.files.lock().unwrap().insert(OLD.into(), stale.clone());
     let run =
-        async |mode| stage.applier.run(&wanted(mode), Permit::Testing, Verification::Defer).await.unwrap().1;
+        async |mode| stage.applier.run(&desired(mode), Permit::Testing, Verification::Defer).await.unwrap().1;
     let PlannedStep::Do(step) = run(Mode::Testing).await else { panic!("a stale copy was not noticed") };
-    let instead = stage.applier.verify(&wanted(Mode::Testing), &step).await.unwrap().unwrap_err();
+    let instead = stage.applier.verify(&desired(Mode::Testing), &step).await.unwrap().unwrap_err();
     assert!(instead.contains("127.0.0.7 serves mode enforce"), "{instead}");
     let rollout: RolloutState = stage.applier.store.rollout(&name("a.example")).await.unwrap().unwrap();
-    assert!(rollout.promises.iter().any(|published| published.is(&stale) && published.until.is_none()));
+    assert!(rollout.published.iter().any(|published| published.is(&stale) && published.until.is_none()));
     // Once the copy is replaced, it ends as any other policy.
     let present = stage.world.files.lock().unwrap()[&IpAddr::from(NEW)].clone();
     stage.world.files.lock().unwrap().insert(OLD.into(), present);
     assert_eq!(run(Mode::Testing).await, PlannedStep::Done);
     let rollout: RolloutState = stage.applier.store.rollout(&name("a.example")).await.unwrap().unwrap();
-    assert!(rollout.promises.iter().any(|published| published.is(&stale) && published.until.is_some()));
+    assert!(rollout.published.iter().any(|published| published.is(&stale) && published.until.is_some()));
 }

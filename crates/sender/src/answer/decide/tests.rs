@@ -179,7 +179,7 @@ fn policy(mode: &str) -> EffectivePolicy {
     let policy = Policy::parse(body.as_bytes()).unwrap();
     let held =
         HeldPolicy { policy, body, id: PolicyId::parse("1").unwrap(), fetched_at: Timestamp::UNIX_EPOCH };
-    EffectivePolicy::Policy { held, trouble: None }
+    EffectivePolicy::Policy { held, refresh_error: None }
 }
 
 fn found(word: &str) -> Option<EffectivePolicy> {
@@ -230,7 +230,7 @@ impl<'t> Given<'t> {
     fn decide(&self) -> Decision {
         let (found, rule, domain) = (found(self.found), rule(self.rule), name());
         let is_policy = matches!(found, Some(EffectivePolicy::Policy { .. }));
-        decide(&Facts {
+        decide(&DecisionInput {
             domain: &domain,
             hosts: hosts(self.hosts),
             found: found.as_ref(),
@@ -414,7 +414,7 @@ fn smk_08_a_policy_that_can_not_be_had_is_told_to_those_who_report() {
 #[test]
 fn the_operator_may_set_a_level_for_testing() {
     let (domain, found) = (name(), policy("testing"));
-    let decision = decide(&Facts {
+    let decision = decide(&DecisionInput {
         domain: &domain,
         hosts: hosts("no-tlsa"),
         found: Some(&found),
@@ -437,7 +437,7 @@ fn replies(
     default_level: DefaultLevel,
 ) -> [String; 2] {
     let (domain, found) = (name(), found(found_word));
-    let answer = decide(&Facts {
+    let answer = decide(&DecisionInput {
         domain: &domain,
         hosts: hosts(hosts_word),
         found: found.as_ref(),

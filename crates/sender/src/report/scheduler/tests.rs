@@ -133,7 +133,7 @@ impl Bench {
             busy: DeliveryLimits::default(),
         };
         let scheduler = ReportScheduler {
-            store: Store::open(&dir.path().join("s.db")).await.unwrap(),
+            store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
             clock: clock.clone(),
             delivery,
             rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },
@@ -242,7 +242,7 @@ async fn rpt_20_it_is_tried_again_with_growing_pauses_for_a_day_and_then_given_u
         let report = bench.report("a.example").await;
         if report.state != DeliveryState::Waiting {
             assert_eq!(report.state, DeliveryState::GivenUp);
-            assert!(report.said.contains("connection refused"), "{}", report.said);
+            assert!(report.outcome_text.contains("connection refused"), "{}", report.outcome_text);
             break;
         }
         let pause = report.due.duration_since(bench.clock.now()).as_secs();
@@ -383,7 +383,7 @@ async fn reports_go_to_the_targets_of_the_current_record_or_of_the_known_one_if_
     assert_eq!(bench.report("gone.example").await.state, DeliveryState::Unwanted);
     let denied = bench.report("denied.example").await;
     assert_eq!(denied.state, DeliveryState::GivenUp);
-    assert!(denied.said.contains("denies"), "{}", denied.said);
+    assert!(denied.outcome_text.contains("denies"), "{}", denied.outcome_text);
     // No known record and a failing lookup: the report waits.
     bench.clock.advance(8 * 3600 - 60);
     let day = DateRange::utc_day(bench.clock.now()).start;
@@ -401,7 +401,7 @@ async fn reports_go_to_the_targets_of_the_current_record_or_of_the_known_one_if_
     bench.run_until_morning().await;
     let waiting = bench.report("new.example").await;
     assert_eq!((waiting.state, waiting.tries), (DeliveryState::Waiting, 1));
-    assert!(waiting.said.contains("_smtp._tls.new.example"), "{}", waiting.said);
+    assert!(waiting.outcome_text.contains("_smtp._tls.new.example"), "{}", waiting.outcome_text);
 }
 
 #[tokio::test]
@@ -451,7 +451,7 @@ async fn rules_replace_block_and_copy_and_each_target_says_which_one() {
     assert_eq!((a.state, bench.mails()), (DeliveryState::Sent, 1));
     let said: Vec<(String, String)> = {
         let targets = bench.scheduler.store.outgoing_targets(a.id).await.unwrap();
-        targets.into_iter().map(|target| (target.target, target.said)).collect()
+        targets.into_iter().map(|target| (target.target, target.reply_text)).collect()
     };
     assert_eq!(said[0].0, "https://copies.example/in");
     assert!(said[0].1.contains("the rule for domain *"), "{said:?}");
@@ -464,7 +464,7 @@ async fn rules_replace_block_and_copy_and_each_target_says_which_one() {
     blocked.run_until_morning().await;
     let b = blocked.report("b.example").await;
     assert_eq!(
-        (b.state, b.said.as_str()),
+        (b.state, b.outcome_text.as_str()),
         (DeliveryState::GivenUp, "blocked by the rule for target spam.example")
     );
 }

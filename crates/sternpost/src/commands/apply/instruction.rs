@@ -6,9 +6,9 @@ use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::plan::Step;
 
 /// What the operator has to do for a step, indented.
-pub(super) fn instruction(spec: &DomainSpec, wanted: &DesiredState, step: &Step) -> String {
+pub(super) fn instruction(spec: &DomainSpec, desired: &DesiredState, step: &Step) -> String {
     let indent = |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
-    if let Ok(Some(change)) = Change::of(wanted, step) {
+    if let Ok(Some(change)) = Change::of(desired, step) {
         let lines = change.lines();
         if lines.is_empty() {
             return format!("    Remove the TXT record {} that begins with v=STSv1.", change.name);

@@ -64,7 +64,7 @@ pub(super) struct Work<'a> {
     spec: &'a DomainSpec,
     options: &'a Options,
     applier: Applier,
-    wanted: DesiredState,
+    desired: DesiredState,
     /// Cancelled by a signal.
     stop: CancellationToken,
     pace: Pace,
@@ -78,8 +78,8 @@ impl<'a> Work<'a> {
         stop: CancellationToken,
         pace: Pace,
     ) -> Result<Self, Failure> {
-        let (applier, wanted) = (context.applier(spec)?, context.wanted(spec));
-        Ok(Self { context, spec, options, applier, wanted, stop, pace })
+        let (applier, desired) = (context.applier(spec)?, context.desired(spec));
+        Ok(Self { context, spec, options, applier, desired, stop, pace })
     }
 
     /// How long to wait for a step.
@@ -200,7 +200,7 @@ impl<'a> Work<'a> {
     async fn all_steps(&self, outcome: &mut Outcome) -> Result<(), Stop> {
         self.print(&format!("{}", self.spec.name));
         self.hold().await?;
-        for what in self.applier.recover(&self.wanted).await.map_err(|error| self.failed(&error))? {
+        for what in self.applier.recover(&self.desired).await.map_err(|error| self.failed(&error))? {
             self.print(&format!("  {} {what}", marks().info));
         }
         let goals = CurrentGoal::new(self.context, self.spec);
@@ -221,14 +221,14 @@ impl<'a> Work<'a> {
                 }
                 goal => goal.map_err(|error| self.failed(&error))?,
             };
-            let next = self.unless_stopped(self.applier.next_step(&goal.wanted, goal.permit)).await?;
+            let next = self.unless_stopped(self.applier.next_step(&goal.desired, goal.permit)).await?;
             let (next, state) = next.map_err(|error| self.failed(&error))?;
             match next {
                 PlannedStep::Do(step) => {
                     if !matches!(goals.current().await, Ok(now) if now == goal) {
                         continue;
                     }
-                    let started = self.applier.start_step(&goal.wanted, step, state).await;
+                    let started = self.applier.start_step(&goal.desired, step, state).await;
                     let started = match started {
                         Err(ApplyError::Publish(error)) if error.is_conflict => {
                             self.print(&format!(
@@ -302,7 +302,7 @@ impl<'a> Work<'a> {
                     self.print(&format!(
                         "  {} in the desired state: mode {}",
                         marks().fine,
-                        self.mode(goal.wanted.mode)
+                        self.mode(goal.desired.mode)
                     ));
                     return Ok(());
                 }
@@ -343,12 +343,12 @@ impl<'a> Work<'a> {
     async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Stop> {
         self.print(&format!("  {} {step}", marks().info));
         if actor == Actor::Operator {
-            self.print(&instruction(self.spec, &self.wanted, step));
+            self.print(&instruction(self.spec, &self.desired, step));
         }
         let (begun, mut reported) = (Instant::now(), Instant::now());
         let mut printed = None;
         loop {
-            let proven = self.unless_stopped(self.applier.verify(&self.wanted, step)).await?;
+            let proven = self.unless_stopped(self.applier.verify(&self.desired, step)).await?;
             let instead = match proven.map_err(|error| self.failed(&error))? {
                 Ok(applied) => {
                     self.print(&format!("  {} {}", marks().fine, applied.proof));

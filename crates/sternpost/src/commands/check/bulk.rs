@@ -1,19 +1,35 @@
-//! `sternpost check --from`: checks a list of domains concurrently. It writes a line of JSON for each domain as soon as
-//! the domain is checked, and a summary table to standard error at the end. Memory does not grow with the output.
+//! `sternpost check --from`: checks a list of domains concurrently. A first pass finds out which names have anything to check
+//! (`first_pass`); those are checked, and a line of JSON is written for each name as soon as it is done. `list` reads the list
+//! and earlier results, and `tally` counts. Memory does not grow with the output.
+
+mod changes;
+mod first_pass;
+mod list;
+mod merge;
+mod tally;
 
 use super::worse;
+use crate::terminal::say;
+use changes::{Change, Since};
 use check::render::forms;
 use check::{Check, Checker, Examination, Severity};
 use config::failure::{Exit, Failure};
+use first_pass::{FirstPass, Pass, PassCounts};
+use formats::DomainName;
 use formats::domain::DomainError;
-use formats::{DomainName, Mode};
+use futures_util::FutureExt;
 use futures_util::stream::{self, Stream, StreamExt};
-use std::collections::{BTreeMap, HashSet};
-use std::fs::File;
-use std::io::{BufRead, BufReader, IsTerminal, Write};
+pub use list::Shard;
+use list::{Listed, count, digest, open, output, read_beside, unreadable};
+pub use merge::merge;
+use net::dns::batch::{Batch, BatchConfig};
+use std::collections::HashSet;
+use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
-use std::time::{Duration, Instant};
+use tally::{Counted, Reader, Tally};
+use tokio::sync::mpsc::{Receiver, Sender, channel};
+use tokio::task::JoinHandle;
 
 /// The options of a bulk check.
 pub struct BulkCheck<'m> {
@@ -23,6 +39,36 @@ pub struct BulkCheck<'m> {
     pub resume: Option<&'m Path>,
     /// Number of domains that are checked at the same time.
     pub concurrency: usize,
+    /// The queries of the first pass; `None` checks all domains.
+    pub first_pass: Option<BatchConfig>,
+    /// Whether the first pass also looks up MX and TLSA records.
+    pub dane: bool,
+    /// The part of the list to check; `None` for the whole list.
+    pub shard: Option<Shard>,
+    /// Print the counts in place of the results.
+    pub has_summary: bool,
+    /// The results of an earlier run: print what changed in place of the results.
+    pub since: Option<&'m Path>,
+    /// Whether changes and summary are JSON, not text.
+    pub is_json: bool,
+}
+
+/// A domain that is to be checked.
+pub struct ToCheck {
+    domain: DomainName,
+    first_pass: Option<FirstPass>,
+}
+
+/// The result of a line of the list.
+pub enum LineResult {
+    /// The domain was checked.
+    Checked(Box<Examination>, Option<FirstPass>),
+    /// The first pass found nothing to check.
+    Passed(DomainName, FirstPass),
+    /// The text is not a domain.
+    NotADomain(String, DomainError),
+    /// The list can't be read any further.
+    Unreadable(std::io::Error),
 }
 
 /// Checks all domains. `verdict` maps an examination to an exit code; the worst one is returned.
@@ -31,302 +77,192 @@ pub async fn run(
     checker: Arc<Checker>,
     verdict: impl Fn(&Examination) -> Exit,
 ) -> Result<Exit, Failure> {
-    let (mut out, done) = output(many.resume)?;
-    let total = count(many.from)?;
-    let mut tally = Tally::new(total, done.len());
-    let typed = read_beside(open(many.from)?, many.concurrency);
-    let looks = typed.map(|line| {
-        let checker = checker.clone();
-        let is_done = line.as_ref().is_ok_and(|text| done.contains(&digest(text)));
-        async move {
-            let text = match line {
-                Ok(text) => text,
-                Err(error) => return Some(LineResult::Unreadable(error)),
-            };
-            match DomainName::parse(&text) {
-                _ if is_done => None,
-                Ok(domain) => {
-                    // A spawned task, so that all cores are used.
-                    let task = tokio::spawn(async move { checker.examine(&domain).await });
-                    task.await.ok().map(|seen| LineResult::Seen(Box::new(seen)))
-                }
-                Err(error) => Some(LineResult::NoDomain(text, error)),
-            }
-        }
-    });
-    let mut looks = std::pin::pin!(looks.buffer_unordered(many.concurrency));
+    let since = many.since.map(Since::read).transpose()?;
+    let mut tally = Tally::new(count(many.from)?);
+    let (out, done) = results(many, &mut tally)?;
+    let mut out = BufWriter::new(out);
+    let (list, pass) = begin(many, read_beside(open(many.from)?, done, many.shard)).await?;
+    let mut results = std::pin::pin!(checked(list, checker, many.concurrency));
     let mut exit = Exit::Fine;
-    while let Some(outcome) = looks.next().await {
-        let line = match outcome {
-            None => continue,
-            Some(LineResult::Unreadable(error)) => return Err(unreadable(many.from, error)),
-            Some(LineResult::Seen(seen)) => {
-                exit = worse(exit, verdict(&seen));
-                tally.add(&seen);
-                forms::json(&seen)
-            }
-            Some(LineResult::NoDomain(text, error)) => {
-                tally.invalid += 1;
-                exit = worse(exit, Exit::Findings);
-                serde_json::json!({
-                    "schema": 1, "typed": text,
-                    "findings": [{"check": Check::DomSyntax, "severity": Severity::Error,
-                        "what": format!("{text:?} is not a domain: {error}")}],
-                })
-                .to_string()
+    let fail = |error: std::io::Error| {
+        let remedy = "The output so far is valid; run the command again with --resume FILE to continue.";
+        Failure::new("the output can't be written", error, remedy)
+    };
+    loop {
+        // What is done is written before the next one is waited for.
+        let next = match results.next().now_or_never() {
+            Some(next) => next,
+            None => {
+                out.flush().map_err(fail)?;
+                results.next().await
             }
         };
-        writeln!(out, "{line}").map_err(|error| {
-            let remedy = "The output so far is valid; run the command again with --resume FILE to continue.";
-            Failure::new("the output can't be written", error, remedy)
-        })?;
+        let Some(result) = next else { break };
+        exit = worse(exit, exit_code(&result, &verdict));
+        let counted = count_result(&result, &mut tally);
+        if let Some(change) = since.as_ref().and_then(|since| change(since, &result, counted.as_ref())) {
+            say(&if many.is_json { change.json() } else { change.text() });
+        }
+        if let LineResult::Unreadable(error) = result {
+            out.flush().map_err(fail)?;
+            return Err(unreadable(many.from, error));
+        }
+        writeln!(out, "{}", line(&result)).map_err(fail)?;
         tally.show_progress();
     }
-    out.flush().map_err(|error| Failure::new("the output can't be written", error, ""))?;
-    tally.end();
+    out.flush().map_err(fail)?;
+    let pass = match pass {
+        Some(pass) => pass.await.ok(),
+        None => None,
+    };
+    tally.end(pass, many.has_summary);
+    if many.has_summary {
+        tally.show(many.is_json);
+    }
     Ok(exit)
 }
 
-/// The result of a line of the list.
-enum LineResult {
-    Seen(Box<Examination>),
-    NoDomain(String, DomainError),
-    Unreadable(std::io::Error),
-}
-
-/// Reads the domains of a list in a thread, so that slow standard input does not block the checks. Invalid UTF-8 in a
-/// line does not end the list.
-fn read_beside(list: Box<dyn BufRead + Send>, ahead: usize) -> impl Stream<Item = std::io::Result<String>> {
-    let (send, receive) = tokio::sync::mpsc::channel(ahead);
-    std::thread::spawn(move || {
-        for line in list.split(b'\n') {
-            let text = line.map(|line| domain_of(&String::from_utf8_lossy(&line)));
-            let is_empty = text.as_ref().is_ok_and(String::is_empty);
-            let is_last = text.is_err();
-            if !is_empty && send.blocking_send(text).is_err() || is_last {
-                return;
-            }
-        }
-    });
-    stream::unfold(receive, |mut receive| async move { Some((receive.recv().await?, receive)) })
-}
-
-/// The domain in a line. Comments begin with `#`; in a table, the first column with a dot is the domain.
-fn domain_of(line: &str) -> String {
-    let text = line.split('#').next().unwrap_or_default();
-    let column = text
-        .split([',', '\t', ';'])
-        .map(|column| column.trim().trim_matches('"'))
-        .find(|column| column.contains('.'));
-    column.unwrap_or(text.trim()).to_owned()
-}
-
-fn open(from: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
-    if from == Path::new("-") {
-        return Ok(Box::new(BufReader::new(std::io::stdin())));
-    }
-    let file = File::open(from).map_err(|error| unreadable(from, error))?;
-    Ok(Box::new(BufReader::new(file)))
-}
-
-fn unreadable(from: &Path, error: std::io::Error) -> Failure {
-    Failure::usage(
-        format!("{} can't be read", from.display()),
-        error,
-        "Give a file with a domain on each line, or - for standard input.",
-    )
-}
-
-/// How many lines a file has, for the estimate; `None` for standard input.
-fn count(from: &Path) -> Result<Option<usize>, Failure> {
-    if from == Path::new("-") {
-        return Ok(None);
-    }
-    Ok(Some(
-        open(from)?.split(b'\n').map_while(Result::ok).filter(|line| !line.trim_ascii().is_empty()).count(),
-    ))
-}
-
-/// A hash of a domain, so that a million of them take eight bytes each.
-fn digest(text: &str) -> u64 {
-    use std::hash::{DefaultHasher, Hash, Hasher};
-    let mut hasher = DefaultHasher::new();
-    match DomainName::parse(text) {
-        Ok(domain) => domain.as_str().hash(&mut hasher),
-        Err(_) => text.hash(&mut hasher),
-    }
-    hasher.finish()
-}
-
-/// Opens the output, and returns the hashes of the domains that are already in it. An incomplete last line, left by a
-/// crash, is removed.
-fn output(resume: Option<&Path>) -> Result<(Box<dyn Write>, HashSet<u64>), Failure> {
-    let Some(path) = resume else {
-        return Ok((Box::new(std::io::LineWriter::new(std::io::stdout())), HashSet::new()));
-    };
-    let fail = |error: std::io::Error| {
-        Failure::usage(format!("{} can't be used", path.display()), error, "Name another file with --resume.")
-    };
-    let mut file = File::options().read(true).append(true).create(true).open(path).map_err(fail)?;
-    let mut done = HashSet::new();
-    let mut whole = 0;
-    let mut reader = BufReader::new(&mut file);
-    let mut line = Vec::new();
-    while reader.read_until(b'\n', &mut line).map_err(fail)? > 0 {
-        if line.ends_with(b"\n") {
-            whole += line.len() as u64;
-            let parsed: Option<serde_json::Value> = serde_json::from_slice(&line).ok();
-            let name = parsed
-                .as_ref()
-                .and_then(|line| line.get("domain").or(line.get("typed")))
-                .and_then(|name| name.as_str());
-            done.extend(name.map(digest));
-        }
-        line.clear();
-    }
-    file.set_len(whole).map_err(fail)?;
-    Ok((Box::new(std::io::LineWriter::new(file)), done))
-}
-
-/// The results so far, for the progress line and the summary.
-struct Tally {
-    begun: Instant,
-    shown_at: Option<Instant>,
-    total: Option<usize>,
-    skipped: usize,
-    done: usize,
-    invalid: usize,
-    modes: BTreeMap<&'static str, usize>,
-    checks: BTreeMap<Check, (Severity, usize)>,
-    shown: bool,
-}
-
-impl Tally {
-    fn new(total: Option<usize>, skipped: usize) -> Self {
-        Self {
-            begun: Instant::now(),
-            shown_at: None,
-            total,
-            skipped,
-            done: 0,
-            invalid: 0,
-            modes: BTreeMap::new(),
-            checks: BTreeMap::new(),
-            shown: std::io::stderr().is_terminal(),
-        }
-    }
-
-    fn add(&mut self, seen: &Examination) {
-        self.done += 1;
-        let mode = match seen.mode {
-            _ if seen.is_incomplete() => "undetermined",
-            Mode::Enforce => "enforce",
-            Mode::Testing => "testing",
-            Mode::None => "no policy, or mode none",
+/// Opens the output, and counts the results that are already in it. Returns the hashes of their domains as well.
+fn results(many: &BulkCheck<'_>, tally: &mut Tally) -> Result<(Box<dyn Write>, HashSet<u64>), Failure> {
+    let Some(path) = many.resume else {
+        let out: Box<dyn Write> = match many.has_summary || many.since.is_some() {
+            true => Box::new(std::io::sink()),
+            false => Box::new(std::io::stdout()),
         };
-        *self.modes.entry(mode).or_default() += 1;
-        let mut counted = HashSet::new();
-        for finding in seen.findings.iter().filter(|finding| finding.severity != Severity::Info) {
-            if counted.insert(finding.check) {
-                let entry = self.checks.entry(finding.check).or_insert((finding.severity, 0));
-                entry.0 = entry.0.min(finding.severity);
-                entry.1 += 1;
-            }
+        return Ok((out, HashSet::new()));
+    };
+    let (reader, mut done) = (Reader::default(), HashSet::new());
+    let out = output(path, |line| {
+        let earlier = reader.read(line);
+        if let Some(earlier) = earlier.filter(|earlier| done.insert(digest(&earlier.name))) {
+            tally.add_earlier(&earlier);
         }
-    }
+    })?;
+    Ok((out, done))
+}
 
-    /// Updates the progress line on a terminal, at most every 250 ms.
-    fn show_progress(&mut self) {
-        let soon = self.shown_at.is_some_and(|at| at.elapsed() < Duration::from_millis(250));
-        if !self.shown || soon {
+/// The two parts of a list: lines without a check, and domains to check.
+type Parts = (Receiver<LineResult>, Receiver<ToCheck>);
+
+/// Begins the first pass over the list. Its task returns its counts; without a first pass, all domains are checked.
+async fn begin(
+    many: &BulkCheck<'_>,
+    list: Receiver<Listed>,
+) -> Result<(Parts, Option<JoinHandle<PassCounts>>), Failure> {
+    let ((lines, all_lines), (checks, all_checks)) = (channel(1024), channel(64));
+    let Some(config) = &many.first_pass else {
+        tokio::spawn(without_pass(list, lines, checks));
+        return Ok(((all_lines, all_checks), None));
+    };
+    let batch = Batch::open(config.clone()).await.map_err(|error| {
+        let remedy = "Name a resolver with --resolver, or check all domains one by one with --all.";
+        Failure::new("the first pass can't begin", error, remedy)
+    })?;
+    let pass = tokio::spawn(Pass::new(batch, many.dane).run(list, lines, checks));
+    Ok(((all_lines, all_checks), Some(pass)))
+}
+
+/// Has all domains of a list checked.
+async fn without_pass(mut list: Receiver<Listed>, lines: Sender<LineResult>, checks: Sender<ToCheck>) {
+    while let Some(listed) = list.recv().await {
+        let is_open = match listed {
+            Listed::Domain(domain) => checks.send(ToCheck { domain, first_pass: None }).await.is_ok(),
+            Listed::NotADomain(text, error) => lines.send(LineResult::NotADomain(text, error)).await.is_ok(),
+            Listed::Unreadable(error) => lines.send(LineResult::Unreadable(error)).await.is_ok(),
+        };
+        if !is_open {
             return;
         }
-        self.shown_at = Some(Instant::now());
-        let rate = self.done as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        let left = self.total.map(|total| total.saturating_sub(self.skipped + self.done));
-        let estimate = match left {
-            Some(left) => {
-                format!(" of {}, {} left", self.total.unwrap_or(0), span(left as f64 / rate.max(0.001)))
+    }
+}
+
+/// The results of a list, in the order in which they are done.
+fn checked(
+    (lines, checks): Parts,
+    checker: Arc<Checker>,
+    concurrency: usize,
+) -> impl Stream<Item = LineResult> {
+    let checks = received(checks).map(move |ToCheck { domain, first_pass }| {
+        let checker = checker.clone();
+        async move {
+            // A spawned task, so that all cores are used.
+            let task = tokio::spawn(async move { checker.examine(&domain).await });
+            task.await.ok().map(|seen| LineResult::Checked(Box::new(seen), first_pass))
+        }
+    });
+    let checks = checks.buffer_unordered(concurrency).filter_map(std::future::ready);
+    stream::select(received(lines), checks)
+}
+
+fn received<T>(from: Receiver<T>) -> impl Stream<Item = T> {
+    stream::unfold(from, |mut from| async move { Some((from.recv().await?, from)) })
+}
+
+/// The exit code for a result.
+fn exit_code(result: &LineResult, verdict: impl Fn(&Examination) -> Exit) -> Exit {
+    match result {
+        LineResult::Checked(seen, _) => verdict(seen),
+        LineResult::Passed(_, found) if found.is_undetermined() => Exit::Unknown,
+        LineResult::NotADomain(..) => Exit::Findings,
+        LineResult::Passed(..) | LineResult::Unreadable(_) => Exit::Fine,
+    }
+}
+
+/// Counts a result, and returns what is counted of a check.
+fn count_result(result: &LineResult, tally: &mut Tally) -> Option<Counted> {
+    match result {
+        LineResult::Checked(seen, found) => {
+            let counted = Counted::of(seen);
+            tally.add(&counted, *found);
+            return Some(counted);
+        }
+        LineResult::Passed(_, found) => tally.add_passed(*found),
+        LineResult::NotADomain(..) => tally.add_invalid(),
+        LineResult::Unreadable(_) => {}
+    }
+    None
+}
+
+/// What changed at the name of a result.
+fn change<'r>(since: &Since, result: &'r LineResult, counted: Option<&Counted>) -> Option<Change<'r>> {
+    match result {
+        LineResult::Checked(seen, found) => since.change(seen.domain.as_str(), counted, *found),
+        LineResult::Passed(domain, found) => since.change(domain.as_str(), None, Some(*found)),
+        LineResult::NotADomain(..) | LineResult::Unreadable(_) => None,
+    }
+}
+
+/// The line of the output for a result.
+fn line(result: &LineResult) -> String {
+    match result {
+        LineResult::Checked(seen, None) => forms::json(seen),
+        LineResult::Checked(seen, Some(first_pass)) => {
+            #[derive(serde::Serialize)]
+            struct Line<'e> {
+                schema: u32,
+                #[serde(flatten)]
+                seen: &'e Examination,
+                first_pass: FirstPass,
             }
-            None => String::new(),
-        };
-        eprint!("\r\x1b[K{}{estimate}, {rate:.0}/s", self.skipped + self.done);
-    }
-
-    fn end(&self) {
-        if self.shown {
-            eprint!("\r\x1b[K");
+            serde_json::to_string(&Line { schema: 1, seen, first_pass: *first_pass }).unwrap_or_default()
         }
-        let took = self.begun.elapsed();
-        eprintln!(
-            "{} domains in {} ({:.1}/s){}{}",
-            self.done,
-            span(took.as_secs_f64()),
-            self.done as f64 / took.as_secs_f64().max(0.001),
-            if self.skipped > 0 {
-                format!(", {} skipped as already done", self.skipped)
-            } else {
-                String::new()
-            },
-            if self.invalid > 0 {
-                format!(", {} lines without a valid domain", self.invalid)
-            } else {
-                String::new()
-            },
-        );
-        for (mode, count) in &self.modes {
-            eprintln!("  {count:>9}  {mode}");
+        LineResult::Passed(domain, first_pass) => {
+            #[derive(serde::Serialize)]
+            struct Line<'e> {
+                schema: u32,
+                domain: &'e str,
+                first_pass: FirstPass,
+                findings: [u8; 0],
+            }
+            let line = Line { schema: 1, domain: domain.as_str(), first_pass: *first_pass, findings: [] };
+            serde_json::to_string(&line).unwrap_or_default()
         }
-        let mut checks: Vec<_> = self.checks.iter().collect();
-        checks.sort_by_key(|(check, (severity, count))| (*severity, std::cmp::Reverse(*count), **check));
-        for (check, (severity, count)) in checks.iter().take(20) {
-            eprintln!("  {count:>9}  {:<8} {check:<22} {}", forms::word(*severity), check.about());
-        }
-    }
-}
-
-fn span(seconds: f64) -> String {
-    match seconds as u64 {
-        short @ 0..60 => format!("{short} s"),
-        minutes @ 60..3600 => format!("{} min", minutes / 60),
-        hours => format!("{} h {} min", hours / 3600, hours % 3600 / 60),
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn lists_in_several_formats_are_read() {
-        for (line, domain) in [
-            ("example.org", "example.org"),
-            ("  Example.org \r", "Example.org"),
-            ("17,example.org", "example.org"),
-            ("\"example.org\";x", "example.org"),
-            ("example.org # ours", "example.org"),
-            ("# all of them", ""),
-            ("", ""),
-            ("not a domain", "not a domain"),
-        ] {
-            assert_eq!(domain_of(line), domain, "{line:?}");
-        }
-    }
-
-    #[test]
-    fn an_incomplete_last_line_is_removed() {
-        let folder = tempfile::tempdir().unwrap();
-        let path = folder.path().join("out");
-        std::fs::write(&path, "{\"domain\":\"a.example\"}\n{\"domain\":\"b.exa").unwrap();
-        let (mut out, done) = output(Some(&path)).unwrap();
-        assert!(done.contains(&digest("A.example")) && done.len() == 1);
-        writeln!(out, "next").unwrap();
-        drop(out);
-        assert_eq!(std::fs::read_to_string(&path).unwrap(), "{\"domain\":\"a.example\"}\nnext\n");
-    }
-
-    #[test]
-    fn spans_are_printed_in_a_fitting_unit() {
-        assert_eq!((span(5.9), span(61.0), span(7322.0)), ("5 s".into(), "1 min".into(), "2 h 2 min".into()));
+        LineResult::NotADomain(text, error) => serde_json::json!({
+            "schema": 1, "typed": text,
+            "findings": [{"check": Check::DomSyntax, "severity": Severity::Error,
+                "what": format!("{text:?} is not a domain: {error}")}],
+        })
+        .to_string(),
+        LineResult::Unreadable(_) => String::new(),
     }
 }

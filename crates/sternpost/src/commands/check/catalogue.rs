@@ -1,7 +1,7 @@
 //! `sternpost check --list` and `--explain`: prints the catalogue of checks in the crate `check`, or one entry of it.
 
 use crate::terminal::say;
-use check::render::forms::word;
+use check::render::forms::severity_label;
 use check::{Cause, Check, Part, Severity};
 use config::failure::{Exit, Failure};
 
@@ -44,7 +44,13 @@ fn json(check: Check) -> String {
 }
 
 fn row(check: Check) -> String {
-    format!("{:<22} {:<8} {} ({})", check.id(), word(check.severity()), check.about(), check.source())
+    format!(
+        "{:<22} {:<8} {} ({})",
+        check.id(),
+        severity_label(check.severity()),
+        check.about(),
+        check.source()
+    )
 }
 
 /// Prints a line for each check.

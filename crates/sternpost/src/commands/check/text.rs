@@ -2,7 +2,7 @@
 //! passed, and what each kind of sender does with mail for the domain.
 
 use crate::terminal::marks;
-use check::senders::{HostView, Outcome, Sender, SenderView, word};
+use check::senders::{HostView, Outcome, Sender, SenderView, outcome_label};
 use check::{Check, Examination, Finding, Part, Severity};
 use formats::printable::printable;
 use std::fmt::Write;
@@ -87,7 +87,7 @@ fn sender(view: &SenderView, is_alike: bool) -> String {
             Outcome::Refused => marks().error,
             Outcome::Unreached => marks().info,
         };
-        let _ = writeln!(out, "  {:<16}   {mark} {}: {}", "", host.host, word(host.outcome));
+        let _ = writeln!(out, "  {:<16}   {mark} {}: {}", "", host.host, outcome_label(host.outcome));
     }
     out
 }

@@ -102,7 +102,9 @@ pub async fn unconfigured(config: &Config) -> Vec<Problem> {
     }
     // The server migrates a PostgreSQL database, or the operator does; a check does not.
     let access = Access { may_migrate: false, ..access(config) };
-    let (Ok(store), Ok(world)) = (Store::connect(&config.store, &access).await, World::new(config)) else {
+    let (Ok(store), Ok(world)) =
+        (Store::connect(&config.store, &access, store::Tenant::FIRST).await, World::new(config))
+    else {
         return Vec::new();
     };
     let context = RolloutContext::at(config.clone(), store, Arc::new(world)).await;

@@ -201,7 +201,7 @@ mod tests {
                 assert!(text.contains("Service=sternpost.service") && !name.ends_with(".socket"), "{file}");
                 assert!(
                     text.contains(&format!("\"systemd:{name}\"")),
-                    "{file} does not say which key takes {name}"
+                    "{file} does not name the key that uses {name}"
                 );
                 assert!(text.contains(&format!("enable --now {file}")), "{file}");
                 names.push(name);

@@ -60,7 +60,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         late += read.late;
         if read.has_gap {
             tracing::error!(
-                "{}: lines between the last run and the beginning of this file are gone, or compressed; their sessions are not counted",
+                "{}: lines between the last run and the beginning of this file are missing or compressed; their sessions are not counted",
                 file.display()
             );
         }

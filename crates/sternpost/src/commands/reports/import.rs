@@ -34,9 +34,9 @@ pub struct Options {
     json: bool,
 }
 
-/// Maximum number of items in one transaction. Each transaction writes the pages of the indexes that it changes, and these are
-/// spread over the whole index, so that few large transactions write much less than many small ones.
-const BATCH_REPORTS: usize = 5000;
+/// Maximum number of items that are stored together: as many as the store takes in one transaction, and fewer than the reader is
+/// ahead by ([`CHUNKS_AHEAD`]), so that it goes on reading while the store writes.
+const BATCH_REPORTS: usize = 1000;
 /// Bytes of items, with their reports, after which a transaction is written.
 const BATCH_BYTES: usize = 32 << 20;
 /// How long a transaction waits for the next item. The items that wait hold memory that the next one may need.
@@ -94,14 +94,14 @@ enum Copies {
 }
 
 /// An item between the reader and the store.
-enum Ready {
+enum ImportItem {
     /// A message, which is read when its signature is verified.
     Mail(Item, Copies),
     Read(Item, Reading, Copies),
     Unread(Unreadable),
 }
 
-impl Ready {
+impl ImportItem {
     /// The memory of the item and its reports, roughly.
     fn bytes(&self) -> usize {
         match self {
@@ -193,8 +193,8 @@ fn is_of_store(file: &Path, store: &Path) -> bool {
 /// Reads items and sends them in chunks, so that the receiver is not woken for each item.
 struct Reader<'r> {
     inbox: &'r Inbox,
-    sender: &'r Sender<Vec<Ready>>,
-    held: Vec<Ready>,
+    sender: &'r Sender<Vec<ImportItem>>,
+    held: Vec<ImportItem>,
     bytes: usize,
 }
 
@@ -207,16 +207,16 @@ impl Reader<'_> {
                     Ok(mut reading) => {
                         let unpacked = reading.release();
                         let bytes = item.bytes.len() + unpacked;
-                        self.push(Ready::Read(item, reading, copies), bytes);
+                        self.push(ImportItem::Read(item, reading, copies), bytes);
                     }
-                    Err(busy) => self.push(Ready::Unread(not_now(item, &busy)), 0),
+                    Err(busy) => self.push(ImportItem::Unread(not_now(item, &busy)), 0),
                 }
             }
             Ok(item) => {
                 let bytes = item.bytes.len();
-                self.push(Ready::Mail(item, copies), bytes);
+                self.push(ImportItem::Mail(item, copies), bytes);
             }
-            Err(unreadable) => self.push(Ready::Unread(unreadable), 0),
+            Err(unreadable) => self.push(ImportItem::Unread(unreadable), 0),
         }
     }
 
@@ -241,7 +241,7 @@ impl Reader<'_> {
         read
     }
 
-    fn push(&mut self, ready: Ready, bytes: usize) {
+    fn push(&mut self, ready: ImportItem, bytes: usize) {
         self.held.push(ready);
         self.bytes += bytes;
         if self.held.len() >= CHUNK_MAILS || self.bytes >= CHUNK_BYTES {
@@ -256,7 +256,7 @@ impl Reader<'_> {
     }
 }
 
-fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<Ready>>) {
+fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<ImportItem>>) {
     let mut reader = Reader { inbox, sender, held: Vec::new(), bytes: 0 };
     for file in files {
         if sender.is_closed() {
@@ -269,7 +269,7 @@ fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<Ready>
         if let Err(error) = read {
             let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
             let name = printable(&name, usize::MAX);
-            reader.push(Ready::Unread(Unreadable { name, why: error.to_string() }), 0);
+            reader.push(ImportItem::Unread(Unreadable { name, why: error.to_string() }), 0);
         }
     }
     reader.send_chunk();
@@ -289,7 +289,7 @@ fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
 
 async fn store_all(
     inbox: &Arc<Inbox>,
-    ready: Receiver<Vec<Ready>>,
+    ready: Receiver<Vec<ImportItem>>,
     trusted: bool,
     known: &BTreeSet<String>,
     total: usize,
@@ -300,10 +300,10 @@ async fn store_all(
         let inbox = inbox.clone();
         async move {
             match one {
-                Ready::Mail(item, copies) => {
+                ImportItem::Mail(item, copies) => {
                     match inbox.read_mail_patiently(&item.bytes, Arrival::Import).await {
-                        Ok(reading) => Ready::Read(item, reading, copies),
-                        Err(busy) => Ready::Unread(not_now(item, &busy)),
+                        Ok(reading) => ImportItem::Read(item, reading, copies),
+                        Err(busy) => ImportItem::Unread(not_now(item, &busy)),
                     }
                 }
                 other => other,
@@ -320,7 +320,7 @@ async fn store_all(
         let mut memory = Vec::new();
         for one in batch {
             match one {
-                Ready::Read(item, mut reading, copies) => {
+                ImportItem::Read(item, mut reading, copies) => {
                     set_aside(inbox, item, &reading, copies, trusted, counts).await?;
                     memory.extend(reading.take_memory());
                     dmarc.extend(reading.dmarc.into_iter().map(|new| NewDmarcReport {
@@ -329,11 +329,11 @@ async fn store_all(
                     }));
                     reports.extend(reading.reports.into_iter().map(|new| vouched(new, trusted)));
                 }
-                Ready::Unread(unreadable) => {
+                ImportItem::Unread(unreadable) => {
                     counts.unreadable += 1;
                     counts.problem(unreadable.name, unreadable.why);
                 }
-                Ready::Mail(..) => {}
+                ImportItem::Mail(..) => {}
             }
         }
         let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
@@ -351,7 +351,10 @@ async fn store_all(
 }
 
 /// Collects the items of one transaction: as many as fit, without waiting long for one.
-async fn batch_from(first: Ready, items: &mut (impl Stream<Item = Ready> + Unpin)) -> Vec<Ready> {
+async fn batch_from(
+    first: ImportItem,
+    items: &mut (impl Stream<Item = ImportItem> + Unpin),
+) -> Vec<ImportItem> {
     let mut bytes = first.bytes();
     let mut batch = vec![first];
     while batch.len() < BATCH_REPORTS && bytes < BATCH_BYTES {

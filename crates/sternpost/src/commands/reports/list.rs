@@ -175,7 +175,7 @@ fn not_filed(report: &OpenedReport) -> Vec<(&str, String)> {
     let listed = &report.listed;
     let why = match &listed.about {
         Some(about) => format!("it was not seen as an MX host of {}", shown(about)),
-        None => "nothing authenticated says which domain's mail the report is about".to_owned(),
+        None => "no authenticated field states which domain the report is about".to_owned(),
     };
     // A result that is filed under the domain of the mail is not listed under the host's name.
     let is_listed = |host: &&str| {

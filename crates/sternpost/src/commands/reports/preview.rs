@@ -6,7 +6,7 @@ use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
 use formats::report::DateRange;
 use operations::{RolloutContext, store_failure};
-use sender::report::{build, installation_word};
+use sender::report::{build, installation_id};
 use std::path::Path;
 use store::tallies::DomainTally;
 
@@ -35,12 +35,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     };
     let entries = context.store.tally_of(day, &domain).await.map_err(fail)?;
     let looks = context.store.testing_probes(day, &domain).await.map_err(fail)?;
-    let word = installation_word(&context.store)
+    let installation_id = installation_id(&context.store)
         .await
         .map_err(|error| Failure::new("the ID of the report", error, ""))?;
     context.store.close().await;
     let shown = day.strftime("%Y-%m-%d");
-    let Some(report) = build(day, DomainTally { domain: domain.clone(), entries }, &looks, &reporter, &word)
+    let Some(report) =
+        build(day, DomainTally { domain: domain.clone(), entries }, &looks, &reporter, &installation_id)
     else {
         say(&format!(
             "No sessions with {domain} were counted on {shown}, so there is no report about that day."

@@ -10,7 +10,7 @@ use formats::limits::REPORTS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
-use sender::report::{PreparedReport, ReportScheduler, build, installation_word};
+use sender::report::{PreparedReport, ReportScheduler, build, installation_id};
 use std::path::{Path, PathBuf};
 use store::outgoing::OutgoingFilter;
 use store::tallies::DomainTally;
@@ -150,8 +150,8 @@ async fn write_one(
     let domain = tally.domain.clone();
     let fail = |why: &dyn std::fmt::Display| Failure::new(format!("the report to {domain}"), why, "");
     let looks = scheduler.store.testing_probes(day, &domain).await.map_err(|error| fail(&error))?;
-    let word = installation_word(&scheduler.store).await.map_err(|error| fail(&error))?;
-    let Some(report) = build(day, tally, &looks, &scheduler.delivery.reporter, &word) else {
+    let installation_id = installation_id(&scheduler.store).await.map_err(|error| fail(&error))?;
+    let Some(report) = build(day, tally, &looks, &scheduler.delivery.reporter, &installation_id) else {
         return Ok(None);
     };
     let prepared = PreparedReport::new(&domain, &report).map_err(|error| fail(&error))?;

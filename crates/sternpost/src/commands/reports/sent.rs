@@ -22,7 +22,8 @@ struct Listed<'r> {
     failed: u64,
     tries: u32,
     next_try: Option<String>,
-    said: &'r str,
+    #[serde(rename = "said")]
+    outcome_text: &'r str,
     targets: Vec<TargetState>,
 }
 
@@ -38,7 +39,7 @@ impl<'r> Listed<'r> {
             failed: report.failed,
             tries: report.tries,
             next_try: (report.state == DeliveryState::Waiting).then(|| report.due.to_string()),
-            said: &report.said,
+            outcome_text: &report.outcome_text,
             targets,
         }
     }
@@ -74,9 +75,13 @@ fn line(report: &Outgoing) -> String {
         DeliveryState::Unwanted => (marks().info, "unwanted".to_owned()),
         DeliveryState::GivenUp => (marks().error, "given up".to_owned()),
     };
-    let said = if report.said.is_empty() { String::new() } else { format!(": {}", shown(&report.said)) };
+    let outcome = if report.outcome_text.is_empty() {
+        String::new()
+    } else {
+        format!(": {}", shown(&report.outcome_text))
+    };
     format!(
-        "{mark} {:>6}  {}  {:<28} {} ok, {} failed  {state}{said}\n",
+        "{mark} {:>6}  {}  {:<28} {} ok, {} failed  {state}{outcome}\n",
         report.id,
         day(report),
         report.domain.as_str(),
@@ -135,7 +140,7 @@ fn in_words(report: &Outgoing, targets: &[TargetState], policies: &[PolicyReport
             "  {mark} {} {word} at {}: {}",
             shown(&target.target),
             target.at,
-            shown(&target.said)
+            shown(&target.reply_text)
         );
     }
     out + &policies_in_words(policies)

@@ -1,4 +1,4 @@
-//! Plays the guard with domains whose lookups hang, at the smallest number of places.
+//! Plays the guard with domains whose lookups hang, at the smallest number of slots.
 
 use super::*;
 use config::Config;
@@ -24,7 +24,7 @@ impl Dns for HangsFor {
     }
 }
 
-/// A guard with one place for three enforced domains, of which the first one's checks never end.
+/// A guard with one slot for three enforced domains, of which the first one's checks never end.
 async fn guard(folder: &std::path::Path) -> GuardRole {
     let mut text = "[guard]\nat_once = 1\n[dns]\nservers = [\"127.0.0.1:1\"]\n".to_owned();
     let names = ["hangs.example", "one.example", "two.example"];
@@ -32,7 +32,7 @@ async fn guard(folder: &std::path::Path) -> GuardRole {
         text.push_str(&format!("[[domain]]\nname = \"{name}\"\n"));
     }
     let config = Config::parse(&text, None).unwrap();
-    let store = Store::open(&folder.join("s.db")).await.unwrap();
+    let store = Store::open(&folder.join("s.db"), store::Tenant::FIRST).await.unwrap();
     let policy = Policy::new(Mode::Enforce, 600, vec![MxPattern::parse("mx.example").unwrap()]).unwrap();
     for name in names {
         let enforced = |rollout: &mut RolloutState| {
@@ -55,8 +55,8 @@ async fn guard(folder: &std::path::Path) -> GuardRole {
 async fn with_one_place_a_domain_that_hangs_holds_up_no_other_and_a_restart_forgets_its_check() {
     let folder = tempfile::tempdir().unwrap();
     let mut guard = guard(folder.path()).await;
-    // Its last check was slow: it has the place of slow domains.
-    guard.places.set_slow(&DomainName::parse("hangs.example").unwrap(), true);
+    // Its last check was slow: it has the slot of slow domains.
+    guard.slots.set_slow(&DomainName::parse("hangs.example").unwrap(), true);
     let counts = guard.counts.clone();
     // Each of the others is checked again and again.
     while counts.failed.get() < 6 {
@@ -67,8 +67,8 @@ async fn with_one_place_a_domain_that_hangs_holds_up_no_other_and_a_restart_forg
     while counts.running.get() > 0 {
         tokio::task::yield_now().await;
     }
-    // Its place is free again, and it gets its turn.
-    guard.places.set_slow(&DomainName::parse("hangs.example").unwrap(), true);
+    // Its slot is free again, and it gets its turn.
+    guard.slots.set_slow(&DomainName::parse("hangs.example").unwrap(), true);
     let before = counts.looks.get();
     guard.pass(Instant::now()).await;
     assert!(counts.looks.get() > before && counts.running.get() >= 1);

@@ -113,7 +113,7 @@ fn submitters_beyond_the_largest_are_one() {
 #[tokio::test]
 async fn sessions_ages_and_arrivals_are_those_of_own_domains_at_most_a_minute_old() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
     let clock = Arc::new(ManualClock::new(NOW));
     let config =
         Config::parse("[[domain]]\nname = \"a.example\"\n[[domain]]\nname = \"b.example\"\n", None).unwrap();

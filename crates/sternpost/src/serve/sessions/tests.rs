@@ -26,7 +26,7 @@ struct Machine {
 impl Machine {
     async fn new(token: Option<&str>) -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new("2026-11-25T12:00:00Z".parse().unwrap()));
         let collector = Collector::new(store.clone(), clock.clone());
         let requests = Counters::new(&metrics::SESSION_REQUESTS);
@@ -139,7 +139,7 @@ async fn with_older(unknown: &'static str) -> (tempfile::TempDir, Arc<Older>, Fo
     let (unknown, posts) = (Mutex::new(Some(unknown)), Mutex::new(0));
     let to = Arc::new(Older { machine: Machine::new(None).await, unknown, posts });
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
     let collector = Collector::forwarding(store.clone(), to.machine.clock.clone()).unwrap();
     let all: String = (0..1000).map(|n| ONE.replace("a.example", &format!("d{n}.example"))).collect();
     collector.post(formats::posted::parse(all.as_bytes()).unwrap()).await.unwrap();
@@ -225,7 +225,7 @@ async fn the_sessions_of_a_second_machine_are_counted_once_whatever_is_lost_on_t
     let mut attempts = 0;
     // Each round is a new process on the second machine, with the spool of the one before.
     for round in 0..6 {
-        let store = Store::open(&path).await.unwrap();
+        let store = Store::open(&path, store::Tenant::FIRST).await.unwrap();
         let collector = Collector::forwarding(store.clone(), to.machine.clock.clone()).unwrap();
         for _ in 0..10 {
             collector.add_datagram(DATAGRAM.as_bytes());
@@ -243,5 +243,5 @@ async fn the_sessions_of_a_second_machine_are_counted_once_whatever_is_lost_on_t
     }
     assert_eq!(attempts, 4);
     assert_eq!(to.machine.counted().await, (6 * 11, 0));
-    assert_eq!(Store::open(&path).await.unwrap().spooled_sessions().await.unwrap(), 0);
+    assert_eq!(Store::open(&path, store::Tenant::FIRST).await.unwrap().spooled_sessions().await.unwrap(), 0);
 }

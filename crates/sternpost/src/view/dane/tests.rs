@@ -23,7 +23,7 @@ fn host(mx: Security, dane: Dane, why_absent: Option<NoDane>) -> HostLookup {
 }
 
 fn looked(hosts: Vec<HostLookup>, source: Source) -> LookupTrace {
-    LookupTrace { route: Route::Hosts(hosts), sighting: None, rule: None, answer: Answer::NotFound, source }
+    LookupTrace { route: Route::Hosts(hosts), discovery: None, rule: None, answer: Answer::NotFound, source }
 }
 
 #[test]

@@ -134,7 +134,7 @@ fn carry_out(lab: &Lab, words: &[&str], text: &str) -> Result<String, String> {
             Ok(identity.key_pem() + &identity.chain_pem())
         }
         ["received"] => Ok(lab
-            .post
+            .mail_traffic
             .take_received()
             .iter()
             .map(|mail| format!("{}\n", mail.incoming.to.join(" ")))

@@ -98,7 +98,7 @@ struct Room {
 
 impl Room {
     async fn new(place: &Path, challenge: ChallengeType) -> Self {
-        let store = Store::open(&place.join("s.db")).await.unwrap();
+        let store = Store::open(&place.join("s.db"), store::Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new(SystemClock.now()));
         let servers = vec!["127.0.0.1:53".parse().unwrap()];
         let resolver =
@@ -115,7 +115,7 @@ impl Room {
             dns_challenges: Some(DnsChallenges { zones, servers: Arc::new(servers) }),
             vault: Arc::new(Vault::default()),
             // The host's name points elsewhere.
-            place: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
+            policy_host_target: Some(PolicyHostAt::Addresses(vec!["127.0.0.50".parse().unwrap()])),
             holder: "test".to_owned(),
             randomness: Arc::new(SystemRandomness),
         };
@@ -182,7 +182,7 @@ fn dns_01_works_through_an_alias_beside_other_values_and_leaves_nothing() {
             let other = Room::new(place.path(), ChallengeType::Http01).await;
             let host = name("mta-sts.good.test");
             let due = StoredCertificate::to_order(host.clone(), other.clock.now());
-            let orders = Orders { place: None, ..other.orders };
+            let orders = Orders { policy_host_target: None, ..other.orders };
             other.store.put_certificate(&due).await.unwrap();
             orders.round().await.unwrap();
             let refused = other.store.certificate(&host).await.unwrap().unwrap();

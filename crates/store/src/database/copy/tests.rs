@@ -11,7 +11,7 @@ use std::path::Path;
 
 /// An SQLite file with rows in tables of every kind.
 async fn filled(path: &Path) {
-    let store = Store::open(path).await.unwrap();
+    let store = Store::open(path, crate::Tenant::FIRST).await.unwrap();
     let name = |number: usize| DomainName::parse(&format!("d{number}.example")).unwrap();
     let policies: Vec<_> = (0..2500)
         .map(|number| {
@@ -78,7 +78,7 @@ async fn copy(from: &Location, to: &Location, resumes: bool) -> Result<Vec<Copie
 
 /// All rows of a database, as text.
 async fn dump(location: &Location) -> Vec<(String, Vec<String>)> {
-    let store = Store::connect(location, &access()).await.unwrap();
+    let store = Store::connect(location, &access(), crate::Tenant::FIRST).await.unwrap();
     let mut all = Vec::new();
     for table in catalog::tables(&store).await.unwrap() {
         let columns: Vec<&Column> = table.columns.iter().collect();
@@ -148,7 +148,8 @@ async fn an_interrupted_copy_goes_on_and_its_target_is_not_used_before() {
         }
     }
     assert!(steps > 1);
-    let error = Store::connect(&target.location, &access()).await.map(drop).unwrap_err();
+    let error =
+        Store::connect(&target.location, &access(), crate::Tenant::FIRST).await.map(drop).unwrap_err();
     assert!(matches!(error, StoreError::Unfinished { .. }), "{error}");
     // The connections of the dropped copy end in threads of their own; those of a process would have ended with it.
     let error = loop {
@@ -160,7 +161,7 @@ async fn an_interrupted_copy_goes_on_and_its_target_is_not_used_before() {
     assert!(matches!(error, CopyError::Interrupted { .. }), "{error}");
     let dir = tempfile::tempdir().unwrap();
     let other = dir.path().join("other.db");
-    Store::open(&other).await.unwrap().close().await;
+    Store::open(&other, crate::Tenant::FIRST).await.unwrap().close().await;
     let error = copy(&Location::Sqlite(other), &target.location, true).await.unwrap_err();
     assert!(matches!(error, CopyError::OtherSource { .. }), "{error}");
     copy(&source, &target.location, true).await.unwrap();
@@ -178,7 +179,10 @@ async fn a_target_with_rows_or_in_use_and_a_source_that_does_not_exist_are_refus
         let error = copy(&target.location, &back, false).await.unwrap_err();
         assert!(matches!(error, CopyError::InUse(_)), "{error}");
     }
-    sql("INSERT INTO domain (name, spec) VALUES ('a.example', '1')").execute(&store).await.unwrap();
+    sql("INSERT INTO domain (tenant, name, spec) VALUES (0, 'a.example', '1')")
+        .execute(&store)
+        .await
+        .unwrap();
     store.close().await;
     let error = copy(&source, &target.location, false).await.unwrap_err();
     assert!(matches!(&error, CopyError::NotEmpty { table, .. } if table == "domain"), "{error}");
@@ -191,7 +195,7 @@ async fn a_target_with_rows_or_in_use_and_a_source_that_does_not_exist_are_refus
 #[tokio::test]
 async fn each_table_is_copied_after_those_that_it_refers_to() {
     let dir = tempfile::tempdir().unwrap();
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), crate::Tenant::FIRST).await.unwrap();
     let tables = catalog::tables(&store).await.unwrap();
     let names: Vec<&str> = tables.iter().map(|table| table.name.as_str()).collect();
     assert!(names.len() > 30 && !names.contains(&"lease"), "{names:?}");
@@ -231,8 +235,8 @@ async fn a_row_that_differs_is_found_although_all_numbers_of_rows_are_equal() {
     let (_dir, source, target, _) = places().await;
     copy(&source, &target.location, false).await.unwrap();
     let copied = async || Copy {
-        source: Store::attach(&source, &access()).await.unwrap(),
-        target: Store::attach(&target.location, &access()).await.unwrap(),
+        source: Store::attach(&source, &access(), crate::Tenant::FIRST).await.unwrap(),
+        target: Store::attach(&target.location, &access(), crate::Tenant::FIRST).await.unwrap(),
         from: &source,
         to: &target.location,
     };
@@ -265,7 +269,7 @@ async fn a_row_that_differs_is_found_although_all_numbers_of_rows_are_equal() {
     let error = pair.end(&tables, &[]).await.unwrap_err();
     assert!(matches!(error, CopyError::InUse(_)), "{error}");
     // A server that was started on the source meanwhile is noticed.
-    let server = Store::attach(&source, &access()).await.unwrap();
+    let server = Store::attach(&source, &access(), crate::Tenant::FIRST).await.unwrap();
     sql("UPDATE version SET value = value").execute(&server).await.unwrap();
     let error = pair.check_unused().await.unwrap_err();
     assert!(matches!(error, CopyError::InUse(_)), "{error}");

@@ -35,6 +35,11 @@ const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 /// Through a pooler in transaction mode, where every statement is a part of a transaction, they are set there.
 const TIME_LIMITS: &str = "SET lock_timeout = '30s'; SET statement_timeout = '60s'; \
     SET idle_in_transaction_session_timeout = '60s'";
+/// Makes the server look every second whether the connection of a running statement was closed, as that of a read which was
+/// given up, and end the statement then. Only servers on Linux from PostgreSQL 14 on can do that for sure; others end it after its
+/// time limit.
+const ENDS_ABANDONED: &str = "SELECT set_config('client_connection_check_interval', '1s', false) \
+    WHERE current_setting('client_connection_check_interval', true) IS NOT NULL AND version() LIKE '%linux%'";
 /// The maximum size of a password file.
 const MAX_PASSWORD_BYTES: u64 = 4096;
 
@@ -155,10 +160,10 @@ async fn connect_to(
     let mut connection = PgConnection::connect_with(&options).await.map_err(|error| refusal(&error))?;
     check(&mut connection).await?;
     if location.kept_statements > 0 {
-        sqlx::raw_sql(TIME_LIMITS.into_sql_str())
-            .execute(&mut connection)
-            .await
-            .map_err(|error| reason(&error))?;
+        for text in [TIME_LIMITS, ENDS_ABANDONED] {
+            let set = sqlx::raw_sql(text.into_sql_str()).execute(&mut connection).await;
+            set.map_err(|error| reason(&error))?;
+        }
     }
     Ok(connection)
 }
@@ -284,6 +289,9 @@ pub(super) fn unreachable(location: &PostgresLocation, why: impl Into<String>) -
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::Location;
+    use crate::scratch::access;
+    use std::sync::{Arc, Mutex};
 
     #[tokio::test]
     async fn the_socket_of_a_relay_has_one_client_and_passes_bytes_both_ways() {
@@ -301,6 +309,48 @@ mod tests {
         driver.read_to_end(&mut rest).await.unwrap();
         assert_eq!(rest, b"answer");
         assert!(UnixStream::connect(&path).await.is_err());
+    }
+
+    /// A network of hosts that do not answer, and of some that refuse. It notes which were asked.
+    struct SilentNetwork(Mutex<String>);
+
+    impl crate::Network for SilentNetwork {
+        fn connect<'a>(&'a self, host: &'a str, _: u16) -> crate::Connecting<'a, TcpStream> {
+            self.0.lock().unwrap().push_str(host);
+            match host {
+                "r" => Box::pin(async { Err("refused".to_owned()) }),
+                _ => Box::pin(std::future::pending()),
+            }
+        }
+
+        fn begin_tls<'a>(
+            &'a self,
+            _: TcpStream,
+            _: &'a str,
+            _: Option<&'a Path>,
+        ) -> crate::Connecting<'a, Box<dyn Stream>> {
+            Box::pin(async { Err("this network has no TLS".to_owned()) })
+        }
+    }
+
+    /// The time for an attempt is over before the last of many servers.
+    #[test]
+    fn each_server_of_a_list_is_tried_in_turn_also_if_those_before_it_do_not_answer() {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().start_paused(true).build();
+        runtime.unwrap().block_on(async {
+            let text = "postgres://u@a:1,b:1,c:1,r:1,e:1/d?sslmode=disable";
+            let Ok(Location::Postgres(location)) = Location::parse(text, Path::new("")) else { panic!() };
+            let network = Arc::new(SilentNetwork(Mutex::default()));
+            let servers = Servers::new(&location, &Access { network: network.clone(), ..access() });
+            let asked = || std::mem::take(&mut *network.0.lock().unwrap());
+            for expected in ["abc", "bcre", "crea", "reab", "eab", "abc"] {
+                let refusal = servers.connect().await.unwrap_err();
+                assert_eq!(
+                    (asked(), refusal.why.as_str()),
+                    (expected.to_owned(), "the servers do not answer")
+                );
+            }
+        });
     }
 
     #[test]

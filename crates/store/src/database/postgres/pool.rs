@@ -10,6 +10,9 @@
 //! it. The pause between two attempts grows, with jitter, so that many processes do not return together.
 //!
 //! Connections that are idle for long are closed, apart from one, since other processes may need their places in the server.
+//! Where the server may be full, a pool that is always busy gives up places as well: it closes a connection from time to time
+//! while it has more than [`FAIR_CONNECTIONS`], and waits before it makes the next one. Otherwise the process that comes last
+//! would have no connection for as long as the others are busy.
 
 use std::collections::VecDeque;
 use std::hash::{BuildHasher, Hasher};
@@ -28,7 +31,7 @@ const TESTED_AFTER: Duration = Duration::from_secs(1);
 /// The time limit for the test of a connection that was idle.
 const TEST_TIME: Duration = Duration::from_secs(2);
 /// The first and the longest pause between two attempts to connect.
-const PAUSES: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
+const RETRY_DELAYS: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(2));
 /// If connecting fails and no statement has ended well for this long, the connections in use may hang. A caller that can go on
 /// without the store does not wait for them.
 const DOUBT_AFTER: Duration = Duration::from_secs(2);
@@ -36,6 +39,19 @@ const DOUBT_AFTER: Duration = Duration::from_secs(2);
 /// another process waits for a place in the server.
 const IDLE_TIME: Duration = Duration::from_secs(5);
 const KEPT_IDLE: usize = 1;
+/// So many connections a pool keeps although other processes may have none: five processes then fit into a server with
+/// `max_connections = 20`, of which three are reserved.
+const FAIR_CONNECTIONS: usize = 3;
+/// A connection of a pool that has more of them may be closed at this age.
+const SHARED_AFTER: Duration = Duration::from_secs(5);
+/// How long a pool that has closed such a connection makes no other, and closes no other.
+const SHARE_PAUSE: Duration = Duration::from_secs(3);
+/// How long a pool that has its fair share makes no connection after the server refused one because it was full. Without a fair
+/// share, the second pause ([`PAUSES`]) is the longest, so that such a pool comes first when there is a place.
+const FULL_PAUSE: Duration = Duration::from_secs(5);
+const HUNGRY_ATTEMPTS: u32 = 2;
+/// How long a server counts as full after it refused a connection.
+const FULL_TIME: Duration = Duration::from_secs(60);
 
 /// Makes connections for a pool.
 pub(crate) trait Connector: Send + Sync + 'static {
@@ -85,8 +101,8 @@ pub(super) struct Pool<C: Connector> {
 }
 
 struct State<C: Connector> {
-    /// The last one returned is used first, and with it the time since when it is idle. While callers wait there is none.
-    idle: Vec<(C::Connection, Instant)>,
+    /// The last one returned is used first. While callers wait there is none.
+    idle: Vec<Idle<C>>,
     /// The number of connections that exist: idle, in use, or on the way to a caller.
     open: usize,
     /// Whether a task makes connections. It ends when no caller waits.
@@ -98,7 +114,21 @@ struct State<C: Connector> {
     failure: Option<Failure>,
     /// When a statement ended well, or a connection was made.
     worked_at: Option<Instant>,
+    /// When the server refused a connection because it was full.
+    full_at: Option<Instant>,
+    /// When a connection was closed for the sake of other processes.
+    left_at: Option<Instant>,
+    /// Until then, no connection beyond [`FAIR_CONNECTIONS`] is made.
+    shares_until: Option<Instant>,
     is_closed: bool,
+}
+
+struct Idle<C: Connector> {
+    connection: C::Connection,
+    /// When the connection was made.
+    made_at: Instant,
+    /// Since when it is idle.
+    since: Instant,
 }
 
 struct Failure {
@@ -130,6 +160,9 @@ impl<C: Connector> Pool<C> {
                 waiters: VecDeque::new(),
                 failure: None,
                 worked_at: None,
+                full_at: None,
+                left_at: None,
+                shares_until: None,
                 is_closed: false,
             }),
             lost: Notify::new(),
@@ -166,8 +199,8 @@ impl<C: Connector> Pool<C> {
         if state.is_closed {
             return Err(NoConnection::Closed);
         }
-        if let Some((connection, since)) = state.idle.pop() {
-            return Ok(Turn::Use(self.handle(connection), since));
+        if let Some(Idle { connection, made_at, since }) = state.idle.pop() {
+            return Ok(Turn::Use(self.handle(connection, made_at), since));
         }
         let now = Instant::now();
         if let Some(failure) = &state.failure {
@@ -203,9 +236,10 @@ impl<C: Connector> Pool<C> {
         self.state.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    fn handle(self: &Arc<Self>, connection: C::Connection) -> Handle<C> {
+    fn handle(self: &Arc<Self>, connection: C::Connection, made_at: Instant) -> Handle<C> {
         Handle {
             connection: Some(connection),
+            made_at,
             pool: self.clone(),
             is_busy: false,
             limit: super::STATEMENT_TIME,
@@ -226,11 +260,12 @@ impl<C: Connector> Pool<C> {
     /// Takes a new connection, and gives it to the first caller.
     fn opened(self: &Arc<Self>, connection: C::Connection) {
         let mut state = self.state();
+        let now = Instant::now();
         state.failure = None;
-        state.worked_at = Some(Instant::now());
+        state.worked_at = Some(now);
         state.open += 1;
         drop(state);
-        self.give(connection);
+        self.give(connection, now);
     }
 
     /// Notes that connecting failed. Returns true if callers still wait.
@@ -238,7 +273,14 @@ impl<C: Connector> Pool<C> {
         let mut state = self.state();
         let attempts = state.failure.as_ref().map_or(0, |failure| failure.attempts).saturating_add(1);
         let is_outage = state.open == 0 && !refusal.is_full;
-        let retry_at = Instant::now() + pause(attempts, random());
+        let now = Instant::now();
+        let is_hungry = refusal.is_full && state.open < FAIR_CONNECTIONS;
+        let attempts_for_pause = if is_hungry { attempts.min(HUNGRY_ATTEMPTS) } else { attempts };
+        let retry_at = now + pause(attempts_for_pause, random());
+        if refusal.is_full {
+            state.full_at = Some(now);
+            state.shares_until = Some(now + FULL_PAUSE);
+        }
         state.failure = Some(Failure { why: refusal.why, attempts, retry_at, is_outage });
         if is_outage {
             state.waiters.clear();
@@ -246,17 +288,31 @@ impl<C: Connector> Pool<C> {
         state.goes_on_connecting()
     }
 
-    /// Gives a connection to the first caller that waits, or keeps it.
-    fn give(self: &Arc<Self>, connection: C::Connection) {
-        let mut handle = self.handle(connection);
+    /// Gives a connection to the first caller that waits, or keeps it, or leaves its place to another process.
+    fn give(self: &Arc<Self>, connection: C::Connection, made_at: Instant) {
+        let mut handle = self.handle(connection, made_at);
         loop {
             let mut state = self.state();
+            if state.leaves_place(made_at) {
+                drop(state);
+                let (pool, connection) = (self.clone(), handle.connection.take());
+                self.runtime.spawn(async move {
+                    if let Some(connection) = connection {
+                        pool.connector.close(connection).await;
+                        pool.lose(1);
+                    }
+                });
+                return;
+            }
             let Some(waiter) = state.waiters.pop_front() else {
                 // Taken out of the handle, whose drop would return it once more.
                 let connection = handle.connection.take();
                 match state.is_closed {
                     true => state.open -= 1,
-                    false => state.idle.extend(connection.map(|connection| (connection, Instant::now()))),
+                    false => {
+                        let since = Instant::now();
+                        state.idle.extend(connection.map(|connection| Idle { connection, made_at, since }));
+                    }
                 }
                 if state.idle.len() > KEPT_IDLE && !state.is_trimming {
                     state.is_trimming = true;
@@ -298,9 +354,13 @@ impl<C: Connector> Pool<C> {
             state.open -= state.idle.len();
             std::mem::take(&mut state.idle)
         };
-        for (connection, _) in idle {
-            self.connector.close(connection).await;
+        for idle in idle {
+            self.connector.close(idle.connection).await;
         }
+    }
+
+    fn shares_until(&self) -> Option<Instant> {
+        self.state().shares_until()
     }
 
     fn worked(&self) {
@@ -323,9 +383,34 @@ impl<C: Connector> State<C> {
     fn take_old(&mut self) -> Vec<C::Connection> {
         let extra = self.idle.len().saturating_sub(KEPT_IDLE);
         // The oldest are first.
-        let old = self.idle.iter().take(extra).take_while(|(_, since)| since.elapsed() >= IDLE_TIME).count();
+        let is_old = |idle: &&Idle<C>| idle.since.elapsed() >= IDLE_TIME;
+        let old = self.idle.iter().take(extra).take_while(is_old).count();
         self.open -= old;
-        self.idle.drain(..old).map(|(connection, _)| connection).collect()
+        self.idle.drain(..old).map(|idle| idle.connection).collect()
+    }
+
+    /// Decides whether a connection that is returned leaves its place in the server to another process: if this pool is busy
+    /// and has many, and the server may be full. Another one follows after [`SHARE_PAUSE`] at the earliest.
+    fn leaves_place(&mut self, made_at: Instant) -> bool {
+        let now = Instant::now();
+        let since = |at: Instant| now.saturating_duration_since(at);
+        let is_full = self.open == CONNECTIONS || self.full_at.is_some_and(|at| since(at) < FULL_TIME);
+        let leaves = !self.is_closed
+            && is_full
+            && self.open > FAIR_CONNECTIONS
+            && self.idle.is_empty()
+            && since(made_at) >= SHARED_AFTER
+            && self.left_at.is_none_or(|at| since(at) >= SHARE_PAUSE);
+        if leaves {
+            self.left_at = Some(now);
+            self.shares_until = Some(now + SHARE_PAUSE);
+        }
+        leaves
+    }
+
+    /// Until when no connection is made, so that another process can have the place.
+    fn shares_until(&self) -> Option<Instant> {
+        self.shares_until.filter(|until| self.open >= FAIR_CONNECTIONS && *until > Instant::now())
     }
 }
 
@@ -342,6 +427,10 @@ impl<C: Connector> Connecting<C> {
             let retry_at = pool.state().failure.as_ref().map(|failure| failure.retry_at);
             if let Some(retry_at) = retry_at {
                 let _ = timeout_at(retry_at, pool.lost.notified()).await;
+            }
+            // With a lost connection, the pool may have less than its fair share.
+            while let Some(until) = pool.shares_until() {
+                let _ = timeout_at(until, pool.lost.notified()).await;
             }
             // Connections may have been returned during the pause.
             let mut goes_on = pool.state().goes_on_connecting();
@@ -385,7 +474,7 @@ async fn trim<C: Connector>(pool: Weak<Pool<C>>) {
         let mut state = pool.state();
         state.is_trimming = state.idle.len() > KEPT_IDLE;
         match state.idle.first() {
-            Some((_, since)) if state.is_trimming => due = *since + IDLE_TIME,
+            Some(idle) if state.is_trimming => due = idle.since + IDLE_TIME,
             _ => return,
         }
     }
@@ -395,6 +484,7 @@ async fn trim<C: Connector>(pool: Weak<Pool<C>>) {
 pub(crate) struct Handle<C: Connector> {
     /// `None` only while it is dropped.
     connection: Option<C::Connection>,
+    made_at: Instant,
     pool: Arc<Pool<C>>,
     is_busy: bool,
     /// The time limit of each statement.
@@ -440,14 +530,14 @@ impl<C: Connector> Drop for Handle<C> {
                 drop(connection);
                 self.pool.lose(1);
             }
-            false => self.pool.give(connection),
+            false => self.pool.give(connection, self.made_at),
         }
     }
 }
 
 /// The pause after this number of failures. It doubles with each, and is shortened by up to a half at random.
 fn pause(failures: u32, random: u64) -> Duration {
-    let (first, longest) = PAUSES;
+    let (first, longest) = RETRY_DELAYS;
     let full = first.saturating_mul(1 << failures.saturating_sub(1).min(16)).min(longest);
     let thousandths = u32::try_from(random % 500).unwrap_or_default();
     full - full * thousandths / 1000

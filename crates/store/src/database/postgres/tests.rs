@@ -3,7 +3,7 @@ use crate::Store;
 use crate::database::Location;
 use crate::query::sql;
 use crate::scratch::access;
-use std::sync::atomic::{AtomicU32, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU32, Ordering};
 
 /// The database at the URL in the variable `STERNPOST_TEST_POSTGRES`; `None` without the variable.
 fn server() -> Option<PostgresLocation> {
@@ -35,7 +35,7 @@ pub(crate) async fn new_schema() -> Option<Location> {
 
 /// The message with which opening a database fails.
 async fn refused(location: &Location) -> String {
-    Store::connect(location, &access()).await.map(drop).unwrap_err().to_string()
+    Store::connect(location, &access(), crate::Tenant::FIRST).await.map(drop).unwrap_err().to_string()
 }
 
 fn with_database(location: &Location, name: &str) -> Location {
@@ -48,7 +48,7 @@ fn with_database(location: &Location, name: &str) -> Location {
 async fn a_database_is_migrated_by_several_programs_at_once_and_only_where_that_is_allowed() {
     let Some(location) = new_schema().await else { return };
     let strict = Access { may_migrate: false, ..access() };
-    let error = Store::connect(&location, &strict).await.map(drop).unwrap_err();
+    let error = Store::connect(&location, &strict, crate::Tenant::FIRST).await.map(drop).unwrap_err();
     assert!(matches!(error, StoreError::Outdated { schema: None, .. }), "{error}");
     let all: Vec<_> = (0..6)
         .map(|_| {
@@ -60,18 +60,18 @@ async fn a_database_is_migrated_by_several_programs_at_once_and_only_where_that_
         let after = task.await.unwrap().unwrap();
         assert_eq!((after.applied, after.pending), (Some(after.known), Vec::new()));
     }
-    Store::connect(&location, &strict).await.unwrap().close().await;
+    Store::connect(&location, &strict, crate::Tenant::FIRST).await.unwrap().close().await;
 }
 
 #[tokio::test]
 async fn a_schema_of_an_earlier_and_of_a_newer_release_are_told_apart() {
     let Some(location) = new_schema().await else { return };
-    let store = Store::connect(&location, &access()).await.unwrap();
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     let strict = Access { may_migrate: false, ..access() };
     let known = crate::migrations::newest();
     let forget = "DELETE FROM _sqlx_migrations WHERE version = $1";
     sql(forget).bind(known).execute(&store).await.unwrap();
-    let error = Store::connect(&location, &strict).await.map(drop).unwrap_err();
+    let error = Store::connect(&location, &strict, crate::Tenant::FIRST).await.map(drop).unwrap_err();
     assert!(matches!(&error, StoreError::Outdated { schema: Some(_), .. }), "{error}");
     // The migration fails, since its tables exist, and leaves nothing behind.
     let error = Store::migrate(&location, &access()).await.unwrap_err();
@@ -82,7 +82,7 @@ async fn a_schema_of_an_earlier_and_of_a_newer_release_are_told_apart() {
         VALUES ($1, 'later', TRUE, '', 0)";
     sql(newer).bind(known + 2).execute(&store).await.unwrap();
     for access in [&strict, &access()] {
-        let error = Store::connect(&location, access).await.map(drop).unwrap_err();
+        let error = Store::connect(&location, access, crate::Tenant::FIRST).await.map(drop).unwrap_err();
         assert!(matches!(&error, StoreError::Newer { schema, .. } if *schema == known + 2), "{error}");
     }
     store.close().await;
@@ -95,7 +95,7 @@ async fn a_user_who_may_not_create_tables_gets_the_words_of_the_server() {
     let name = &postgres.user;
     // As with PostgreSQL's own defaults: the schema public of a database of somebody else.
     administer(format!("ALTER ROLE {name} SET search_path = public")).await;
-    let error = Store::connect(&location, &access()).await.map(drop).unwrap_err();
+    let error = Store::connect(&location, &access(), crate::Tenant::FIRST).await.map(drop).unwrap_err();
     assert!(matches!(&error, StoreError::Forbidden(_) | StoreError::Schema(_)), "{error:?}");
     assert!(
         error.to_string().contains("permission denied") || error.to_string().contains("no schema"),
@@ -133,9 +133,9 @@ async fn a_server_with_another_time_zone_and_without_utf8_clients_stores_the_sam
          ALTER ROLE {name} SET datestyle = 'German'; ALTER ROLE {name} SET standard_conforming_strings = off"
     ))
     .await;
-    let store = Store::connect(&location, &access()).await.unwrap();
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     let text = "\\ é ÿ 漢字 '";
-    sql("INSERT INTO domain (name, spec) VALUES ($1, $2)")
+    sql("INSERT INTO domain (tenant, name, spec) VALUES (0, $1, $2)")
         .bind(text)
         .bind(text)
         .execute(&store)
@@ -177,14 +177,14 @@ fn no_statement_uses_the_clock_of_the_database() {
 #[tokio::test]
 async fn a_connection_that_the_server_closed_is_replaced() {
     let Some(location) = new_schema().await else { return };
-    let store = Store::connect(&location, &access()).await.unwrap();
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     let Location::Postgres(postgres) = &location else { panic!() };
     let kill = format!(
         "SELECT pg_terminate_backend(pid, 9000) FROM pg_stat_activity WHERE usename = '{}'",
         postgres.user
     );
     let mut writing = store.writing().await.unwrap();
-    let insert = "INSERT INTO domain (name, spec) VALUES ('a', '1')";
+    let insert = "INSERT INTO domain (tenant, name, spec) VALUES (0, 'a', '1')";
     sql(insert).execute(&mut writing).await.unwrap();
     administer(kill.clone()).await;
     // The transaction is lost and says so.
@@ -210,10 +210,10 @@ async fn a_server_that_refuses_further_connections_fails_no_statement_and_serves
     if is_pooled(&location) {
         return;
     }
-    let store = Store::connect(&location, &access()).await.unwrap();
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     administer(format!("ALTER ROLE {} CONNECTION LIMIT 3", postgres.user)).await;
-    sql("INSERT INTO domain (name, spec) VALUES ('a', '1')").execute(&store).await.unwrap();
-    let others = [store.clone(), Store::connect(&location, &access()).await.unwrap()];
+    sql("INSERT INTO domain (tenant, name, spec) VALUES (0, 'a', '1')").execute(&store).await.unwrap();
+    let others = [store.clone(), Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap()];
     let tasks: Vec<_> = (0..20)
         .map(|number| {
             let store = others[number % 2].clone();
@@ -230,7 +230,7 @@ async fn a_server_that_refuses_further_connections_fails_no_statement_and_serves
         task.await.unwrap().unwrap();
     }
     // A third process comes when both have what there is, and waits until they leave it a place.
-    let third = Store::connect(&location, &access()).await.unwrap();
+    let third = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     for store in [&others[0], &others[1], &third] {
         store.close().await;
     }
@@ -241,8 +241,8 @@ async fn a_write_that_was_given_up_while_it_waited_for_a_lock_is_not_carried_out
     let Some(location) = new_schema().await else { return };
     let Location::Postgres(postgres) = &location else { panic!() };
     let name = &postgres.user;
-    let store = Store::connect(&location, &access()).await.unwrap();
-    let update = "INSERT INTO domain (name, spec) VALUES ('a', $1) ON CONFLICT (name) DO UPDATE SET spec = excluded.spec";
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
+    let update = "INSERT INTO domain (tenant, name, spec) VALUES (0, 'a', $1) ON CONFLICT (tenant, name) DO UPDATE SET spec = excluded.spec";
     let read = async || sql("SELECT spec FROM domain").fetch_one::<(String,)>(&store).await.unwrap().0;
     // Prepared on this connection, so that the server gets all of it at once.
     sql(update).bind("first").execute(&store).await.unwrap();
@@ -270,10 +270,87 @@ async fn a_write_that_was_given_up_while_it_waited_for_a_lock_is_not_carried_out
     store.close().await;
 }
 
+/// Servers before PostgreSQL 14 keep the place for the statement's time limit.
+#[tokio::test]
+async fn a_read_that_was_given_up_leaves_its_place_at_the_server_within_seconds() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
+    let sleeping = format!(
+        "SELECT 1 FROM pg_stat_activity WHERE usename = '{}' AND query LIKE '%pg_sleep(50)%'",
+        postgres.user
+    );
+    let mut other = link::connect(&server().unwrap(), &access(), 0).await.unwrap().0;
+    let mut count =
+        async || sqlx::raw_sql(AssertSqlSafe(sleeping.clone())).fetch_all(&mut other).await.unwrap().len();
+    let begun = std::time::Instant::now();
+    let read = || sql("SELECT 1 FROM pg_sleep(50)");
+    let interrupted: Vec<_> = (0..2)
+        .map(|_| {
+            let store = store.clone();
+            tokio::spawn(async move { read().fetch_all::<(i64,)>(&store).await })
+        })
+        .collect();
+    while count().await < 2 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    interrupted.iter().for_each(tokio::task::JoinHandle::abort);
+    // A caller that can go on without it.
+    let limit = Duration::from_millis(300);
+    assert!(read().within(limit).fetch_all::<(i64,)>(&store).await.is_err());
+    while count().await > 0 {
+        assert!(begun.elapsed() < Duration::from_secs(30), "only the time limits end them");
+        tokio::time::sleep(Duration::from_millis(100)).await;
+    }
+    store.close().await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_process_that_comes_last_gets_a_place_although_the_others_are_always_busy() {
+    let Some(location) = new_schema().await else { return };
+    let Location::Postgres(postgres) = &location else { panic!() };
+    if is_pooled(&location) {
+        return;
+    }
+    let first = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
+    administer(format!("ALTER ROLE {} CONNECTION LIMIT 17", postgres.user)).await;
+    sql("INSERT INTO domain (name, spec) VALUES ('a', '1')").execute(&first).await.unwrap();
+    let second = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
+    let is_over = Arc::new(AtomicBool::new(false));
+    let tasks: Vec<_> = (0..40)
+        .map(|number| {
+            let store = [&first, &second][number % 2].clone();
+            let is_over = is_over.clone();
+            tokio::spawn(async move {
+                while !is_over.load(Ordering::SeqCst) {
+                    sql("SELECT 1 FROM pg_sleep(0.01)").fetch_all::<(i64,)>(&store).await?;
+                }
+                Ok::<_, StoreError>(())
+            })
+        })
+        .collect();
+    let used = format!("SELECT 1 FROM pg_stat_activity WHERE usename = '{}'", postgres.user);
+    let mut other = link::connect(&server().unwrap(), &access(), 0).await.unwrap().0;
+    while sqlx::raw_sql(AssertSqlSafe(used.clone())).fetch_all(&mut other).await.unwrap().len() < 17 {
+        tokio::time::sleep(Duration::from_millis(20)).await;
+    }
+    let third = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
+    for _ in 0..20 {
+        sql("UPDATE domain SET spec = '2'").execute(&third).await.unwrap();
+    }
+    is_over.store(true, Ordering::SeqCst);
+    for task in tasks {
+        task.await.unwrap().unwrap();
+    }
+    for store in [first, second, third] {
+        store.close().await;
+    }
+}
+
 #[tokio::test]
 async fn the_server_has_time_limits_for_each_statement() {
     let Some(location) = new_schema().await else { return };
-    let store = Store::connect(&location, &access()).await.unwrap();
+    let store = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
     let names = ["lock_timeout", "statement_timeout", "idle_in_transaction_session_timeout"];
     let limits = async |writing: Option<&mut crate::writing::Writing>| {
         let query = sql("SELECT current_setting($1), current_setting($2), current_setting($3)");
@@ -294,7 +371,7 @@ async fn the_server_has_time_limits_for_each_statement() {
 /// Passes bytes to the server, and loses the answer to a `COMMIT` with the connection.
 struct LossyNetwork {
     path: String,
-    loses_commit: Arc<std::sync::atomic::AtomicBool>,
+    loses_commit: Arc<AtomicBool>,
 }
 
 impl crate::Network for LossyNetwork {
@@ -350,12 +427,12 @@ async fn where_the_answer_to_a_commit_is_lost_sessions_count_once_and_a_lease_is
     use crate::handover::CountSource;
     let Some(Location::Postgres(mut location)) = new_schema().await else { return };
     let PostgresHost::Socket { folder, port } = &location.hosts[0] else { return };
-    let loses_commit = Arc::new(std::sync::atomic::AtomicBool::new(false));
+    let loses_commit = Arc::new(AtomicBool::new(false));
     let path = format!("{}/.s.PGSQL.{port}", folder.display());
     let network = LossyNetwork { path, loses_commit: loses_commit.clone() };
     location.hosts = vec![PostgresHost::Tcp { name: "127.0.0.1".to_owned(), port: 1 }];
     let access = Access { network: Arc::new(network), ..access() };
-    let store = Store::connect(&Location::Postgres(location), &access).await.unwrap();
+    let store = Store::connect(&Location::Postgres(location), &access, crate::Tenant::FIRST).await.unwrap();
     let day = jiff::Timestamp::UNIX_EPOCH;
     let name = formats::DomainName::parse("a.example").unwrap();
     let entry = formats::report::PolicyReport {

@@ -396,7 +396,7 @@ async fn reports_to_drop_are_found_by_domain_submitter_and_time() {
 async fn a4_space_of_removed_data_is_given_back_in_steps() {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
-    let store = Store::open(&path).await.unwrap();
+    let store = Store::open(&path, Tenant::FIRST).await.unwrap();
     let quota = Quota { bytes: 1 << 30, items: 1000 };
     for number in 0u8..24 {
         let raw = vec![number; 1 << 20];
@@ -420,7 +420,7 @@ async fn a4_space_of_removed_data_is_given_back_in_steps() {
     assert!((9..=11).contains(&steps), "{steps} steps");
     store.close().await;
     assert!(size() < 6 << 20, "{} bytes", size());
-    let store = Store::open(&path).await.unwrap();
+    let store = Store::open(&path, Tenant::FIRST).await.unwrap();
     store.compact().await.unwrap();
     store.close().await;
     assert!(size() < 1 << 20, "{} bytes", size());

@@ -54,7 +54,7 @@ async fn upgraded() -> (tempfile::TempDir, Store) {
     let dir = tempfile::tempdir().unwrap();
     let path = dir.path().join("s.db");
     old_store(&path).await;
-    let store = Store::open(&path).await.unwrap();
+    let store = Store::open(&path, Tenant::FIRST).await.unwrap();
     (dir, store)
 }
 
@@ -68,7 +68,7 @@ async fn q5_an_upgrade_of_a_large_store_copies_no_long_values() {
     let path = dir.path().join("s.db");
     let before = old_store(&path).await;
     assert!(before > 28 << 20);
-    let store = Store::open(&path).await.unwrap();
+    let store = Store::open(&path, Tenant::FIRST).await.unwrap();
     let size = |path: &Path| std::fs::metadata(path).unwrap().len();
     let log = size(&dir.path().join("s.db-wal"));
     let after = size(&path);
@@ -93,7 +93,7 @@ async fn q12_the_sizes_of_all_earlier_reports_are_computed_in_steps_that_continu
     };
     assert_eq!(unsized_reports(&store).await, (150, Some(150)));
     store.close().await;
-    let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+    let store = Store::open(&dir.path().join("s.db"), Tenant::FIRST).await.unwrap();
     assert_eq!(store.size_earlier_reports().await.unwrap(), 100);
     assert_eq!(store.size_earlier_reports().await.unwrap(), 50);
     assert_eq!(store.size_earlier_reports().await.unwrap(), 0);

@@ -22,7 +22,7 @@ async fn the_password_is_not_sent_to_a_server_that_announces_logindisabled() {
 async fn a_wrong_password_is_an_error_that_does_not_show_it() {
     for password in ["guess", "gu\"es\\s"] {
         let mut scene = Scene::with_mail(Quirks::default()).await;
-        scene.mailbox.login = Login::Password(password.to_owned());
+        scene.use_password(password);
         let error = scene.failure().await;
         assert!(matches!(error, ImapError::SignIn(_)));
         assert!(error.to_string().ends_with("wrong: LOGIN \"u\" \"…\""), "{error}");
@@ -30,10 +30,25 @@ async fn a_wrong_password_is_an_error_that_does_not_show_it() {
 }
 
 #[tokio::test]
+async fn a_password_is_read_at_each_sign_in_so_that_a_new_one_needs_no_reload() {
+    let mut scene = Scene::with_mail(Quirks::default()).await;
+    scene.use_password("former");
+    assert!(matches!(scene.failure().await, ImapError::SignIn(_)));
+    std::fs::write(scene.dir.path().join("imap-password"), "secret\r\n").unwrap();
+    scene.rounds(1).await;
+    std::fs::remove_file(scene.dir.path().join("imap-password")).unwrap();
+    let error = scene.failure().await.to_string();
+    assert!(
+        error.starts_with("can't read the IMAP password file") && error.contains("imap-password"),
+        "{error}"
+    );
+}
+
+#[tokio::test]
 async fn a_password_that_is_not_ascii_is_sent_by_plain() {
     for (offers, works) in [("AUTH=PLAIN", true), ("AUTH=PLAIN SASL-IR", true), ("", false)] {
         let mut scene = Scene::with_mail(Quirks { offers, ..Quirks::default() }).await;
-        scene.mailbox.login = Login::Password("pässword".to_owned());
+        scene.use_password("pässword");
         match works {
             true => scene.rounds(1).await,
             false => assert!(matches!(scene.failure().await, ImapError::NotAscii)),

@@ -204,6 +204,6 @@ async fn a_report_that_the_store_refuses_holds_up_neither_other_mail_nor_other_f
 async fn a_greeting_that_repeats_the_password_of_an_earlier_connection_does_not_show_it() {
     let mut scene =
         Scene::with_mail(Quirks { greeting: Some("* BYE correct-horse-battery"), ..Quirks::default() }).await;
-    scene.mailbox.login = Login::Password("correct-horse-battery".to_owned());
+    scene.use_password("correct-horse-battery");
     assert_eq!(scene.failure().await.to_string(), "the server closed the connection: …");
 }

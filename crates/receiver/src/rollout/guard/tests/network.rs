@@ -156,14 +156,14 @@ impl MailHosts for Network {
     }
 }
 
-async fn check(network: Network) -> Result<GuardLook, GuardError> {
+async fn check(network: Network) -> Result<GuardCheck, GuardError> {
     check_without(network, &[]).await
 }
 
-async fn check_without(network: Network, omitted: &[&str]) -> Result<GuardLook, GuardError> {
-    let (wanted, mut rollout, _) = enforced();
+async fn check_without(network: Network, omitted: &[&str]) -> Result<GuardCheck, GuardError> {
+    let (desired, mut rollout, _) = enforced();
     let policy = Policy::parse(POLICY.as_bytes()).unwrap();
-    rollout.promises = vec![PublishedPolicy::from(&policy)];
+    rollout.published = vec![PublishedPolicy::from(&policy)];
     let network = Arc::new(network);
     let guard = Guard {
         dns: network.clone(),
@@ -173,7 +173,7 @@ async fn check_without(network: Network, omitted: &[&str]) -> Result<GuardLook, 
         omitted: omitted.iter().map(|place| (*place).to_owned()).collect(),
         deadline: DEADLINE,
     };
-    guard.look(&wanted, &rollout).await
+    guard.check(&desired, &rollout).await
 }
 
 #[tokio::test(start_paused = true)]
@@ -190,11 +190,11 @@ async fn a_host_that_never_answers_leaves_the_others_their_verdict() {
         ..Network::default()
     };
     let started = Instant::now();
-    let look = check(network).await.unwrap();
+    let checked = check(network).await.unwrap();
     assert!(started.elapsed() < DEADLINE, "{:?}", started.elapsed());
-    let reached: Vec<&str> = look.hosts.iter().map(|host| host.name.as_str()).collect();
+    let reached: Vec<&str> = checked.hosts.iter().map(|host| host.name.as_str()).collect();
     assert_eq!(reached, [hosts[1], hosts[2]]);
-    let raised: Vec<_> = look.alerts.iter().map(|alert| (alert.kind, alert.subject.as_str())).collect();
+    let raised: Vec<_> = checked.alerts.iter().map(|alert| (alert.kind, alert.subject.as_str())).collect();
     let policy_host = [AlertKind::PolicyUnserved, AlertKind::PolicyCertificateEnds];
     let policy_host = policy_host.map(|kind| (kind, "mta-sts.a.example"));
     assert_eq!(raised, [(AlertKind::MxCertificateEnds, hosts[2]), policy_host[0], policy_host[1]]);
@@ -207,15 +207,15 @@ async fn the_earliest_end_over_all_addresses_counts() {
         let mut days: BTreeMap<_, _> = addresses.into_iter().map(|address| (address, 60)).collect();
         days.extend([(POLICY_HOST[0], 60), (POLICY_HOST[1], 60), (soon, 7)]);
         let network = Network { mx: vec![("mx1.a.example", addresses.to_vec())], days, ..Network::default() };
-        let look = check(network).await.unwrap();
-        let kinds: Vec<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
+        let checked = check(network).await.unwrap();
+        let kinds: Vec<AlertKind> = checked.alerts.iter().map(|alert| alert.kind).collect();
         assert_eq!(kinds, [AlertKind::MxCertificateEnds], "{soon}");
     }
     for soon in POLICY_HOST {
         let days = [("192.0.2.10", 60), (POLICY_HOST[0], 60), (POLICY_HOST[1], 60), (soon, 7)];
         let network = with_one_host(days);
-        let look = check(network).await.unwrap();
-        let kinds: Vec<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
+        let checked = check(network).await.unwrap();
+        let kinds: Vec<AlertKind> = checked.alerts.iter().map(|alert| alert.kind).collect();
         assert_eq!(kinds, [AlertKind::PolicyCertificateEnds], "{soon}");
     }
 }
@@ -233,15 +233,19 @@ async fn an_address_that_serves_another_file_or_none_is_an_alert_and_says_which(
     let one = [("192.0.2.10", 60), (POLICY_HOST[0], 60)];
     let stale = Network { stale: POLICY_HOST[1].parse().ok(), ..with_one_host(both) };
     for (network, said) in [(stale, "127.0.2.2 serves mode testing"), (with_one_host(one), "127.0.2.2: ")] {
-        let look = check(network).await.unwrap();
-        let kinds: BTreeSet<AlertKind> = look.alerts.iter().map(|alert| alert.kind).collect();
+        let checked = check(network).await.unwrap();
+        let kinds: BTreeSet<AlertKind> = checked.alerts.iter().map(|alert| alert.kind).collect();
         assert_eq!(kinds, [AlertKind::PolicyUnserved].into(), "{said}");
-        assert!(look.alerts[0].what.contains(said), "{}", look.alerts[0].what);
-        assert!(look.alerts[0].consequence.contains("depends on chance"), "{}", look.alerts[0].consequence);
+        assert!(checked.alerts[0].what.contains(said), "{}", checked.alerts[0].what);
+        assert!(
+            checked.alerts[0].consequence.contains("depends on chance"),
+            "{}",
+            checked.alerts[0].consequence
+        );
     }
     assert_eq!(check(with_one_host(both)).await.unwrap().alerts, []);
-    let look = check_without(with_one_host(one), &[POLICY_HOST[1]]).await.unwrap();
-    assert_eq!(look.alerts, [], "the operator has left the address out");
+    let checked = check_without(with_one_host(one), &[POLICY_HOST[1]]).await.unwrap();
+    assert_eq!(checked.alerts, [], "the operator has left the address out");
 }
 
 #[tokio::test(start_paused = true)]

@@ -14,7 +14,7 @@ fn sets() -> BTreeMap<String, Settings> {
 
 async fn ask(bench: &Bench, set: &str, key: &str) -> String {
     let entry = bench.answers.ask_in(Some(set), key).await;
-    format!("{} {}", entry.word(false), entry.text(false)).trim_end().to_owned()
+    format!("{} {}", entry.reply_status(false), entry.text(false)).trim_end().to_owned()
 }
 
 async fn bench(mode: &str) -> Bench {

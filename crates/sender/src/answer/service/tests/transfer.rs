@@ -125,7 +125,7 @@ async fn a_look_up_in_flight_does_not_hide_the_imported_policy() {
     let bench = Bench::new().await;
     let gate = bench.world.hold();
     let answers = bench.answers.clone();
-    let request = tokio::spawn(async move { answers.ask(NAME).await.word(false) });
+    let request = tokio::spawn(async move { answers.ask(NAME).await.reply_status(false) });
     while bench.answers.metrics.looking.get() == 0 {
         tokio::task::yield_now().await;
     }

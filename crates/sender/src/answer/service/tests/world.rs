@@ -210,7 +210,7 @@ impl Bench {
             true => tempfile::tempdir_in(ramdisk).unwrap(),
             false => tempfile::tempdir().unwrap(),
         };
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         open_readers(&store).await;
         let world = Arc::new(World::default());
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_800_000_000).unwrap()));
@@ -230,7 +230,7 @@ impl Bench {
     /// The reply to Postfix without TLSRPT attributes.
     pub async fn ask(&self, key: &str) -> String {
         let entry = self.answers.ask(key).await;
-        format!("{} {}", entry.word(false), entry.text(false)).trim_end().to_owned()
+        format!("{} {}", entry.reply_status(false), entry.text(false)).trim_end().to_owned()
     }
 
     /// Waits until no lookup is in flight.

@@ -61,7 +61,7 @@ async fn examine(domain: &DomainName, config: Config) -> Result<(Audit, bool), F
     let reach =
         Reach { sources: Vec::new(), addresses: Vec::new(), time: Some(RESPONSE_TIME), max_ttl: MAX_TTL };
     let world = Arc::new(World::with(&config, &reach)?);
-    let options = check::Options { depth: Depth::Full, ..world.looks(&config) };
+    let options = check::Options { depth: Depth::Full, ..world.check_options(&config) };
     let checker = world.checker(&config, options, false).await?;
     let memory = Memory::open(config, world).await;
     let known = memory.recall(domain).await;

@@ -22,7 +22,7 @@ fn line(message: u32) -> String {
 impl Place {
     async fn new() -> Self {
         let dir = tempfile::tempdir().unwrap();
-        let store = Store::open(&dir.path().join("s.db")).await.unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let clock = Arc::new(ManualClock::new("2026-11-27T12:00:00Z".parse().unwrap()));
         let collector = Collector::new(store.clone(), clock.clone());
         Self { dir, store, clock, collector }

@@ -2,7 +2,7 @@
 //! or the model test proves nothing about it.
 
 use super::play_all;
-use crate::answer::decide::{Decision, Facts, MxHosts, Source, decide};
+use crate::answer::decide::{Decision, DecisionInput, MxHosts, Source, decide};
 use crate::answer::service::Rules;
 use crate::answer::sts::EffectivePolicy;
 use crate::answer::{Discovery, PolicyService};
@@ -15,7 +15,7 @@ use store::policies::Fetched;
 const SEQUENCES: u32 = 1000;
 
 /// Plays sequences with a fault in place of [`decide`]; the failure must contain `what`.
-fn expect_found(decide: fn(&Facts<'_>) -> Decision, what: &str) {
+fn expect_found(decide: fn(&DecisionInput<'_>) -> Decision, what: &str) {
     expect_failure(Rules { decide, ..Rules::default() }, what);
 }
 
@@ -26,10 +26,10 @@ fn expect_failure(rules: Rules, what: &str) {
 
 #[test]
 fn finds_that_an_mx_answer_without_hosts_strips_a_policy() {
-    fn fault(facts: &Facts<'_>) -> Decision {
+    fn fault(facts: &DecisionInput<'_>) -> Decision {
         match facts.hosts {
             MxHosts::None => {
-                decide(&Facts { found: Some(&EffectivePolicy::None), policy_rest: None, ..*facts })
+                decide(&DecisionInput { found: Some(&EffectivePolicy::None), policy_rest: None, ..*facts })
             }
             _ => decide(facts),
         }
@@ -60,7 +60,7 @@ fn finds_that_a_policy_which_only_a_named_map_uses_is_not_refreshed() {
 
 #[test]
 fn finds_that_a_pinned_policy_never_looks_at_dane_again() {
-    fn fault(facts: &Facts<'_>) -> Decision {
+    fn fault(facts: &DecisionInput<'_>) -> Decision {
         let decision = decide(facts);
         match decision.source {
             Source::Override => Decision { recheck: Duration::MAX, ..decision },
@@ -72,7 +72,7 @@ fn finds_that_a_pinned_policy_never_looks_at_dane_again() {
 
 #[test]
 fn finds_that_every_answer_is_a_temporary_failure() {
-    fn fault(facts: &Facts<'_>) -> Decision {
+    fn fault(facts: &DecisionInput<'_>) -> Decision {
         Decision { answer: Answer::Temp("later".to_owned()), ..decide(facts) }
     }
     expect_found(fault, "TEMP");
@@ -80,7 +80,7 @@ fn finds_that_every_answer_is_a_temporary_failure() {
 
 #[test]
 fn finds_that_an_answer_by_dane_is_used_beyond_its_ttl() {
-    fn fault(facts: &Facts<'_>) -> Decision {
+    fn fault(facts: &DecisionInput<'_>) -> Decision {
         let decision = decide(facts);
         match decision.source {
             Source::Dane => Decision { until: decision.until + Duration::from_secs(3600), ..decision },
@@ -92,11 +92,11 @@ fn finds_that_an_answer_by_dane_is_used_beyond_its_ttl() {
 
 #[test]
 fn finds_that_unknown_tlsa_records_count_as_absent() {
-    fn fault(facts: &Facts<'_>) -> Decision {
+    fn fault(facts: &DecisionInput<'_>) -> Decision {
         match facts.hosts {
             MxHosts::Known(mut dane) => {
                 dane.unknown = 0;
-                decide(&Facts { hosts: MxHosts::Known(dane), ..*facts })
+                decide(&DecisionInput { hosts: MxHosts::Known(dane), ..*facts })
             }
             _ => decide(facts),
         }
@@ -106,7 +106,7 @@ fn finds_that_unknown_tlsa_records_count_as_absent() {
 
 #[test]
 fn finds_that_a_policy_in_testing_is_answered_as_may() {
-    fn fault(facts: &Facts<'_>) -> Decision {
+    fn fault(facts: &DecisionInput<'_>) -> Decision {
         let decision = decide(facts);
         match (&decision.answer, decision.source) {
             (Answer::NotFound | Answer::Reported(..), Source::MtaSts) => {

@@ -84,7 +84,7 @@ const RENEWAL: u32 = 1000;
 
 /// Opens the store with all its connections, so that none is opened while the file is away.
 async fn open(path: &Path) -> Store {
-    let store = Store::open(path).await.unwrap();
+    let store = Store::open(path, store::Tenant::FIRST).await.unwrap();
     let name = DomainName::parse("none.example").unwrap();
     for read in join_all((0..16).map(|_| store.policy(&name))).await {
         assert_eq!(read.unwrap(), None);
@@ -431,8 +431,8 @@ fn reply(entry: &Entry) -> Reply {
         "OK" => format!("OK {text}"),
         other => other.to_owned(),
     };
-    let plain = without_reason(entry.word(false), entry.text(false));
-    let level = entry.level().unwrap_or_else(|| entry.word(true).to_owned());
+    let plain = without_reason(entry.reply_status(false), entry.text(false));
+    let level = entry.level().unwrap_or_else(|| entry.reply_status(true).to_owned());
     Reply { plain, level, source: entry.source }
 }
 

@@ -15,7 +15,7 @@ use std::os::unix::net::{UnixDatagram, UnixListener};
 const NAMES_VARIABLE: &str = "LISTEN_FDNAMES";
 
 /// The sockets that systemd handed over at the start.
-pub struct HandedOver(Vec<Socket>);
+pub struct SystemdSockets(Vec<Socket>);
 
 struct Socket {
     name: String,
@@ -30,7 +30,7 @@ enum Kind {
     Unfit(&'static str),
 }
 
-impl HandedOver {
+impl SystemdSockets {
     /// Takes the sockets from the environment. Later calls find none.
     pub fn take() -> Self {
         let names = std::env::var(NAMES_VARIABLE).unwrap_or_default();
@@ -180,7 +180,7 @@ mod tests {
         texts.iter().map(|text| Address::parse(text).unwrap()).collect()
     }
 
-    fn count(all: &HandedOver, address: &str, others: &[&str]) -> Result<usize, String> {
+    fn count(all: &SystemdSockets, address: &str, others: &[&str]) -> Result<usize, String> {
         let name = address.strip_prefix("systemd:");
         let all_addresses = addresses(&[others, &[address]].concat());
         let found = all.listeners(name, &all_addresses);
@@ -189,7 +189,7 @@ mod tests {
 
     #[tokio::test]
     async fn sockets_are_shared_out_by_name() {
-        let all = HandedOver(vec![tcp("answers"), tcp("policy"), tcp("answers")]);
+        let all = SystemdSockets(vec![tcp("answers"), tcp("policy"), tcp("answers")]);
         assert_eq!(all.names(), ["answers", "policy"]);
         assert_eq!(count(&all, "systemd:answers", &[]), Ok(2));
         assert_eq!(count(&all, "systemd:policy", &[]), Ok(1));
@@ -206,17 +206,17 @@ mod tests {
             let error = count(&all, address, others).unwrap_err();
             assert!(error.contains(expected), "{error}");
         }
-        let none = HandedOver(Vec::new());
+        let none = SystemdSockets(Vec::new());
         assert!(count(&none, "systemd", &[]).unwrap_err().contains("LISTEN_FDS is not set"));
         // Sockets of one unit without names have the unit's name.
-        let unnamed = HandedOver(vec![tcp("sternpost.socket"), tcp("sternpost.socket")]);
+        let unnamed = SystemdSockets(vec![tcp("sternpost.socket"), tcp("sternpost.socket")]);
         assert_eq!(count(&unnamed, "systemd", &[]), Ok(2));
     }
 
     #[tokio::test]
     async fn a_socket_of_another_kind_is_refused_with_the_reason() {
         let datagram = || Kind::Datagram(UnixDatagram::unbound().unwrap());
-        let all = HandedOver(vec![
+        let all = SystemdSockets(vec![
             Socket { name: "tlsrpt".into(), kind: datagram() },
             Socket { name: "fifo".into(), kind: Kind::Unfit("it is neither a TCP socket nor a Unix socket") },
             tcp("policy"),

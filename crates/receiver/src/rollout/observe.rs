@@ -2,7 +2,7 @@
 
 use super::desired::LABELS;
 use super::observed::{NoMailHosts, ObservedState, UnreadRecord};
-use super::outside::{Collector, see_copies};
+use super::outside::{Collector, record_policy_copies};
 use formats::limits::{ALIASES, POLICY_HOST_ADDRESSES};
 use formats::sts_record::SelectError;
 use formats::tlsrpt_record::TlsrptRecord;
@@ -42,7 +42,7 @@ fn failed(kind: &'static str, name: &DomainName) -> impl Fn(DnsError) -> LookupE
 /// # Errors
 ///
 /// If a lookup fails.
-pub async fn look(
+pub async fn observe(
     dns: &dyn Dns,
     hosts: &dyn PolicyHosts,
     domain: &DomainName,
@@ -59,7 +59,7 @@ pub async fn look(
         Err((why, error)) => (seen.unserved, seen.fetch_error) = (Some(why), error),
     }
     seen.outside.unmailed = seen.unmailed;
-    see_copies(&mut seen, each, unvisited, omitted, has_route);
+    record_policy_copies(&mut seen, each, unvisited, omitted, has_route);
     Ok(seen)
 }
 
@@ -391,11 +391,11 @@ mod tests {
             ),
             (Only(Some(host), no_name), None),
         ] {
-            let seen = look(&dns, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.unwrap();
+            let seen = observe(&dns, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.unwrap();
             assert_eq!((seen.unmailed, seen.mx.is_empty()), (expected, expected.is_some()));
             assert_eq!(seen.fetch_error, Some(FetchError::Status(404)));
         }
         let failing = Only(None, DnsError::Timeout);
-        assert!(look(&failing, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.is_err());
+        assert!(observe(&failing, &NoPolicy, &DomainName::parse("a.example").unwrap(), &[]).await.is_err());
     }
 }

@@ -1,23 +1,23 @@
-//! Which domains the guard checks now, and which wait. Domains whose last check was slow have a few places of their own:
-//! however many of them hang, they take no place from the others.
+//! Which domains the guard checks now, and which wait. Domains whose last check was slow have a few slots of their own:
+//! however many of them hang, they take no slot from the others.
 
 use formats::DomainName;
 use receiver::domain::DomainSpec;
 use std::collections::{BTreeMap, BTreeSet, VecDeque};
 
-/// The part of the places for quick domains that slow domains have in addition.
+/// The part of the slots for quick domains that slow domains have in addition.
 const SLOW_SHARE: usize = 4;
 
-/// The places for checks, and what is remembered of domains between their checks.
+/// The slots for checks, and what is remembered of domains between their checks.
 #[derive(Debug)]
-pub struct Places {
-    /// The number of places for quick domains, at least 1.
+pub struct CheckSlots {
+    /// The number of slots for quick domains, at least 1.
     quick: usize,
-    /// Domains whose check or plan has not ended yet, or that wait for a place.
+    /// Domains whose check or plan has not ended yet, or that wait for a slot.
     busy: BTreeSet<DomainName>,
     /// Domains whose last check was slow.
     slow: BTreeSet<DomainName>,
-    /// Slow domains that wait for a place.
+    /// Slow domains that wait for a slot.
     waiting: VecDeque<DomainSpec>,
     /// The number of checks that failed in a row.
     failed: BTreeMap<DomainName, u32>,
@@ -27,8 +27,8 @@ pub struct Places {
     running_slow: usize,
 }
 
-impl Places {
-    /// Places for this many quick domains at once.
+impl CheckSlots {
+    /// Slots for this many quick domains at once.
     pub fn new(at_once: usize) -> Self {
         Self {
             quick: at_once.max(1),
@@ -46,7 +46,7 @@ impl Places {
         self.busy.insert(spec.name.clone())
     }
 
-    /// Lets a claimed domain wait for a place of slow domains, if its last check was slow.
+    /// Lets a claimed domain wait for a slot of slow domains, if its last check was slow.
     pub fn queue_if_slow(&mut self, spec: &DomainSpec) -> bool {
         let is_slow = self.slow.contains(&spec.name);
         if is_slow {
@@ -56,25 +56,25 @@ impl Places {
     }
 
     /// Whether another quick domain can be checked now.
-    pub fn has_quick_place(&self) -> bool {
+    pub fn has_quick_slot(&self) -> bool {
         self.running_quick < self.quick
     }
 
-    /// The next slow domain that has a place.
+    /// The next slow domain that has a slot.
     pub fn next_slow(&mut self) -> Option<DomainSpec> {
-        let places = (self.quick / SLOW_SHARE).max(1);
-        if self.running_slow < places { self.waiting.pop_front() } else { None }
+        let slots = (self.quick / SLOW_SHARE).max(1);
+        if self.running_slow < slots { self.waiting.pop_front() } else { None }
     }
 
-    /// Takes a place for a check.
+    /// Takes a slot for a check.
     pub fn take(&mut self, is_slow: bool) {
         *self.running(is_slow) += 1;
     }
 
-    /// Gives back the place of a check.
+    /// Gives back the slot of a check.
     pub fn give_back(&mut self, is_slow: bool) {
-        let place = self.running(is_slow);
-        *place = place.saturating_sub(1);
+        let slot = self.running(is_slow);
+        *slot = slot.saturating_sub(1);
     }
 
     fn running(&mut self, is_slow: bool) -> &mut usize {
@@ -123,40 +123,40 @@ mod tests {
 
     #[test]
     fn slow_domains_take_no_place_from_the_others() {
-        let mut places = Places::new(8);
+        let mut slots = CheckSlots::new(8);
         for number in 0..100 {
-            places.set_slow(&spec(number).name, true);
-            assert!(places.claim(&spec(number)) && places.queue_if_slow(&spec(number)));
+            slots.set_slow(&spec(number).name, true);
+            assert!(slots.claim(&spec(number)) && slots.queue_if_slow(&spec(number)));
         }
         let mut started = 0;
-        while places.next_slow().is_some() {
-            places.take(true);
+        while slots.next_slow().is_some() {
+            slots.take(true);
             started += 1;
         }
-        assert_eq!(started, 2, "a quarter of the places");
+        assert_eq!(started, 2, "a quarter of the slots");
         for number in 100..108 {
-            assert!(places.has_quick_place() && places.claim(&spec(number)));
-            assert!(!places.queue_if_slow(&spec(number)));
-            places.take(false);
+            assert!(slots.has_quick_slot() && slots.claim(&spec(number)));
+            assert!(!slots.queue_if_slow(&spec(number)));
+            slots.take(false);
         }
-        assert!(!places.has_quick_place());
-        places.give_back(true);
-        assert_eq!(places.next_slow().map(|next| next.name), Some(spec(2).name), "in their order");
-        assert!(!places.has_quick_place());
-        places.give_back(false);
-        assert!(places.has_quick_place());
+        assert!(!slots.has_quick_slot());
+        slots.give_back(true);
+        assert_eq!(slots.next_slow().map(|next| next.name), Some(spec(2).name), "in their order");
+        assert!(!slots.has_quick_slot());
+        slots.give_back(false);
+        assert!(slots.has_quick_slot());
     }
 
     #[test]
     fn a_domain_is_checked_once_at_a_time_and_its_failures_are_counted_in_a_row() {
-        let (mut places, one) = (Places::new(0), spec(1));
-        assert!(places.has_quick_place(), "at least one");
-        assert!(places.claim(&one) && !places.claim(&one));
-        assert_eq!([places.count_failure(&one.name), places.count_failure(&one.name)], [1, 2]);
-        places.release(&one.name);
-        places.clear_failures(&one.name);
-        assert!(places.claim(&one) && places.count_failure(&one.name) == 1);
-        places.keep_only(&BTreeSet::new());
-        assert_eq!(places.count_failure(&one.name), 1);
+        let (mut slots, one) = (CheckSlots::new(0), spec(1));
+        assert!(slots.has_quick_slot(), "at least one");
+        assert!(slots.claim(&one) && !slots.claim(&one));
+        assert_eq!([slots.count_failure(&one.name), slots.count_failure(&one.name)], [1, 2]);
+        slots.release(&one.name);
+        slots.clear_failures(&one.name);
+        assert!(slots.claim(&one) && slots.count_failure(&one.name) == 1);
+        slots.keep_only(&BTreeSet::new());
+        assert_eq!(slots.count_failure(&one.name), 1);
     }
 }

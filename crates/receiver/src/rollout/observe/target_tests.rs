@@ -1,4 +1,4 @@
-//! What a look makes of a policy host whose name servers fail for one address family, or do not agree.
+//! What an observation makes of a policy host whose name servers fail for one address family, or do not agree.
 
 use super::super::desired::PolicyHostAt;
 use super::*;
@@ -71,7 +71,7 @@ fn v6() -> Data {
 }
 
 async fn seen(zone: &Zone) -> Result<ObservedState, LookupError> {
-    look(zone, &NoPolicy, &name("a.example"), &[]).await
+    observe(zone, &NoPolicy, &name("a.example"), &[]).await
 }
 
 #[tokio::test]
@@ -168,7 +168,7 @@ impl Dns for Moving {
 #[tokio::test]
 async fn name_servers_that_differ_about_an_alias_stop_no_look_and_the_alias_is_not_there_for_sure() {
     for label in ["_mta-sts.a.example", "mta-sts.a.example", "_smtp._tls.a.example"] {
-        let seen = look(&Moving(label), &NoPolicy, &name("a.example"), &[]).await.unwrap();
+        let seen = observe(&Moving(label), &NoPolicy, &name("a.example"), &[]).await.unwrap();
         let [(differs, why)] = seen.differing_aliases.as_slice() else { panic!("{seen:?}") };
         assert_eq!((differs, seen.aliases.len()), (&name(label), 2));
         assert!(why.contains("do not agree yet: ns1 and ns2"), "{why}");
@@ -181,9 +181,9 @@ async fn name_servers_that_differ_about_an_alias_stop_no_look_and_the_alias_is_n
         }
         // What is awaited says how they differ.
         let spec = crate::domain::DomainSpec::new(name("a.example"));
-        let wanted = spec.wanted(None, None);
+        let desired = spec.desired(None, None);
         let step = super::super::plan::Step::Delegate(vec![(name(label), name("zone.example"))]);
-        let instead = super::super::visible::check_visible(&wanted, &step, &seen).unwrap_err();
+        let instead = super::super::visible::check_visible(&desired, &step, &seen).unwrap_err();
         assert!(
             instead.contains(&format!("{label} is not the expected CNAME; {label}: the name servers")),
             "{instead}"

@@ -1,0 +1,434 @@
+//! The counts of a bulk check, for the progress line, the table at the end and `--summary`. They are taken from results as they
+//! come, and from the lines of an earlier run that is continued.
+
+use super::first_pass::{FirstPass, PassCounts, State};
+use crate::terminal::{say, show};
+use check::render::forms;
+use check::{Cause, Check, Examination, Severity};
+use formats::Mode;
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::fmt::Write;
+use std::io::IsTerminal;
+use std::time::{Duration, Instant};
+
+/// What is counted of one checked domain.
+pub struct Counted {
+    /// The mode that applies to new senders; `None` if it could not be determined.
+    pub mode: Option<Mode>,
+    /// The findings, with their cause where it is known.
+    pub findings: Vec<(Check, Severity, Option<Cause>)>,
+}
+
+impl Counted {
+    /// The result of a check.
+    pub fn of(seen: &Examination) -> Self {
+        let findings = seen
+            .findings
+            .iter()
+            .map(|finding| (finding.check, finding.severity, finding.cause.as_ref().map(|cause| cause.id)));
+        Self { mode: Some(seen.mode).filter(|_| !seen.is_incomplete()), findings: findings.collect() }
+    }
+}
+
+/// A line of earlier results.
+#[derive(serde::Deserialize)]
+struct Line {
+    domain: Option<String>,
+    typed: Option<String>,
+    mode: Option<Mode>,
+    first_pass: Option<FirstPass>,
+    #[serde(default)]
+    findings: Vec<StoredFinding>,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredFinding {
+    check: String,
+    severity: String,
+    cause: Option<StoredCause>,
+}
+
+#[derive(serde::Deserialize)]
+struct StoredCause {
+    id: String,
+}
+
+/// What an earlier line has.
+pub struct Earlier {
+    /// The domain, or the text that is not one.
+    pub name: String,
+    /// The first pass, if there was one.
+    pub first_pass: Option<FirstPass>,
+    /// The result; `None` for a name that was not checked.
+    pub result: Option<Counted>,
+    /// True if the name is not a domain.
+    pub is_invalid: bool,
+}
+
+/// Reads the lines of earlier results.
+pub struct Reader {
+    checks: HashMap<&'static str, Check>,
+    causes: HashMap<&'static str, Cause>,
+}
+
+impl Default for Reader {
+    fn default() -> Self {
+        Self {
+            checks: Check::ALL.iter().map(|check| (check.id(), *check)).collect(),
+            causes: Cause::ALL.iter().map(|cause| (cause.id(), *cause)).collect(),
+        }
+    }
+}
+
+impl Reader {
+    /// Reads a line. `None` for one that is not a result. Checks and causes of other versions are left out.
+    pub fn read(&self, line: &[u8]) -> Option<Earlier> {
+        let line: Line = serde_json::from_slice(line).ok()?;
+        let is_invalid = line.domain.is_none();
+        let severity = |text: &str| match text {
+            "error" => Severity::Error,
+            "warning" => Severity::Warning,
+            _ => Severity::Info,
+        };
+        let findings = line.findings.iter().filter_map(|finding| {
+            let cause = finding.cause.as_ref().and_then(|cause| self.causes.get(cause.id.as_str()).copied());
+            Some((*self.checks.get(finding.check.as_str())?, severity(&finding.severity), cause))
+        });
+        let findings: Vec<_> = findings.collect();
+        let is_incomplete = findings.iter().any(|(check, ..)| *check == Check::DnsServfail);
+        let result = line.mode.map(|mode| Counted { mode: Some(mode).filter(|_| !is_incomplete), findings });
+        Some(Earlier { name: line.domain.or(line.typed)?, first_pass: line.first_pass, result, is_invalid })
+    }
+}
+
+/// The results so far.
+pub struct Tally {
+    begun: Instant,
+    shown_at: Option<Instant>,
+    total: Option<usize>,
+    /// Names that were done by earlier runs, and those of them that are not a domain.
+    skipped: usize,
+    skipped_invalid: usize,
+    /// Names that were done, by this run and earlier ones.
+    names: usize,
+    invalid: usize,
+    /// Names that were passed over, and those of them for which DNS failed.
+    passed: usize,
+    undetermined: usize,
+    checked: usize,
+    first_pass: BTreeMap<(&'static str, State), usize>,
+    modes: BTreeMap<&'static str, usize>,
+    checks: BTreeMap<Check, (Severity, usize)>,
+    causes: BTreeMap<(Check, Cause), usize>,
+    is_shown: bool,
+}
+
+impl Tally {
+    /// Begins to count; `total` is the number of lines of the list, if it is known.
+    pub fn new(total: Option<usize>) -> Self {
+        Self {
+            begun: Instant::now(),
+            shown_at: None,
+            total,
+            skipped: 0,
+            skipped_invalid: 0,
+            names: 0,
+            invalid: 0,
+            passed: 0,
+            undetermined: 0,
+            checked: 0,
+            first_pass: BTreeMap::new(),
+            modes: BTreeMap::new(),
+            checks: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            is_shown: std::io::stderr().is_terminal(),
+        }
+    }
+
+    /// Counts a line of an earlier run.
+    pub fn add_earlier(&mut self, earlier: &Earlier) {
+        self.skipped += 1;
+        match (&earlier.result, earlier.first_pass) {
+            _ if earlier.is_invalid => {
+                self.skipped_invalid += 1;
+                self.add_invalid();
+            }
+            (Some(result), first_pass) => self.add(result, first_pass),
+            (None, Some(found)) => self.add_passed(found),
+            (None, None) => self.names += 1,
+        }
+    }
+
+    /// Counts a line that is not a domain.
+    pub fn add_invalid(&mut self) {
+        self.names += 1;
+        self.invalid += 1;
+    }
+
+    /// Counts a name that the first pass found nothing to check at.
+    pub fn add_passed(&mut self, found: FirstPass) {
+        self.names += 1;
+        self.passed += 1;
+        self.undetermined += usize::from(found.is_undetermined());
+        self.add_first_pass(found);
+    }
+
+    fn add_first_pass(&mut self, found: FirstPass) {
+        let rows = [
+            ("_mta-sts TXT", Some(found.mta_sts)),
+            ("_smtp._tls TXT", Some(found.tlsrpt)),
+            ("MX", found.mx),
+            ("TLSA", found.tlsa),
+        ];
+        for (question, state) in rows {
+            if let Some(state) = state {
+                *self.first_pass.entry((question, state)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Counts a checked domain. A check or cause counts once for each domain.
+    pub fn add(&mut self, result: &Counted, found: Option<FirstPass>) {
+        self.names += 1;
+        self.checked += 1;
+        if let Some(found) = found {
+            self.add_first_pass(found);
+        }
+        let mode = match result.mode {
+            None => "undetermined",
+            Some(Mode::Enforce) => "enforce",
+            Some(Mode::Testing) => "testing",
+            Some(Mode::None) => "no policy, or mode none",
+        };
+        *self.modes.entry(mode).or_default() += 1;
+        let (mut checks, mut causes) = (BTreeSet::new(), BTreeSet::new());
+        for (check, severity, cause) in &result.findings {
+            if *severity == Severity::Info {
+                continue;
+            }
+            let entry = self.checks.entry(*check).or_insert((*severity, 0));
+            entry.0 = entry.0.min(*severity);
+            entry.1 += usize::from(checks.insert(*check));
+            if let Some(cause) = cause
+                && causes.insert((*check, *cause))
+            {
+                *self.causes.entry((*check, *cause)).or_default() += 1;
+            }
+        }
+    }
+
+    /// Updates the progress line on a terminal, at most every 250 ms.
+    pub fn show_progress(&mut self) {
+        let soon = self.shown_at.is_some_and(|at| at.elapsed() < Duration::from_millis(250));
+        if !self.is_shown || soon {
+            return;
+        }
+        self.shown_at = Some(Instant::now());
+        let rate = (self.names - self.skipped) as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
+        let left = self.total.map(|total| total.saturating_sub(self.names));
+        let estimate = match left {
+            Some(left) => {
+                format!(" of {}, {} left", self.total.unwrap_or(0), span(left as f64 / rate.max(0.001)))
+            }
+            None => String::new(),
+        };
+        eprint!("\r\x1b[K{}{estimate}, {rate:.0}/s", self.names);
+    }
+
+    /// Prints the table at the end to standard error; `whole` has all rows.
+    pub fn end(&self, pass: Option<PassCounts>, whole: bool) {
+        if self.is_shown {
+            eprint!("\r\x1b[K");
+        }
+        let took = self.begun.elapsed();
+        let invalid = self.invalid - self.skipped_invalid;
+        let done = self.names - self.skipped - invalid;
+        let mut line = format!(
+            "{done} domains in {} ({:.1}/s)",
+            span(took.as_secs_f64()),
+            done as f64 / took.as_secs_f64().max(0.001)
+        );
+        if self.skipped > 0 {
+            let _ = write!(line, ", {} skipped as already done", self.skipped);
+        }
+        if invalid > 0 {
+            let _ = write!(line, ", {invalid} lines without a valid domain");
+        }
+        eprintln!("{line}");
+        if let Some(pass) = pass.filter(|pass| pass.names > 0) {
+            let (time, sent) = (pass.time.as_secs_f64().max(0.001), pass.queries.sent);
+            eprintln!(
+                "first pass: {} names in {} ({:.0}/s), {sent} queries, {} of them repeated, {} answered over TCP",
+                pass.names,
+                span(pass.time.as_secs_f64()),
+                pass.names as f64 / time,
+                pass.queries.repeated,
+                pass.queries.truncated
+            );
+        }
+        if !whole {
+            eprint!("{}", self.text(Some(20)));
+        }
+    }
+
+    /// Prints the counts to standard output.
+    pub fn show(&self, as_json: bool) {
+        match as_json {
+            true => say(&self.json()),
+            false => show(&self.text(None)),
+        }
+    }
+
+    /// The checks with their counts, the most severe and then the most frequent first.
+    fn rows(&self) -> Vec<(Check, Severity, usize)> {
+        let mut rows: Vec<_> =
+            self.checks.iter().map(|(check, (severity, count))| (*check, *severity, *count)).collect();
+        rows.sort_by_key(|(check, severity, count)| (*severity, std::cmp::Reverse(*count), *check));
+        rows
+    }
+
+    /// The causes of a check with their counts, the most frequent first.
+    fn causes(&self, check: Check) -> Vec<(Cause, usize)> {
+        let own = self.causes.range((check, *Cause::ALL.first().unwrap_or(&Cause::OtherProtocol))..);
+        let own = own.take_while(|((of, _), _)| *of == check);
+        let mut rows: Vec<_> = own.map(|((_, cause), count)| (*cause, *count)).collect();
+        rows.sort_by_key(|(cause, count)| (std::cmp::Reverse(*count), *cause));
+        rows
+    }
+
+    /// The counts as a table, with at most this many checks; `None` for all, with their causes.
+    pub fn text(&self, most: Option<usize>) -> String {
+        let mut out = String::new();
+        if most.is_none() {
+            let _ = writeln!(
+                out,
+                "{} names: {} checked, {} with nothing to check, {} of them undetermined, {} not a domain",
+                self.names, self.checked, self.passed, self.undetermined, self.invalid
+            );
+        }
+        self.first_pass_text(&mut out);
+        for (mode, count) in &self.modes {
+            let _ = writeln!(out, "  {count:>9}  {}{mode}", self.share(*count));
+        }
+        for (check, severity, count) in self.rows().into_iter().take(most.unwrap_or(usize::MAX)) {
+            let (share, word) = (self.share(count), forms::severity_label(severity));
+            let _ = writeln!(out, "  {count:>9}  {share}{word:<8} {check:<22} {}", check.about());
+            for (cause, count) in self.causes(check).into_iter().filter(|_| most.is_none()) {
+                let _ = writeln!(
+                    out,
+                    "  {count:>9}  {}           {cause:<20} {}",
+                    self.share(count),
+                    cause.about()
+                );
+            }
+        }
+        out
+    }
+
+    fn first_pass_text(&self, out: &mut String) {
+        if self.first_pass.is_empty() {
+            return;
+        }
+        let heads = ["record", "no record", "NXDOMAIN", "SERVFAIL", "REFUSED", "other code", "no answer"];
+        let heads: String = heads.iter().map(|head| format!(" {head:>10}")).collect();
+        let _ = writeln!(out, "  {:<14}{heads}", "first pass");
+        for question in ["_mta-sts TXT", "_smtp._tls TXT", "MX", "TLSA"] {
+            let count = |state: &State| self.first_pass.get(&(question, *state)).copied().unwrap_or(0);
+            if State::ALL.iter().all(|state| count(state) == 0) {
+                continue;
+            }
+            let counts: String = State::ALL.iter().map(|state| format!(" {:>10}", count(state))).collect();
+            let _ = writeln!(out, "  {question:<14}{counts}");
+        }
+    }
+
+    /// A count as a share of the checked domains.
+    fn share(&self, count: usize) -> String {
+        format!("{:>5.1} %  ", count as f64 * 100.0 / self.checked.max(1) as f64)
+    }
+
+    /// The counts as one line of JSON.
+    pub fn json(&self) -> String {
+        let mut first_pass: BTreeMap<&str, BTreeMap<State, usize>> = BTreeMap::new();
+        for ((question, state), count) in &self.first_pass {
+            first_pass.entry(question).or_default().insert(*state, *count);
+        }
+        let checks = self.rows().into_iter().map(|(check, severity, count)| {
+            let causes = self.causes(check).into_iter();
+            let causes: Vec<_> =
+                causes.map(|(id, count)| serde_json::json!({"id": id, "domains": count})).collect();
+            serde_json::json!({"check": check, "severity": severity, "domains": count, "causes": causes})
+        });
+        serde_json::json!({
+            "schema": 1,
+            "names": self.names,
+            "checked": self.checked,
+            "nothing_to_check": self.passed,
+            "undetermined": self.undetermined,
+            "invalid": self.invalid,
+            "first_pass": first_pass,
+            "modes": self.modes,
+            "checks": checks.collect::<Vec<_>>(),
+        })
+        .to_string()
+    }
+}
+
+fn span(seconds: f64) -> String {
+    match seconds as u64 {
+        short @ 0..60 => format!("{short} s"),
+        minutes @ 60..3600 => format!("{} min", minutes / 60),
+        hours => format!("{} h {} min", hours / 3600, hours % 3600 / 60),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn spans_are_printed_in_a_fitting_unit() {
+        assert_eq!((span(5.9), span(61.0), span(7322.0)), ("5 s".into(), "1 min".into(), "2 h 2 min".into()));
+    }
+
+    #[test]
+    fn earlier_lines_are_counted_like_results() {
+        let reader = Reader::default();
+        let mut tally = Tally::new(None);
+        for line in [
+            r#"{"schema":1,"domain":"a.example","mode":"enforce","findings":[{"check":"HTTPS-CERT-NAME","severity":"error","cause":{"id":"catch-all","what":"x"}},{"check":"HTTPS-CERT-NAME","severity":"error","cause":{"id":"catch-all","what":"x"}},{"check":"MX-SINGLE","severity":"info"},{"check":"OF-A-LATER-VERSION","severity":"error"}]}"#,
+            r#"{"schema":1,"domain":"b.example","mode":"none","first_pass":{"mta_sts":"record","tlsrpt":"nxdomain"},"findings":[{"check":"HTTPS-CERT-NAME","severity":"error"}]}"#,
+            r#"{"schema":1,"domain":"c.example","mode":"none","findings":[{"check":"DNS-SERVFAIL","severity":"error"}]}"#,
+            r#"{"schema":1,"domain":"d.example","first_pass":{"mta_sts":"servfail","tlsrpt":"nxdomain"},"findings":[]}"#,
+            r#"{"schema":1,"domain":"e.example","first_pass":{"mta_sts":"no-record","tlsrpt":"nxdomain"},"findings":[]}"#,
+            r#"{"schema":1,"typed":"no domain","findings":[{"check":"DOM-SYNTAX","severity":"error"}]}"#,
+        ] {
+            tally.add_earlier(&reader.read(line.as_bytes()).unwrap());
+        }
+        assert!(reader.read(b"no line").is_none());
+        let json: serde_json::Value = serde_json::from_str(&tally.json()).unwrap();
+        assert_eq!(
+            json,
+            serde_json::json!({
+                "schema": 1, "names": 6, "checked": 3, "nothing_to_check": 2, "undetermined": 1, "invalid": 1,
+                "first_pass": {
+                    "_mta-sts TXT": {"record": 1, "no-record": 1, "servfail": 1},
+                    "_smtp._tls TXT": {"nxdomain": 3},
+                },
+                "modes": {"enforce": 1, "no policy, or mode none": 1, "undetermined": 1},
+                "checks": [
+                    {"check": "HTTPS-CERT-NAME", "severity": "error", "domains": 2, "causes": [{"id": "catch-all", "domains": 1}]},
+                    {"check": "DNS-SERVFAIL", "severity": "error", "domains": 1, "causes": []},
+                ],
+            })
+        );
+        let text = tally.text(None);
+        assert!(
+            text.contains(
+                "6 names: 3 checked, 2 with nothing to check, 1 of them undetermined, 1 not a domain\n"
+            ),
+            "{text}"
+        );
+        assert!(text.contains("          1   33.3 %             catch-all"), "{text}");
+    }
+}
