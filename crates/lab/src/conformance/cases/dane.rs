@@ -257,9 +257,9 @@ fn insecure() -> Vec<Case> {
 /// if there are no TLSA records at the former.
 fn aliases() -> Vec<Case> {
     let alias = |id, about| {
-        mx(signed(id, "RFC 7672 §2.2.3, RFC 7671 §7", about, &[]), |mx| mx.alias = true)
+        mx(signed(id, "RFC 7672 §2.2.2, RFC 7671 §7", about, &[]), |mx| mx.alias = true)
             .fates(&[Fate::Waits])
-            .level(Level::Security)
+            .level(Level::Should)
             .discriminates()
     };
     let wrong = TlsaRecord { usage: 3, selector: 1, matching: 1, data: vec![0; 32] };
