@@ -334,7 +334,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         asks: "TLSA records can be looked up and are usable, with usage 2 or 3.",
         against: &[Check::DaneUnknown, Check::DaneSyntax, Check::DaneUsage],
         unless: &[Check::DaneAbsent],
-        points: &[("DANE", "TLSA records valid")],
+        points: &[("DANE", "TLSA records at every mail server"), ("DANE", "TLSA records valid")],
     },
     Requirement {
         id: "dane-match",
