@@ -141,13 +141,13 @@ async fn a_policy_waits_only_for_the_imports_before_it() {
 #[tokio::test]
 async fn a_large_import_lets_a_policy_in_between_its_transactions() {
     let (_dir, store) = file().await;
-    let (policies, large) = ([policy().into()], reports(0, 600));
+    let (policies, large) = ([policy().into()], reports(0, 2_400));
     let writes: Vec<(&str, Write<'_>)> = vec![
         ("import", Box::pin(async { drop(store.keep_reports(&large).await.unwrap()) })),
         ("policy", Box::pin(async { drop(store.put_policies(&policies).await.unwrap()) })),
     ];
     assert_eq!(order_of_ends(&store, writes).await, ["policy", "import"]);
-    assert_eq!(store.report_count().await.unwrap(), 600);
+    assert_eq!(store.report_count().await.unwrap(), 2_400);
 }
 
 #[tokio::test]
