@@ -11,13 +11,22 @@ const DANE: &str = "RFC 7672";
 /// The rows, RFC by RFC.
 pub(super) const REQUIREMENTS: &[Requirement] = &[
     Requirement {
+        id: "sts-used",
+        rfc: STS,
+        source: "RFC 8461 §1",
+        level: May,
+        asks: "The domain uses MTA-STS.",
+        against: &[Check::StsTxtMissing],
+        unless: &[],
+        points: &[],
+    },
+    Requirement {
         id: "sts-record",
         rfc: STS,
         source: "RFC 8461 §3.1",
         level: Must,
         asks: "The domain has exactly one valid _mta-sts record.",
         against: &[
-            Check::StsTxtMissing,
             Check::StsTxtMultiple,
             Check::StsTxtSyntax,
             Check::StsTxtVersion,
@@ -25,7 +34,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
             Check::StsTxtApex,
             Check::StsTxtQuotes,
         ],
-        unless: &[],
+        unless: &[Check::StsTxtMissing],
         points: &[],
     },
     Requirement {
@@ -225,7 +234,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
             Check::SmtpCertCnOnly,
             Check::SmtpCertUsage,
         ],
-        unless: &[],
+        unless: &[Check::StsTxtMissing],
         points: &[],
     },
     Requirement {
@@ -252,7 +261,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         id: "report-record",
         rfc: REPORTS,
         source: "RFC 8460 §3",
-        level: Should,
+        level: May,
         asks: "The domain has exactly one valid _smtp._tls record.",
         against: &[
             Check::RptTxtMissing,
@@ -280,7 +289,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         id: "report-path",
         rfc: REPORTS,
         source: "RFC 8460 §3",
-        level: Should,
+        level: May,
         asks: "Reports reach the domain even when its MX hosts fail.",
         against: &[Check::RptRuaLoop],
         unless: &[Check::RptTxtMissing],
@@ -333,7 +342,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         level: Must,
         asks: "TLSA records can be looked up and are usable, with usage 2 or 3.",
         against: &[Check::DaneUnknown, Check::DaneSyntax, Check::DaneUsage],
-        unless: &[Check::DaneAbsent],
+        unless: &[Check::DaneAbsent, Check::DaneUnsigned],
         points: &[("DANE", "TLSA records at every mail server"), ("DANE", "TLSA records valid")],
     },
     Requirement {
@@ -343,7 +352,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         level: Must,
         asks: "A TLSA record matches the certificate of each MX host, and its name where the usage is 2.",
         against: &[Check::DaneMismatch, Check::DaneTaName],
-        unless: &[Check::DaneAbsent],
+        unless: &[Check::DaneAbsent, Check::DaneUnsigned],
         points: &[("DANE", "TLSA records valid")],
     },
     Requirement {
@@ -353,7 +362,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         level: Should,
         asks: "TLSA records of the next key are published before the certificate changes.",
         against: &[Check::DaneRollover],
-        unless: &[Check::DaneAbsent],
+        unless: &[Check::DaneAbsent, Check::DaneUnsigned],
         points: &[("DANE", "TLSA records ready for the next certificate")],
     },
     Requirement {
@@ -363,7 +372,7 @@ pub(super) const REQUIREMENTS: &[Requirement] = &[
         level: Should,
         asks: "DANE and MTA-STS lead to the same MX hosts.",
         against: &[Check::DaneStsConflict],
-        unless: &[Check::DaneAbsent],
+        unless: &[Check::DaneAbsent, Check::DaneUnsigned, Check::StsTxtMissing, Check::PolModeNone],
         points: &[],
     },
 ];

@@ -72,10 +72,21 @@ impl Login {
     pub fn password(&self) -> Result<Option<String>, ImapError> {
         let Self::Password(path) = self else { return Ok(None) };
         let failed = |error| ImapError::PasswordFile(path.clone(), error);
+        let refused = |why: &str| failed(std::io::Error::other(why));
+        // Opening a pipe waits for its writer.
+        if !std::fs::metadata(path).map_err(failed)?.is_file() {
+            return Err(refused("it is not a file"));
+        }
         let mut text = String::new();
         let file = std::fs::File::open(path).map_err(failed)?;
-        file.take(ACCESS_TOKEN_BYTES as u64).read_to_string(&mut text).map_err(failed)?;
-        Ok(Some(text.trim_end_matches(['\r', '\n']).to_owned()))
+        file.take(ACCESS_TOKEN_BYTES as u64 + 1).read_to_string(&mut text).map_err(failed)?;
+        let password = text.trim_end_matches(['\r', '\n']);
+        // Wrong passwords may lock the account, so none is sent while another program writes the file.
+        match (password.is_empty(), text.len() > ACCESS_TOKEN_BYTES) {
+            (true, _) => Err(refused("it is empty")),
+            (_, true) => Err(refused("it is too large for a password")),
+            _ => Ok(Some(password.to_owned())),
+        }
     }
 }
 

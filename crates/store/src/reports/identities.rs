@@ -55,7 +55,7 @@ pub(super) async fn surplus(writing: &mut Writing, identities: &[i64]) -> Result
     let first = first_grouped(writing).await?;
     for batch in identities.chunks(BATCH_IDENTITIES) {
         let text = format!(
-            "SELECT identity FROM report WHERE tenant = ? AND trust >= 2 AND is_expired = 0 AND id > {first} AND identity"
+            "SELECT identity FROM report WHERE +tenant = ? AND trust >= 2 AND +is_expired = 0 AND +id > {first} AND identity"
         );
         let text = among(writing.tenant, &text, batch);
         let mut counts: BTreeMap<i64, usize> = BTreeMap::new();
@@ -80,7 +80,7 @@ async fn add_groups(
     let text = format!(
         "SELECT identity, report.id, submitter, domain, day, kind, successful
          FROM report JOIN outcome ON outcome.report = report.id
-         WHERE report.tenant = ? AND trust >= 2 AND is_expired = 0 AND report.id > {first} AND identity"
+         WHERE +report.tenant = ? AND trust >= 2 AND +is_expired = 0 AND +report.id > {first} AND identity"
     );
     let mut groups: BTreeMap<i64, BTreeMap<i64, Successes>> = BTreeMap::new();
     let rows = among(writing.tenant, &text, identities)

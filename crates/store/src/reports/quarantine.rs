@@ -137,7 +137,7 @@ impl Store {
         writing.add(TenantCounter::QuarantineEvicted, 0).await?;
         let digest = digest(&[new.raw]);
         let there: Option<(i64,)> =
-            sql("SELECT id FROM quarantine WHERE tenant = $1 AND digest = $2 AND raw = $3")
+            sql("SELECT id FROM quarantine WHERE +tenant = $1 AND digest = $2 AND raw = $3")
                 .bind(self.tenant)
                 .bind(digest)
                 .bind(new.raw)

@@ -474,7 +474,10 @@ async fn records_that_others_published_after_a_change_was_cut_off_are_left_alone
                 let stage = Stage::cut_off(before.as_ref(), fate).await;
                 stage.set("mta-sts", Some(foreign.clone()));
                 let done = stage.applier.recover(&desired(Mode::Testing)).await.unwrap();
-                assert!(done.len() == 1 && done[0].contains("another program has changed the records"), "{done:?}");
+                assert!(
+                    done.len() == 1 && done[0].contains("another program has changed the records"),
+                    "{done:?}"
+                );
                 assert_eq!(stage.record("mta-sts"), Some(foreign));
                 assert_eq!(stage.states().await, [ChangeState::Unmade]);
                 assert!(stage.journal().await.contains("was not undone"));

@@ -134,9 +134,13 @@ fn results(many: &BulkCheck<'_>, tally: &mut Tally) -> Result<(Box<dyn Write>, H
     let (reader, mut done) = (Reader::default(), HashSet::new());
     let out = output(path, |line| {
         let earlier = reader.read(line);
+        let is_result = earlier.is_some();
+        // A name whose lookup failed is looked up again.
+        let earlier = earlier.filter(|earlier| !earlier.is_undetermined());
         if let Some(earlier) = earlier.filter(|earlier| done.insert(digest(&earlier.name))) {
             tally.add_earlier(&earlier);
         }
+        is_result
     })?;
     Ok((out, done))
 }

@@ -160,10 +160,10 @@ async fn connect_to(
     let mut connection = PgConnection::connect_with(&options).await.map_err(|error| refusal(&error))?;
     check(&mut connection).await?;
     if location.kept_statements > 0 {
-        for text in [TIME_LIMITS, ENDS_ABANDONED] {
-            let set = sqlx::raw_sql(text.into_sql_str()).execute(&mut connection).await;
-            set.map_err(|error| reason(&error))?;
-        }
+        let set = sqlx::raw_sql(TIME_LIMITS.into_sql_str()).execute(&mut connection).await;
+        set.map_err(|error| reason(&error))?;
+        // A server that refuses the value ends an abandoned statement after the time limit.
+        let _ = sqlx::raw_sql(ENDS_ABANDONED.into_sql_str()).execute(&mut connection).await;
     }
     Ok(connection)
 }

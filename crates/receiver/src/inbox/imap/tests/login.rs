@@ -2,6 +2,7 @@
 
 use super::quirks::Clear;
 use super::*;
+use formats::limits::ACCESS_TOKEN_BYTES;
 use net::redaction::Secrets;
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
@@ -36,6 +37,10 @@ async fn a_password_is_read_at_each_sign_in_so_that_a_new_one_needs_no_reload() 
     assert!(matches!(scene.failure().await, ImapError::SignIn(_)));
     std::fs::write(scene.dir.path().join("imap-password"), "secret\r\n").unwrap();
     scene.rounds(1).await;
+    for content in ["", "\n", &"x".repeat(ACCESS_TOKEN_BYTES + 1)] {
+        std::fs::write(scene.dir.path().join("imap-password"), content).unwrap();
+        assert!(matches!(scene.failure().await, ImapError::PasswordFile(..)));
+    }
     std::fs::remove_file(scene.dir.path().join("imap-password")).unwrap();
     let error = scene.failure().await.to_string();
     assert!(

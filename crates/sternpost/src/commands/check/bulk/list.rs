@@ -120,9 +120,9 @@ pub fn unreadable(from: &Path, error: std::io::Error) -> Failure {
     )
 }
 
-/// How many lines a file has, for the estimate; `None` for standard input.
+/// How many lines a file has, for the estimate; `None` for standard input and pipes, which can be read only once.
 pub fn count(from: &Path) -> Result<Option<usize>, Failure> {
-    if from == Path::new("-") {
+    if from == Path::new("-") || std::fs::metadata(from).is_ok_and(|known| !known.is_file()) {
         return Ok(None);
     }
     Ok(Some(
@@ -138,22 +138,31 @@ pub fn digest(name: &str) -> u64 {
     hasher.finish()
 }
 
-/// Opens the output, to which results are appended, and passes each line in it to `line`. An incomplete last line, left by a
-/// crash, is removed.
-pub fn output(path: &Path, mut line: impl FnMut(&[u8])) -> Result<Box<dyn Write>, Failure> {
+/// Opens the output, to which results are appended, and passes each line in it to `line`, which returns true for a result. An
+/// incomplete last line, left by a crash, is removed. A file with other content is refused, and stays as it is.
+pub fn output(path: &Path, mut line: impl FnMut(&[u8]) -> bool) -> Result<Box<dyn Write>, Failure> {
     let fail = |error: std::io::Error| {
         Failure::usage(format!("{} can't be used", path.display()), error, "Name another file with --resume.")
     };
     let mut file = File::options().read(true).append(true).create(true).open(path).map_err(fail)?;
-    let mut whole = 0;
+    let (mut whole, mut has_results, mut is_foreign) = (0, false, false);
     let mut reader = BufReader::new(&mut file);
     let mut bytes = Vec::new();
     while reader.read_until(b'\n', &mut bytes).map_err(fail)? > 0 {
         if bytes.ends_with(b"\n") {
             whole += bytes.len() as u64;
-            line(&bytes);
+            match line(&bytes) {
+                true => has_results = true,
+                false => is_foreign = true,
+            }
+        } else {
+            is_foreign |= !bytes.starts_with(b"{");
         }
         bytes.clear();
+    }
+    if is_foreign && !has_results {
+        let why = "it is not empty and has no results of check --from, so nothing was written to it";
+        return Err(fail(std::io::Error::other(why)));
     }
     file.set_len(whole).map_err(fail)?;
     Ok(Box::new(file))
@@ -162,6 +171,25 @@ pub fn output(path: &Path, mut line: impl FnMut(&[u8])) -> Result<Box<dyn Write>
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_file_without_results_is_refused_and_stays_as_it_is() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("precious");
+        for content in ["a\nb", "b", "a\n"] {
+            std::fs::write(&path, content).unwrap();
+            assert!(output(&path, |_| false).is_err(), "{content:?}");
+            assert_eq!(std::fs::read_to_string(&path).unwrap(), content);
+        }
+        std::fs::write(&path, "{\"domain\":").unwrap();
+        assert!(output(&path, |_| false).is_ok(), "an incomplete first line");
+        assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[test]
+    fn the_lines_of_a_pipe_are_not_counted_since_that_would_read_them() {
+        assert_eq!(count(Path::new("/dev/null")).unwrap(), None);
+    }
 
     #[test]
     fn lists_in_several_formats_are_read() {
@@ -185,7 +213,11 @@ mod tests {
         let path = folder.path().join("out");
         std::fs::write(&path, "{\"domain\":\"a.example\"}\n{\"domain\":\"b.exa").unwrap();
         let mut lines = 0;
-        let mut out = output(&path, |_| lines += 1).unwrap();
+        let mut out = output(&path, |_| {
+            lines += 1;
+            true
+        })
+        .unwrap();
         assert_eq!(lines, 1);
         writeln!(out, "next").unwrap();
         drop(out);

@@ -65,6 +65,16 @@ pub struct Earlier {
     pub is_invalid: bool,
 }
 
+impl Earlier {
+    /// True if DNS failed, so that a later run may know more.
+    pub fn is_undetermined(&self) -> bool {
+        match &self.result {
+            Some(result) => result.mode.is_none(),
+            None => self.first_pass.is_some_and(FirstPass::is_undetermined),
+        }
+    }
+}
+
 /// Reads the lines of earlier results.
 pub struct Reader {
     checks: HashMap<&'static str, Check>,
