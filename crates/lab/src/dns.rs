@@ -153,13 +153,26 @@ struct World {
 /// The default TTL of all records, in seconds.
 const RECORD_TTL: u32 = 300;
 
+/// Binds UDP and TCP to one port; 0 selects one that is free for both. The kernel selects it for UDP alone, so another program may
+/// have it for TCP.
+pub(crate) async fn sockets(ip: Ipv4Addr, port: u16) -> io::Result<(UdpSocket, TcpListener)> {
+    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
+    for _ in 0..if port == 0 { 100 } else { 1 } {
+        let udp = UdpSocket::bind((ip, port)).await?;
+        match TcpListener::bind(udp.local_addr()?).await {
+            Ok(tcp) => return Ok((udp, tcp)),
+            Err(error) => last = error,
+        }
+    }
+    Err(last)
+}
+
 impl NameServer {
     /// Starts a name server with a signed root and a signed `test.` at this address. UDP and TCP use the same
     /// port; 0 selects a free one.
     pub async fn start(ip: Ipv4Addr, port: u16) -> Result<Self, DnsSetupError> {
-        let udp = UdpSocket::bind((ip, port)).await?;
+        let (udp, tcp) = sockets(ip, port).await?;
         let address = udp.local_addr()?;
-        let tcp = TcpListener::bind(address).await?;
         let world = Arc::new(World::default());
         let mut server = hickory_server::Server::new(Handler(world.clone()));
         server.register_socket(udp);

@@ -82,8 +82,7 @@ impl FileDomains {
         }
         let specs = load(file).map(|config| by_name(&config.domains));
         let is_changed = self.differs(name, specs.as_ref());
-        // A failure may be one of the machine, such as too many open files, so the next step reads the file again.
-        *last = (specs.is_some() && identity.is_settled(now)).then_some(LastReading { identity, specs });
+        *last = identity.is_settled(now).then_some(LastReading { identity, specs });
         is_changed
     }
 

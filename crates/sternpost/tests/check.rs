@@ -785,7 +785,18 @@ fn a_domain_is_shown_as_a_table_of_what_the_rfcs_ask_of_it() {
     let (code, _, err) = audit("nothing-yet.test", &["--json", "none.json", "--fail-on", "never"]);
     assert_eq!(code, 0, "{err}");
     let none = verdicts("none.json");
-    assert_eq!((none["sts-record"].as_str(), none["policy-file"].as_str()), ("not-met", "not-applicable"));
+    assert_eq!((none["sts-used"].as_str(), none["sts-record"].as_str()), ("not-met", "not-applicable"));
+    // What nobody judged is not met.
+    for (domain, rows) in [
+        ("dane-ee.test", &["mx-certificate", "dane-and-policy"][..]),
+        ("dane-unsigned.test", &["dane-usable", "dane-match", "dane-rollover", "dane-and-policy"]),
+    ] {
+        let (_, _, err) = audit(domain, &["--json", "other.json", "--fail-on", "never"]);
+        let other = verdicts("other.json");
+        for row in rows {
+            assert_eq!(other[*row], "not-applicable", "{domain} {row} {err}");
+        }
+    }
 }
 
 fn text(value: &Value) -> String {

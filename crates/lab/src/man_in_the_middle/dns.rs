@@ -45,7 +45,7 @@ struct Shared {
 impl DnsProxy {
     /// Starts forwarding to `upstream`, faithfully until [`Self::attack`]. UDP and TCP listen on the same free port.
     pub async fn start(ip: Ipv4Addr, upstream: SocketAddr, traffic: Traffic) -> io::Result<Self> {
-        Self::over(sockets(ip).await?, upstream, traffic)
+        Self::over(crate::dns::sockets(ip, 0).await?, upstream, traffic)
     }
 
     /// Like [`Self::start`], at a given address and port.
@@ -88,19 +88,6 @@ impl DnsProxy {
     pub fn traffic(&self) -> &Traffic {
         &self.shared.traffic
     }
-}
-
-/// Binds UDP and TCP to one port; retries if another program uses one of them.
-async fn sockets(ip: Ipv4Addr) -> io::Result<(UdpSocket, TcpListener)> {
-    let mut last = io::Error::from(io::ErrorKind::AddrInUse);
-    for _ in 0..100 {
-        let udp = UdpSocket::bind((ip, 0)).await?;
-        match TcpListener::bind(udp.local_addr()?).await {
-            Ok(tcp) => return Ok((udp, tcp)),
-            Err(error) => last = error,
-        }
-    }
-    Err(last)
 }
 
 async fn serve_udp(socket: UdpSocket, shared: Arc<Shared>) {

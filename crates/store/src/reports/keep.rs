@@ -322,6 +322,15 @@ fn identity(new: &NewReport, filed: &[Filed<'_>]) -> i64 {
     digest(&[&range(&new.report).concat(), text.as_bytes()])
 }
 
+/// The query for the reports of a tenant with one of `count` digests. By the plus sign, SQLite uses the index of the digest; by the
+/// one of the tenant it would read all reports.
+fn with_digests(count: usize) -> String {
+    let list = parameters(count);
+    format!(
+        "SELECT id, submitter, organization, about, report_id, trust, is_expired, digest FROM report WHERE +tenant = ? AND digest IN ({list})"
+    )
+}
+
 /// Returns the stored reports that have the content of one of `these`.
 async fn find_existing(
     writing: &mut Writing,
@@ -329,10 +338,7 @@ async fn find_existing(
 ) -> Result<Vec<ExistingReport>, StoreError> {
     let mut found = Vec::new();
     for batch in these.chunks(BATCH_ROWS) {
-        let list = parameters(batch.len());
-        let text = format!(
-            "SELECT id, submitter, organization, about, report_id, trust, is_expired, digest FROM report WHERE +tenant = ? AND digest IN ({list})"
-        );
+        let text = with_digests(batch.len());
         let values = [writing.tenant.into()].into_iter().chain(batch.iter().map(|one| one.digest.into()));
         let query = unnumbered(text, values);
         found.extend(query.fetch_all::<ExistingReport>(&mut *writing).await?);
@@ -446,3 +452,23 @@ fn size(new: &NewReport) -> i64 {
 /// 140 bytes for an outcome with a new domain of 20 characters, 130 for a failure with a new host, 160 for a report
 /// without its text; and pages are not always full.
 const ROW_BYTES: usize = 200;
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::Tenant;
+    use crate::query::unnumbered;
+
+    #[tokio::test]
+    async fn reports_with_a_digest_are_found_by_its_index() {
+        // The plan of SQLite, whichever database the other tests use.
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db"), Tenant::FIRST).await.unwrap();
+        for count in [1, 10, BATCH_ROWS] {
+            let values = std::iter::repeat_n(1_i64.into(), count + 1);
+            let query = unnumbered(format!("EXPLAIN QUERY PLAN {}", with_digests(count)), values);
+            let plan: Vec<(i64, i64, i64, String)> = query.fetch_all(&store).await.unwrap();
+            assert!(plan.iter().any(|step| step.3.contains("report_digest")), "{count}: {plan:#?}");
+        }
+    }
+}

@@ -359,10 +359,7 @@ impl Pass {
         if self.known_hosts.len() >= KNOWN_HOSTS {
             self.known_hosts.clear();
         }
-        // A failed lookup says nothing about the next name with this host.
-        if !state.is_failure() {
-            self.known_hosts.insert(hash, state);
-        }
+        self.known_hosts.insert(hash, state);
         for name in names {
             if let Some(asked) = self.names.get_mut(name) {
                 asked.found.tlsa = Some(asked.found.tlsa.map_or(state, |other| other.or(state)));
