@@ -371,7 +371,7 @@ async fn ground() -> Ground {
         visits: clients.policies,
         mail: Sessions::new(clients.probes, false),
         clock,
-        options: Options { allow_special: true, slow: Duration::from_millis(600), ..Options::default() },
+        options: Options { allow_special: true, slow: Duration::from_millis(1500), ..Options::default() },
     };
     Ground { lab, cases, checker }
 }

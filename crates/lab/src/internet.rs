@@ -421,15 +421,15 @@ impl Lab {
             dnssec: Dnssec::Validate,
             trust_anchor: Some(self.names.trust_anchor()?),
             cache: false,
-            attempt_time: Duration::from_millis(400),
+            attempt_time: Duration::from_millis(1000),
             max_ttl: Duration::from_secs(604_800),
         })
     }
 
-    /// Creates clients for this lab; `helo` is the SMTP client's name. They time out after 0.4 to 1.5 seconds.
+    /// Creates clients for this lab; `helo` is the SMTP client's name. They time out after 1 to 4 seconds.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
         let dns = Arc::new(Resolver::new(&self.resolver_config()?)?);
-        self.clients_with(dns, helo, clock, (Duration::from_millis(1500), Duration::from_millis(1200)))
+        self.clients_with(dns, helo, clock, (Duration::from_secs(4), Duration::from_secs(3)))
     }
 
     /// Like [`Lab::clients`], with this resolver and these limits for a policy fetch and for an SMTP reply.

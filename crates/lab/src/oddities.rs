@@ -109,8 +109,8 @@ fn hosts() -> Vec<Case> {
             .with(|s| s.host_cert = Cert::ForClientsOnly)
             .unprotected(),
         odd("cert-revoked", "the policy host's certificate is revoked").with(|s| s.host_cert = Cert::Revoked),
-        odd("http-slow", "the policy host takes one second to respond")
-            .body(HttpBehavior::Slow(Duration::from_millis(900), policy("http-slow"))),
+        odd("http-slow", "the policy host takes two seconds to respond")
+            .body(HttpBehavior::Slow(Duration::from_secs(2), policy("http-slow"))),
         odd("http-cached", "the policy may be cached for one day").body(HttpBehavior::Header(
             "cache-control",
             "public, max-age=86400",

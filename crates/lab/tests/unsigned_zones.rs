@@ -5,7 +5,7 @@
 use formats::DomainName;
 use net::dns::{Answer, Dns, DnsError, Kind, Resolver, ResolverConfig, Security};
 use std::net::Ipv4Addr;
-use std::time::{Duration, Instant};
+use std::time::Duration;
 use sternpost_lab::dns::{ForgedAuthority, NameServer, Rr, Signing, TamperedKind, Tampering};
 
 struct World {
@@ -113,11 +113,11 @@ async fn an_answer_never_waits_for_the_look_up_of_its_zone() {
     for zone in ["plain.test.", "b.plain.test.", "c.plain.test."] {
         world.names.meddle(zone, TamperedKind::Soa, Some(Tampering::Drop)).unwrap();
     }
-    // With an SOA query in the way, each of these took the time limit of the query, which is seconds.
-    let begun = Instant::now();
+    // The answers come while the SOA query, which nobody answers, is still on its way.
     assert_eq!(world.security("b.plain.test").await, Security::Insecure);
+    assert!(world.resolver.is_learning(), "the answer has waited for the zone");
     assert_eq!(world.security("c.plain.test").await, Security::Insecure);
-    assert!(begun.elapsed() < Duration::from_secs(2), "{:?}", begun.elapsed());
+    assert!(world.resolver.is_learning(), "the answer has waited for the zone");
 }
 
 #[tokio::test(flavor = "multi_thread", worker_threads = 2)]

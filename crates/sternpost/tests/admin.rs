@@ -3,14 +3,15 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod patience;
 mod ports;
 
+use patience::{until_ready, until_some, whole_lines};
 use serde_json::{Value, json};
 use std::io::{Read, Write};
 use std::net::TcpStream;
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 const TOKEN: &str = "0123456789abcdef0123456789abcdef";
 
@@ -53,14 +54,12 @@ impl Place {
     }
 
     fn serve(&self) -> Serving {
-        let log = std::fs::File::create(self.path().join("log")).unwrap();
-        let child = self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let begun = Instant::now();
-        while TcpStream::connect(&self.at).is_err() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "it does not serve");
-            std::thread::sleep(Duration::from_millis(20));
-        }
-        Serving(child)
+        let log = self.path().join("log");
+        let file = std::fs::File::create(&log).unwrap();
+        let mut serving =
+            Serving(self.command(&["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap());
+        until_ready(&mut serving.0, &log);
+        serving
     }
 
     /// A whole answer.
@@ -209,11 +208,6 @@ fn a_failed_sign_in_is_logged_with_its_address_and_a_name_that_looks_like_nothin
     let config = std::fs::read_to_string(&file).unwrap();
     std::fs::write(&file, format!("{config}[dashboard]\nlisten = [\"{pages}\"]\n")).unwrap();
     let _serving = place.serve();
-    let begun = Instant::now();
-    while TcpStream::connect(&pages).is_err() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "the dashboard does not serve");
-        std::thread::sleep(Duration::from_millis(20));
-    }
     for name in ["bob", "x+address%3D198.51.100.1%0AWARN+sign-in+failed", "%1B%5B2J"] {
         let form = format!("name={name}&password=guess");
         let mut stream = TcpStream::connect(&pages).unwrap();
@@ -226,7 +220,10 @@ fn a_failed_sign_in_is_logged_with_its_address_and_a_name_that_looks_like_nothin
         stream.read_to_string(&mut answer).unwrap();
         assert!(answer.starts_with("HTTP/1.1 401"), "{answer}");
     }
-    let log = std::fs::read_to_string(place.path().join("log")).unwrap();
+    let log = until_some("all are in the log", || {
+        let log = whole_lines(&place.path().join("log"));
+        (log.matches("sign-in failed name=").count() >= 3).then_some(log)
+    });
     let failed: Vec<&str> =
         log.lines().filter_map(|line| line.split_once("WARN ")).map(|(_, rest)| rest).collect();
     let failed: Vec<&&str> = failed.iter().filter(|line| line.contains("sign-in failed")).collect();

@@ -7,6 +7,7 @@
 mod documented;
 #[path = "runbook/page.rs"]
 mod page;
+mod patience;
 
 use documented::{entry, undocumented};
 use lab::case::{Case, Mx};
@@ -15,9 +16,9 @@ use lab::policy_host::HttpBehavior;
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use page::domain;
+use patience::until_some_or;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 struct Scene {
     dir: tempfile::TempDir,
@@ -84,11 +85,7 @@ impl Scene {
         let file = std::fs::File::create(&out).unwrap();
         let child =
             command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
-        let begun = Instant::now();
-        while !self.printed().contains("not yet") {
-            assert!(begun.elapsed() < Duration::from_secs(60), "{}", self.printed());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until_some_or(|| self.printed(), || self.printed().contains("not yet").then_some(()));
         child
     }
 

@@ -3,6 +3,7 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod patience;
 mod ports;
 
 use lab::{Lab, Ports};
@@ -638,17 +639,17 @@ fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
     let address = ports::unused().to_string();
     let serve = |more: &str| {
         place.configure(&format!("[dashboard]\nlisten = [\"{address}\"]\n{more}"));
+        let log = place.dir.path().join("log");
         let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
             .current_dir(place.dir.path())
             .arg("serve")
             .stdout(Stdio::null())
-            .stderr(Stdio::null())
+            .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
-        while std::net::TcpStream::connect(&address).is_err() {
-            std::thread::sleep(std::time::Duration::from_millis(20));
-        }
-        Ended(child)
+        let mut serving = Ended(child);
+        patience::until_ready(&mut serving.0, &log);
+        serving
     };
     let off = serve("");
     let (head, _) = got(&address, "/check?domain=mx-expired.test");

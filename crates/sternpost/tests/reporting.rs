@@ -3,8 +3,10 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+mod patience;
 mod ports;
 
+use patience::{away_from_midnight, until, until_ready};
 use serde_json::Value;
 use std::fmt::Write as _;
 use std::io::{Read, Write};
@@ -12,7 +14,6 @@ use std::net::TcpStream;
 use std::os::unix::fs::PermissionsExt;
 use std::os::unix::net::UnixDatagram;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -53,10 +54,11 @@ impl Place {
     }
 
     fn serve(&self) -> Serving {
-        let log = std::fs::File::create(self.dir.path().join("log")).unwrap();
-        let child = self.command(&["serve"]).stdout(Stdio::null()).stderr(log).spawn().unwrap();
-        let serving = Serving(child);
-        until("it serves", || TcpStream::connect(&self.metrics).is_ok());
+        let log = self.dir.path().join("log");
+        let file = std::fs::File::create(&log).unwrap();
+        let child = self.command(&["serve"]).stdout(Stdio::null()).stderr(file).spawn().unwrap();
+        let mut serving = Serving(child);
+        until_ready(&mut serving.0, &log);
         serving
     }
 
@@ -106,19 +108,12 @@ fn said(output: &Output) -> (i32, String, String) {
     (output.status.code().unwrap(), text(&output.stdout), text(&output.stderr))
 }
 
-fn until(what: &str, is_so: impl Fn() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
-}
-
 const GOOD: &str = r#"{"dpv":"1","d":"a.example","pr":"v=TLSRPTv1; rua=mailto:r@a.example","policies":[{"policy-type":9,"t":0,"f":0}]}"#;
 
 #[test]
 fn a_burst_and_broken_datagrams_are_counted_one_by_one_and_the_end_loses_none() {
     const BURST: u64 = 100_000;
+    away_from_midnight();
     let place = Place::new();
     assert_eq!(place.run(&["reports", "key"]).0, 0);
     let serving = place.serve();
@@ -141,8 +136,11 @@ fn a_burst_and_broken_datagrams_are_counted_one_by_one_and_the_end_loses_none() 
         (place.metric("refused"), place.metric("dropped"), place.metric("late")),
         (broken.len() as u64, 0, 0)
     );
+    until("what was refused is in the log", || {
+        let log = place.log();
+        log.contains("the protocol version is") && log.contains("longer than 65000 bytes")
+    });
     let log = place.log();
-    assert!(log.contains("the protocol version is") && log.contains("longer than 65000 bytes"), "{log}");
     assert!(log.len() < 20_000, "broken datagrams fill the log: {} bytes", log.len());
     // What comes in the last moment is stored too.
     for _ in 0..300 {
@@ -182,6 +180,7 @@ fn a_second_program_does_not_take_the_socket_of_one_that_lives() {
 
 #[test]
 fn sessions_come_by_http_and_from_files_all_or_none() {
+    away_from_midnight();
     let place = Place::new();
     assert_eq!(place.run(&["reports", "key"]).0, 0);
     let named = |domain: &str, result: &str| {
@@ -280,6 +279,7 @@ fn what_is_missing_is_said_with_the_line_to_write() {
 
 #[test]
 fn reports_of_a_day_are_put_into_a_folder_and_go_again_when_told_so() {
+    away_from_midnight();
     let place = Place::new();
     assert_eq!(place.run(&["reports", "key"]).0, 0);
     let today = said(&Command::new("date").args(["-u", "+%Y-%m-%d"]).output().unwrap()).1;

@@ -7,6 +7,7 @@
 mod desk;
 #[path = "runbook/page.rs"]
 mod page;
+mod patience;
 
 use desk::Desk;
 use lab::behavior::Behavior;

@@ -4,18 +4,19 @@
 
 #[path = "serve/metrics.rs"]
 mod metrics;
+mod patience;
 mod ports;
 
 use formats::socketmap::{Reply, encode_request};
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
+use patience::{until_ready, until_some_or};
 use serde_json::Value;
 use std::io::{BufRead, BufReader, Read, Write};
 use std::net::{SocketAddr, TcpListener, TcpStream};
 use std::os::unix::net::UnixStream;
 use std::path::Path;
 use std::process::{Child, Command, Output, Stdio};
-use std::time::{Duration, Instant};
 
 struct Place {
     dir: tempfile::TempDir,
@@ -94,8 +95,8 @@ impl Place {
             .stderr(log)
             .spawn()
             .unwrap();
-        let running = Running(child);
-        self.until("it is ready", || self.log().contains("ready store="));
+        let mut running = Running(child);
+        until_ready(&mut running.0, &self.path("log"));
         running
     }
 
@@ -104,11 +105,7 @@ impl Place {
     }
 
     fn until(&self, what: &str, mut is_so: impl FnMut() -> bool) {
-        let begun = Instant::now();
-        while !is_so() {
-            assert!(begun.elapsed() < Duration::from_secs(20), "in vain: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(10));
-        }
+        until_some_or(|| format!("in vain: {what}\n{}", self.log()), || is_so().then_some(()));
     }
 
     fn run(&self, words: &[&str]) -> (i32, String, String) {
@@ -139,9 +136,15 @@ fn said(output: &Output) -> (i32, String, String) {
 
 fn exchange(stream: &mut (impl Read + Write), map: &str, key: &str) -> Reply {
     stream.write_all(&encode_request(map, key)).unwrap();
-    let mut buffer = vec![0; 4096];
-    let read = stream.read(&mut buffer).unwrap();
-    Reply::decode(&buffer[..read]).unwrap().unwrap().0
+    let (mut buffer, mut read) = (vec![0; 4096], 0);
+    loop {
+        let more = stream.read(&mut buffer[read..]).unwrap();
+        assert!(more > 0, "the connection ended: {:?}", String::from_utf8_lossy(&buffer[..read]));
+        read += more;
+        if let Some((reply, _)) = Reply::decode(&buffer[..read]).unwrap() {
+            return reply;
+        }
+    }
 }
 
 fn line(stream: &mut TcpStream, request: &str) -> String {
@@ -205,11 +208,10 @@ fn it_answers_on_every_socket_and_shows_what_it_does() {
     let (_, queried, _) = place.run(&["query", "sternpost.invalid"]);
     assert!(queried.contains("never receives mail") && queried.contains(test), "{queried}");
 
-    let (status, metrics) = get(place.metrics, "/metrics");
-    assert!(
-        status == 200 && metrics.contains("sternpost_answers_total{result=\"ok\",source=\"dane\"} 1"),
-        "{metrics}"
-    );
+    place.until("the answers are counted", || {
+        let (status, metrics) = get(place.metrics, "/metrics");
+        status == 200 && metrics.contains("sternpost_answers_total{result=\"ok\",source=\"dane\"} 1\n")
+    });
     assert_eq!(get(place.metrics, "/healthz"), (200, "ok\n".into()));
     assert_eq!(get(place.metrics, "/readyz"), (200, "ready\n".into()));
     let (status, page) = get(place.metrics, "/");
@@ -356,7 +358,9 @@ fn a_reload_gives_the_port_of_ipv4_to_another_address_and_back() {
         configure(listed);
         signal(&running, "-HUP");
         place.until("the reload", || place.log().matches("configuration reloaded").count() == at + 1);
-        assert_eq!(TcpStream::connect(("::1", port)).is_ok(), listed.contains(&all), "{listed}");
+        place.until(&format!("the sockets are {listed}"), || {
+            TcpStream::connect(("::1", port)).is_ok() == listed.contains(&all)
+        });
     }
     // A reload that fails changes nothing.
     let holder = TcpListener::bind("127.0.0.1:0").unwrap();
@@ -387,11 +391,9 @@ fn the_name_of_the_map_selects_documented_settings_and_a_reload_changes_them() {
     }
     let reported = |reply| matches!(reply, Reply::Ok(text) if text.starts_with("secure match=mx1.good-testing.test servername=hostname policy_type=sts"));
     assert!(reported(exchange(&mut open, "strictwithTLSRPT", "good-testing.test")));
-    let (_, metrics) = get(place.metrics, "/metrics");
-    assert!(
-        metrics.contains("sternpost_fetches_total{outcome=\"ok\"} 2"),
-        "each policy is fetched once\n{metrics}"
-    );
+    place.until("each policy is fetched, and once", || {
+        get(place.metrics, "/metrics").1.contains("sternpost_fetches_total{outcome=\"ok\"} 2\n")
+    });
 
     let (_, body) = get(place.http, "/v1/policy/good-testing.test?map=strict");
     let answer: Value = serde_json::from_str(&body).unwrap();
@@ -491,8 +493,8 @@ fn sockets_of_systemd_are_taken() {
     let log = std::fs::File::create(place.path("log")).unwrap();
     let child =
         Command::new("python3").current_dir(place.dir.path()).args(["-c", &activate]).stderr(log).spawn();
-    let _running = Running(child.unwrap());
-    place.until("it is ready", || place.log().contains("ready store="));
+    let mut running = Running(child.unwrap());
+    until_ready(&mut running.0, &place.path("log"));
     assert_eq!(place.ask("postfix", "good-enforce.test"), secure());
     let mut unix = UnixStream::connect(place.path("handed.sock")).unwrap();
     assert_eq!(exchange(&mut unix, "postfix", "good-enforce.test"), secure());

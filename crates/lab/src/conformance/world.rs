@@ -47,9 +47,9 @@ impl Place {
 pub const SENDER: &str = "sender.test";
 
 /// How long the lab's own senders wait for an answer of DNS.
-const QUERY_TIME: Duration = Duration::from_secs(1);
+const QUERY_TIME: Duration = Duration::from_secs(2);
 /// How long the lab's own senders wait for a policy file and for a reply of SMTP.
-const SESSION_TIME: Duration = Duration::from_secs(4);
+const SESSION_TIME: Duration = Duration::from_secs(6);
 
 /// How often a lab is started until its ports, which the kernel picks, are free on IPv6 too.
 const PORT_TRIES: usize = 5;

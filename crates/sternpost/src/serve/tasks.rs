@@ -189,8 +189,10 @@ mod tests {
             let why = if run == 1 { "a defect in the task" } else { "it returned" };
             assert_eq!((down, runs.load(Ordering::SeqCst)), (vec![("guard", why.to_owned())], run));
         }
-        tokio::time::sleep(2 * delay).await;
-        assert_eq!((status.down(), runs.load(Ordering::SeqCst)), (vec![], 3));
+        while runs.load(Ordering::SeqCst) < 3 || !status.down().is_empty() {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(runs.load(Ordering::SeqCst), 3);
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &registry).unwrap();
         assert!(text.contains("task_ended_total{task=\"guard\"} 2"), "{text}");

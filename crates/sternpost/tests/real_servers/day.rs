@@ -4,8 +4,11 @@
 //! number by number. What it prints is in `target/day.txt`.
 
 use crate::ground::{Ground, block};
+use crate::patience::{away_from_midnight, whole_lines};
 use crate::postfix::{Postfix, Release};
-use crate::support::{Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, shell, until};
+use crate::support::{
+    Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, shell, until, until_some,
+};
 use lab::pki::Cert;
 use serde_json::Value;
 use std::collections::BTreeMap;
@@ -214,6 +217,7 @@ fn judged(day: &Day, files: &[String]) -> Vec<Value> {
 #[test]
 fn a_day_of_reports_received_tallied_and_reported_are_the_same() {
     in_a_room_of_its_own(|| {
+        away_from_midnight();
         let place = tempfile::tempdir().unwrap();
         let place = place.path();
         let mut day = begin(place);
@@ -325,7 +329,10 @@ fn by_https(day: &Day) {
     std::fs::copy(&bodies[0], &packed).unwrap();
     let read = judged(day, &[packed]);
     assert_eq!(about(read[0]["id"].as_str().unwrap()), "good-testing");
-    let log = std::fs::read_to_string(day.place.join("web/in.log")).unwrap();
+    // nginx writes the line after it has answered.
+    let log = until_some("the request is in nginx's log", || {
+        Some(whole_lines(&day.place.join("web/in.log"))).filter(|log| !log.is_empty())
+    });
     assert_eq!(log.trim(), "POST /in HTTP/1.1 application/tlsrpt+gzip");
 }
 
@@ -355,6 +362,7 @@ fn into_our_inbox(day: &mut Day, maildir: &Path) {
 
 /// Each report went once, and every target took it at the first try.
 fn each_once(day: &Day, maildir: &Path) {
+    until("all are counted", || day.metric("reports_sent") >= MAIL.len() as u64);
     assert_eq!(day.metric("reports_sent"), MAIL.len() as u64);
     assert_eq!(day.metric("report_failures"), 0, "{:?}", day.sent());
     assert_eq!(files(maildir).len(), MAIL.len());

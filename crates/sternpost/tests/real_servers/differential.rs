@@ -79,7 +79,7 @@ fn conclusion(reply: &str) -> String {
 }
 
 fn postfix_mta_sts_resolver(place: &Path, cases: &[Case]) -> Conclusions {
-    let config = "host: 127.0.0.1\nport: 8462\nreuse_port: true\ncache:\n  type: internal\n";
+    let config = "host: 127.0.0.1\nport: 8462\nreuse_port: true\ncache:\n  type: internal\ndefault_zone:\n  timeout: 60\n";
     std::fs::write(place.join("mta-sts-daemon.yml"), config).unwrap();
     let program = unpacked("differential").join("python/bin/mta-sts-daemon");
     let (program, place) = (program.display(), place.display());

@@ -2,10 +2,10 @@
 //! looked at by Sternpost's own fetch and by curl.
 
 use crate::ground::Ground;
+use crate::patience::until_some_or;
 use crate::support::{daemon, in_a_room_of_its_own, mount_over, shell};
 use lab::pki::Cert;
 use std::path::Path;
-use std::time::{Duration, Instant};
 
 const DOMAINS: [&str; 2] = ["good-enforce.test", "good-testing.test"];
 
@@ -39,12 +39,11 @@ fn look(ground: &Ground, place: &Path) {
     let curl = |words: &str| shell(&format!("curl -s --cacert {}/ca.pem {words}", place.display()));
     for domain in DOMAINS {
         let url = format!("https://mta-sts.{domain}/.well-known/mta-sts.txt");
-        let mut said = String::new();
-        let begun = Instant::now();
-        while !said.contains("STSv1") && begun.elapsed() < Duration::from_secs(20) {
-            said = curl(&format!("-S {url} || true"));
-        }
-        assert!(said.contains("STSv1"), "{said}\n{}", logs(place));
+        let ask = || curl(&format!("-S {url} || true"));
+        until_some_or(
+            || format!("no policy: {}\n{}", ask(), logs(place)),
+            || ask().contains("STSv1").then_some(()),
+        );
         let file = std::fs::read_to_string(place.join("www").join(domain).join("mta-sts.txt")).unwrap();
         assert_eq!(curl(&url), file);
         let head = curl(&format!("-I {url}")).to_ascii_lowercase();

@@ -1,6 +1,7 @@
 //! `[host]` behind others' proxies, with certificates of the operator's own, and against clients that are slow on purpose:
 //! nginx in front, curl as the client and as a proxy that introduces whom it speaks for.
 
+use crate::patience::until_ready;
 use crate::support::{Running, daemon, in_a_room_of_its_own, shell, until};
 use formats::DomainName;
 use lab::pki::{Cert, Pki};
@@ -28,10 +29,9 @@ fn serve(place: &Path, domains: &[&str], host: &str) -> Running {
     std::fs::write(place.join("sternpost.toml"), config).unwrap();
     let line =
         format!("{} --config {}/sternpost.toml serve", env!("CARGO_BIN_EXE_sternpost"), place.display());
-    let running = daemon(&line, &place.join("serve.log"));
-    until("it is ready", || {
-        std::fs::read_to_string(place.join("serve.log")).unwrap().contains("ready store=")
-    });
+    let log = place.join("serve.log");
+    let mut running = daemon(&line, &log);
+    until_ready(&mut running.0, &log);
     running
 }
 
@@ -52,7 +52,7 @@ fn write_certificate(place: &Path, pki: &Pki, name: &str, host: &str) {
 /// What curl gets of a host at an address; the words go in front.
 fn fetch(place: &Path, host: &str, at: &str, words: &str) -> String {
     shell(&format!(
-        "curl -s {words} --max-time 20 --cacert {}/roots.pem --connect-to {host}:443:{at} -w '%{{http_code}} %{{http_version}}' https://{host}/.well-known/mta-sts.txt || echo failed",
+        "curl -s {words} --max-time 100 --cacert {}/roots.pem --connect-to {host}:443:{at} -w '%{{http_code}} %{{http_version}}' https://{host}/.well-known/mta-sts.txt || echo failed",
         place.display()
     ))
 }
@@ -156,7 +156,8 @@ fn clients_that_are_slow_on_purpose_are_cut_off_and_hinder_nobody() {
         let mut slow: Vec<TcpStream> = Vec::new();
         for (address, bytes) in starts.iter().cycle().take(600) {
             let mut stream = TcpStream::connect(address).unwrap();
-            stream.write_all(bytes).unwrap();
+            // One that is turned away at once may be closed by now.
+            let _ = stream.write_all(bytes);
             stream.set_read_timeout(Some(Duration::from_millis(1))).unwrap();
             slow.push(stream);
         }

@@ -2,7 +2,8 @@
 //! by Unbound, and a running Sternpost.
 
 use crate::names::Names;
-use crate::support::{Running, daemon, shell, until};
+use crate::patience::{until_ready, until_some_or};
+use crate::support::{Running, daemon, shell};
 use formats::DomainName;
 use lab::case::Case;
 use lab::pki::Cert;
@@ -11,7 +12,6 @@ use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
 use std::os::unix::fs::PermissionsExt;
 use std::path::{Path, PathBuf};
-use std::time::{Duration, Instant};
 
 /// All of it.
 pub struct Ground {
@@ -96,13 +96,9 @@ impl Ground {
     pub fn run(&mut self) {
         let program = env!("CARGO_BIN_EXE_sternpost");
         let line = format!("{}{program} --config {}/sternpost.toml serve", self.before, self.place.display());
-        self.sternpost = Some(daemon(&line, &self.place.join("sternpost.log")));
-        let socket = self.place.join("sternpost.sock");
-        let begun = Instant::now();
-        while !socket.exists() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "sternpost does not serve: {}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        let log = self.place.join("sternpost.log");
+        let server = self.sternpost.insert(daemon(&line, &log));
+        until_ready(&mut server.0, &log);
     }
 
     /// Writes a configuration with these lines before all sections and after those about the lab.
@@ -160,11 +156,14 @@ impl Ground {
 
     /// Asks as a mail server does until the answer has this in it; each asking may set a lookup going.
     pub fn until_answered(&self, name: &str, text: &str) {
-        let mut said = String::new();
-        until(&format!("{text} in the answer for {name}"), || {
-            said = self.operator(&format!("query --cached {name}.test"));
-            said.contains(text)
-        });
+        let said = std::cell::RefCell::new(String::new());
+        until_some_or(
+            || format!("in vain: {text} in the answer for {name}: {}", said.borrow()),
+            || {
+                *said.borrow_mut() = self.operator(&format!("query --cached {name}.test"));
+                said.borrow().contains(text).then_some(())
+            },
+        );
     }
 }
 

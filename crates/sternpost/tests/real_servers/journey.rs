@@ -3,10 +3,12 @@
 //! sets, so that a month passes in a moment. `mta-sts` is an alias of the policy host's name.
 
 use crate::names::{Names, zone};
+use crate::patience::whole_lines;
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::postfix::{Postfix, Release};
 use crate::support::{
     Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, let_time_pass, mount_over, shell, until,
+    until_some,
 };
 use lab::dns::Signing;
 use lab::pki::{Cert, Pki};
@@ -465,8 +467,10 @@ fn two_programs_do_not_apply_the_same_plan_at_once() {
             "{said}"
         );
         // What the first shows is what it takes: pasted as it is, the step is done.
-        let shown = std::fs::read_to_string(&log).unwrap();
-        let record = shown.lines().map(str::trim).find(|line| line.starts_with("_smtp._tls.")).unwrap();
+        let record = until_some("the record to publish is shown", || {
+            let shown = whole_lines(&log);
+            shown.lines().map(str::trim).find(|line| line.starts_with("_smtp._tls.")).map(str::to_owned)
+        });
         on.mx(&format!("update add {}", record.replace('"', "\\\"").replace(" IN ", " ")));
         until("the first goes on", || {
             std::fs::read_to_string(&log).unwrap().contains("point mta-sts to policy.test")

@@ -20,6 +20,8 @@ mod names;
 mod newest;
 mod orders;
 mod pages;
+#[path = "../patience/mod.rs"]
+mod patience;
 mod pebble;
 mod postfix;
 mod postgresql;

@@ -2,6 +2,7 @@
 //! themes without a fault of accessibility, by keyboard, without JavaScript, and under attack. Pictures of
 //! all pages go to `target/pages`.
 
+use crate::patience::until_ready;
 use crate::postfix::unpacked;
 use crate::support::{daemon, in_a_room_of_its_own, shell, until};
 use formats::report::{DateRange, Report, pack};
@@ -291,10 +292,9 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
         let log = place.path().join("log");
         let command =
             format!("{} --config {}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"), place.path().display());
-        let _running = daemon(&format!("{command} serve"), &log);
+        let mut running = daemon(&format!("{command} serve"), &log);
+        until_ready(&mut running.0, &log);
         let link = place.path().join("dashboard-link");
-        until("the first link is there", || link.exists());
-        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready store="));
         let mode = std::os::unix::fs::PermissionsExt::mode(&std::fs::metadata(&link).unwrap().permissions());
         assert_eq!(mode & 0o777, 0o600);
         let operator = std::fs::read_to_string(&link).unwrap();
@@ -324,8 +324,8 @@ fn the_pages_of_an_empty_installation_say_what_to_do_first() {
         let log = place.path().join("log");
         let command =
             format!("{} --config {}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"), place.path().display());
-        let _running = daemon(&format!("{command} serve"), &log);
-        until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready store="));
+        let mut running = daemon(&format!("{command} serve"), &log);
+        until_ready(&mut running.0, &log);
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
         let said = shell(&format!(
             "node {}/tests/pages/empty.mjs {} http://127.0.0.1:8460 {} {}",
@@ -360,12 +360,12 @@ fn every_page_is_reached_below_a_path_through_nginx() {
             std::fs::write(place.path().join("nginx.conf"), front).unwrap();
             let log = place.path().join("log");
             let command = format!("{} --config {at}/sternpost.toml", env!("CARGO_BIN_EXE_sternpost"));
-            let _running = daemon(&format!("{command} serve"), &log);
+            let mut running = daemon(&format!("{command} serve"), &log);
+            until_ready(&mut running.0, &log);
             let _nginx = daemon(
                 &format!("nginx -e {at}/nginx.err -c {at}/nginx.conf"),
                 &place.path().join("nginx.log"),
             );
-            until("it serves", || std::fs::read_to_string(&log).unwrap().contains("ready store="));
             until("nginx serves", || shell("ss -Hltn").contains("127.0.0.1:8080"));
             let link = std::fs::read_to_string(place.path().join("dashboard-link")).unwrap();
             assert!(link.starts_with("http://127.0.0.1:8080/sternpost/welcome/"), "{link}");

@@ -1,7 +1,8 @@
 //! Postfix 3.7 (Debian 12's own), 3.10 (trixie's) and 3.11 (unstable's), the latter two in folders of their own, in the
 //! test's room.
 
-use crate::support::{mount_over, shell, until};
+use crate::patience::{until_some_or, whole_lines};
+use crate::support::{mount_over, shell};
 use std::path::{Path, PathBuf};
 
 /// A running Postfix.
@@ -90,9 +91,9 @@ impl Postfix {
         self.root.join("var/spool/postfix")
     }
 
-    /// The log so far.
+    /// The log so far, up to its last whole line.
     pub fn log(&self) -> String {
-        std::fs::read_to_string(self.spool().join("mail.log")).unwrap_or_default()
+        whole_lines(&self.spool().join("mail.log"))
     }
 
     /// Sends one message and returns what the log says became of it: the lines from the sending on,
@@ -125,12 +126,12 @@ impl Postfix {
     }
 
     fn fate(&self, to: &str) -> String {
-        let mut lines = String::new();
-        until(&format!("a status for {to}"), || {
-            lines = self.log().get(self.seen.get()..).unwrap_or_default().to_owned();
-            lines.lines().any(|line| line.contains(&format!("to=<{to}>")) && line.contains(" status="))
-        });
-        lines
+        let since = || self.log().get(self.seen.get()..).unwrap_or_default().to_owned();
+        let is_status = |line: &str| line.contains(&format!("to=<{to}>")) && line.contains(" status=");
+        until_some_or(
+            || format!("no status for {to}: {}", since()),
+            || Some(since()).filter(|lines| lines.lines().any(is_status)),
+        )
     }
 }
 

@@ -35,7 +35,7 @@ pub struct Moods {
 }
 
 /// Which request is never answered.
-#[derive(Debug, Clone, Copy)]
+#[derive(Debug, Clone, Copy, Default)]
 pub struct Cut {
     /// How many requests come before it.
     pub before: usize,
@@ -45,6 +45,8 @@ pub struct Cut {
     pub is_change: bool,
     /// True once it has come.
     pub has_come: bool,
+    /// True once it has come and has had its effect, if any.
+    pub is_over: bool,
 }
 
 impl Cut {
@@ -120,6 +122,9 @@ impl Api {
             Some(cut) => {
                 if cut.has_effect {
                     self.answer(request);
+                }
+                if let Some(cut) = self.moods.cut.lock().unwrap().as_mut() {
+                    cut.is_over = true;
                 }
                 (0, String::new())
             }

@@ -2,6 +2,7 @@
 //! from nothing to testing to nothing, and what goes wrong on the way.
 
 use crate::names::{Names, zone};
+use crate::patience::PATIENCE;
 use crate::provider_api::{Api, Cut, HOSTS, TOKEN, TSIG, ZONES};
 use crate::support::{
     Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, let_time_pass, mount_over, shell, until,
@@ -100,9 +101,9 @@ impl Room {
             .spawn()
             .unwrap();
         let begun = Instant::now();
-        let has_come = || self.api.moods.cut.lock().unwrap().is_some_and(|cut| cut.has_come);
+        let is_over = || self.api.moods.cut.lock().unwrap().is_some_and(|cut| cut.is_over);
         let status = loop {
-            if has_come() {
+            if is_over() {
                 // By SIGKILL, so that nothing is put back on the way out.
                 child.kill().unwrap();
                 child.wait().unwrap();
@@ -111,7 +112,7 @@ impl Room {
             if let Some(status) = child.try_wait().unwrap() {
                 break Some(status);
             }
-            assert!(begun.elapsed() < Duration::from_secs(90), "{words}: neither ended nor cut");
+            assert!(begun.elapsed() < PATIENCE, "{words}: neither ended nor cut");
             std::thread::sleep(Duration::from_millis(5));
         };
         *self.api.moods.cut.lock().unwrap() = None;
@@ -276,12 +277,12 @@ fn puts_back(room: &Room, service: &str) {
     // The first change is the record for reports, which Hetzner is told to replace before it is told to create it; the next
     // remove the addresses.
     let before = if service == "hetzner" { 3 } else { 2 };
-    let cut = Cut { before, has_effect: true, is_change: true, has_come: false };
+    let cut = Cut { before, has_effect: true, is_change: true, ..Cut::default() };
     assert!(room.is_killed(&apply, cut), "{service}: fewer than three changes");
     let place = format!("mta-sts.{zone}");
     let addresses = || [room.api.data(&place, "A"), room.api.data(&place, "AAAA")];
     let before = [vec!["192.0.2.1".to_owned()], vec!["2001:db8::1".to_owned()]];
-    until("the request that was cut has its effect", || addresses() != before);
+    assert_ne!(addresses(), before, "{service}: the request that was cut has no effect");
     room.api.moods.no_aliases.store(true, Ordering::SeqCst);
     room.ends(&apply, 3);
     room.api.moods.no_aliases.store(false, Ordering::SeqCst);
@@ -295,7 +296,7 @@ fn puts_back(room: &Room, service: &str) {
 fn finishes(room: &Room, service: &str) -> usize {
     let zone = format!("{service}.test");
     let apply = format!("apply --patience 60 {zone}");
-    let cut = |at: usize| Cut { before: at, has_effect: at % 2 == 1, is_change: false, has_come: false };
+    let cut = |at: usize| Cut { before: at, has_effect: at % 2 == 1, ..Cut::default() };
     let kills = (0..80).take_while(|at| {
         let is_killed = room.is_killed(&apply, cut(*at));
         others_are_untouched(room, &zone);

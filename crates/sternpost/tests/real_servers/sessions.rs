@@ -68,8 +68,11 @@ fn rpt_18_with_the_documented_transport_sessions_that_deliver_reports_are_not_re
         assert_eq!(metric("sessions_received"), 1, "{}", ground.log());
         // Without the map, the session of the report is counted too: a datagram does not name the sender.
         postfix.run("postconf -X sender_dependent_default_transport_maps && postfix reload");
-        send("tlsrpt@example.org");
-        until("the report is counted", || metric("sessions_received") == 2);
+        until("the report is counted", || {
+            // The first of these may still be delivered by the settings from before.
+            send("tlsrpt@example.org");
+            metric("sessions_received") >= 2
+        });
     });
 }
 
@@ -226,12 +229,10 @@ fn a_second_machine_hands_its_sessions_over_and_keeps_them_while_the_first_is_do
         ground.run();
         until("they are counted too", || metric("sessions_stored") == 50);
         assert_eq!(preview(&ground, "good-enforce"), ("no-policy-found".to_owned(), 150, 0));
+        // The second machine counts them once it has the answer of the first.
+        until("all are forwarded", || at_second("sessions_forwarded") == Some(150));
         let said = std::fs::read_to_string(&log).unwrap();
-        assert_eq!(
-            (at_second("sessions_forwarded"), at_second("sessions_lost")),
-            (Some(150), Some(0)),
-            "{said}"
-        );
+        assert_eq!(at_second("sessions_lost"), Some(0), "{said}");
         // Without the token, nothing is taken.
         let answer = shell(&format!(
             "curl -s -o /dev/null -w '%{{http_code}}' --cacert {at}/ca.pem --resolve {host}:8464:127.0.0.10 -H 'Content-Type: application/json' -d '[]' https://{host}:8464/v1/sessions"

@@ -2,6 +2,7 @@
 //! said, and nothing is thrown away.
 
 use crate::ground::Ground;
+use crate::patience::until_ready;
 use crate::support::{daemon, in_a_room_of_its_own, shell, until};
 use std::path::{Path, PathBuf};
 use std::process::Command;
@@ -18,7 +19,7 @@ const SETTINGS: &str = "listen = [\"127.0.0.1:8461\"]\ncontrol = \"sternpost.soc
 
 /// The status of `/readyz`.
 fn ready() -> bool {
-    shell("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8463/readyz") == "200"
+    shell("curl -s -o /dev/null -w '%{http_code}' http://127.0.0.1:8463/readyz || true") == "200"
 }
 
 #[test]
@@ -32,7 +33,7 @@ fn a_full_a_read_only_and_a_locked_store_stop_no_answer_and_are_told() {
             assert!(said.contains(&format!("secure match=mx1.{name}.test")), "{said}\n{}", ground.log());
         };
         secure(&ground, "good-enforce");
-        assert!(ready());
+        until("it is ready", ready);
         // Full: all that is left is taken.
         shell(&format!("dd if=/dev/zero of={}/fill bs=4k 2>/dev/null || true", disk.display()));
         secure(&ground, "txt-split");
@@ -43,7 +44,7 @@ fn a_full_a_read_only_and_a_locked_store_stop_no_answer_and_are_told() {
         ground.stop();
         shell(&format!("mount -o remount,ro {}", disk.display()));
         let said = shell(&format!(
-            "timeout 20 sternpost --config {}/sternpost.toml serve 2>&1 || true",
+            "timeout 120 sternpost --config {}/sternpost.toml serve 2>&1 || true",
             place.path().display()
         ));
         assert!(said.contains("s.db can't be opened") && said.contains("be writable"), "{said}");
@@ -51,7 +52,7 @@ fn a_full_a_read_only_and_a_locked_store_stop_no_answer_and_are_told() {
         ground.serve_with(SETTINGS, &format!("store = \"sqlite:{}/s.db\"\n", disk.display()));
         // Locked by another program, for longer than anyone waits.
         let lock = "import sqlite3, sys, time; c = sqlite3.connect(sys.argv[1], isolation_level=None); \
-                    c.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); time.sleep(60)";
+                    c.execute('BEGIN EXCLUSIVE'); print('locked', flush=True); time.sleep(3600)";
         let script = place.path().join("lock.py");
         std::fs::write(&script, lock).unwrap();
         let log = place.path().join("lock.log");
@@ -86,8 +87,8 @@ fn a_broken_store_is_said_at_the_start_and_kept_when_it_is_replaced() {
     assert!(std::fs::read_to_string(&file).unwrap().starts_with("not a database"));
     let line = format!("{program} --config {} serve --replace-broken-store", config.display());
     let log = place.path().join("log");
-    let _running = daemon(&line, &log);
-    until("it serves", || place.path().join("a.sock").exists());
+    let mut running = daemon(&line, &log);
+    until_ready(&mut running.0, &log);
     let aside = std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().path());
     let aside: Vec<PathBuf> = aside.filter(|path| path.to_string_lossy().contains(".broken-")).collect();
     assert_eq!(aside.len(), 1);

@@ -1,10 +1,10 @@
 //! Processes that end with the test, and a room of the test's own: a network and mounts that nobody
 //! else sees.
 
+pub use crate::patience::{until, until_some};
 use nix::sched::{CloneFlags, unshare};
 use std::path::Path;
 use std::process::{Child, Command, Stdio};
-use std::time::{Duration, Instant};
 
 /// A process that ends with the test.
 pub struct Running(pub Child);
@@ -69,15 +69,6 @@ pub fn let_time_pass(place: &Path, seconds: u32, server: Option<&Running>) {
     mount_over(&boot, Path::new("/proc/sys/kernel/random/boot_id"));
     std::fs::write(place.join("time"), format!("+{seconds}")).unwrap();
     signal("CONT");
-}
-
-/// Waits until something is so, for half a minute at most.
-pub fn until(what: &str, mut is_so: impl FnMut() -> bool) {
-    let begun = Instant::now();
-    while !is_so() {
-        assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}");
-        std::thread::sleep(Duration::from_millis(20));
-    }
 }
 
 /// Runs a test on a thread with a network of its own, where only loopback is, and with mounts of its

@@ -2,8 +2,9 @@
 //! name is told and, where that is allowed, repaired; what is over is told too.
 
 use crate::ground::Ground;
+use crate::patience::whole_lines;
 use crate::postfix::unpacked;
-use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
+use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until, until_some};
 use lab::pki::{Cert, Pki};
 use std::path::Path;
 
@@ -46,8 +47,24 @@ fn relay(place: &Path, pki: &Pki) -> Running {
 }
 
 fn told(path: &Path) -> Vec<serde_json::Value> {
-    let text = std::fs::read_to_string(path).unwrap_or_default();
-    text.lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+    whole_lines(path).lines().map(|line| serde_json::from_str(line).unwrap()).collect()
+}
+
+/// The metrics of the running program; nothing while it can't be reached.
+fn metrics() -> String {
+    shell("curl -s http://127.0.0.1:8463/metrics || true")
+}
+
+#[test]
+fn what_another_process_is_just_writing_is_not_read_until_its_line_is_whole() {
+    let file = tempfile::NamedTempFile::new().unwrap();
+    for (written, whole) in
+        [("", 0), ("{\"a\":", 0), ("{\"a\":1}", 0), ("{\"a\":1}\n{\"b", 1), ("{}\n{}\n", 2)]
+    {
+        std::fs::write(file.path(), written).unwrap();
+        assert_eq!(told(file.path()).len(), whole, "{written}");
+    }
+    assert_eq!(told(Path::new("/nonexistent")).len(), 0);
 }
 
 #[test]
@@ -81,13 +98,12 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         };
         // News waits for a webhook that is away.
         until("the webhook is missed", || ground.log().contains("the webhook can't be reached"));
-        let metrics = shell("curl -s http://127.0.0.1:8463/metrics");
         for line in [
             "sternpost_alerts{kind=\"mx-uncovered\"} 1",
             "sternpost_alerts{kind=\"record-gone\"} 0",
             "sternpost_domain_alerts{domain=\"good-enforce.test\",kind=\"mx-uncovered\"} 1",
         ] {
-            assert!(metrics.contains(line), "{line}: {metrics}");
+            until(line, || metrics().contains(line));
         }
         // A wrong password is told, and not shown.
         until("the relay refuses", || ground.log().contains("AUTH was refused: 535"));
@@ -96,16 +112,15 @@ fn an_mx_host_past_the_plan_is_told_to_the_webhook_with_its_remedy_and_so_is_its
         ground.stop();
         std::fs::write(place.path().join("relay.password"), "open sesame\n").unwrap();
         ground.run();
-        let taken = exim.join("spool/taken");
-        until("it is mailed", || taken.exists());
-        let mail = std::fs::read_to_string(taken).unwrap();
-        assert!(mail.contains("good-enforce.test") && mail.contains("What to do:"), "{mail}");
+        let mail = until_some("it is mailed with its remedy", || {
+            Some(whole_lines(&exim.join("spool/taken"))).filter(|mail| mail.contains("What to do:"))
+        });
+        assert!(mail.contains("good-enforce.test"), "{mail}");
         let _hook = daemon(
             &format!("python3 {}/hook.py {}", place.path().display(), alerts.display()),
             &place.path().join("hook.log"),
         );
-        until("the alert comes", || is("raised", "mx-uncovered").is_some());
-        let alert = is("raised", "mx-uncovered").unwrap();
+        let alert = until_some("the alert comes", || is("raised", "mx-uncovered"));
         assert_eq!(alert["domain"], "good-enforce.test");
         assert!(alert["alert"]["remedy"].as_str().unwrap().contains("sternpost apply good-enforce.test"));
         ground.names.change("good-enforce.test.", &format!("{other}\n"), "");
@@ -133,16 +148,14 @@ fn what_is_wrong_with_certificates_records_and_policy_hosts_is_told_by_its_kind(
         // The first look takes what is there into the standing.
         ground.operator("plan");
         ground.run();
-        let alerts = || shell("curl -s http://127.0.0.1:8463/metrics || true");
         let line = |domain: &str, kind: &str| format!("{{domain=\"{domain}.test\",kind=\"{kind}\"}} 1");
-        let stands = |domain: &str, kind: &str| alerts().contains(&line(domain, kind));
+        let stands = |domain: &str, kind: &str| metrics().contains(&line(domain, kind));
         for (domain, kind) in [
             ("mx-expired", "mx-unverified"),
             ("mx-expiring", "mx-certificate-ends"),
             ("cert-expiring", "policy-certificate-ends"),
         ] {
-            until(kind, || stands(domain, kind));
-            let alerts = alerts();
+            let alerts = until_some(kind, || Some(metrics()).filter(|all| all.contains(&line(domain, kind))));
             for other in domains.iter().filter(|other| **other != domain) {
                 assert!(!alerts.contains(&line(other, kind)), "{other} has {kind}: {alerts}");
             }
@@ -151,11 +164,17 @@ fn what_is_wrong_with_certificates_records_and_policy_hosts_is_told_by_its_kind(
         ground.names.change("good-enforce.test.", name, other);
         until("the record is missed", || stands("good-enforce", "record-gone"));
         ground.names.change("good-enforce.test.", other, name);
-        until("it is there again", || !stands("good-enforce", "record-gone"));
+        until("it is there again", || {
+            let metrics = metrics();
+            metrics.contains("sternpost_alerts{") && !metrics.contains(&line("good-enforce", "record-gone"))
+        });
         ground.lab.sites.block("mta-sts.good-enforce.test", true);
         until("the policy is missed", || stands("good-enforce", "policy-unserved"));
         ground.lab.sites.block("mta-sts.good-enforce.test", false);
-        until("all is well again", || !alerts().contains("{domain=\"good-enforce.test\""));
+        until("all is well again", || {
+            let metrics = metrics();
+            metrics.contains("sternpost_alerts{") && !metrics.contains("{domain=\"good-enforce.test\"")
+        });
         let log = ground.log();
         assert!(log.contains("alert ended") && log.contains("certificate"), "{log}");
     });

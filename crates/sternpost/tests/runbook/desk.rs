@@ -3,6 +3,7 @@
 //! operator publishes by hand what `sternpost apply` prints.
 
 use crate::page::{Asked, Block, asked_for, compare, fits, masked, section};
+use crate::patience::{PATIENCE, until_ready, until_some_or};
 use formats::DomainName;
 use lab::behavior::Behavior;
 use lab::case::Case;
@@ -138,16 +139,17 @@ impl Desk {
         let (mut published, begun) = (0, Instant::now());
         loop {
             let ended = child.try_wait().unwrap();
-            let printed = std::fs::read_to_string(&out).unwrap_or_default();
-            let complete = printed.rfind('\n').map_or(0, |at| at + 1);
+            let bytes = std::fs::read(&out).unwrap_or_default();
+            let complete = bytes.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
             if line.contains("sternpost apply") {
-                self.publish(&printed[published..complete]);
+                self.publish(&String::from_utf8_lossy(&bytes[published..complete]));
                 published = complete;
             }
+            let printed = String::from_utf8_lossy(&bytes).into_owned();
             if let Some(status) = ended {
                 return (status.code().unwrap(), printed);
             }
-            if begun.elapsed() > Duration::from_secs(60) {
+            if begun.elapsed() > PATIENCE {
                 let _ = child.kill();
                 panic!("it does not end: {line}\n{printed}");
             }
@@ -233,18 +235,17 @@ impl Desk {
 
     /// Starts `sternpost serve` and waits until it is ready.
     pub fn serve(&mut self) {
-        let log = std::fs::File::create(self.path("log")).unwrap();
+        let log = self.path("log");
         let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
             .current_dir(self.dir.path())
             .arg("serve")
             .stdin(Stdio::null())
             .stdout(Stdio::null())
-            .stderr(log)
+            .stderr(std::fs::File::create(&log).unwrap())
             .spawn()
             .unwrap();
         std::fs::write(self.path("pid"), child.id().to_string()).unwrap();
-        self.serving = Some(child);
-        self.until("it is ready", |desk| desk.log().contains("ready store="));
+        until_ready(self.serving.insert(child), &log);
     }
 
     /// Ends `sternpost serve`.
@@ -274,11 +275,7 @@ impl Desk {
     }
 
     pub fn until(&self, what: &str, is_so: impl Fn(&Self) -> bool) {
-        let begun = Instant::now();
-        while !is_so(self) {
-            assert!(begun.elapsed() < Duration::from_secs(30), "in vain: {what}\n{}", self.log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until_some_or(|| format!("in vain: {what}\n{}", self.log()), || is_so(self).then_some(()));
     }
 
     /// Nothing of the section is left that no test ran.

@@ -117,31 +117,29 @@ fn metrics_show_every_row_of_the_table_and_nothing_else() {
     let everything = Everything::new();
     let expected: BTreeSet<&str> = TABLE.iter().map(|row| row.family).collect();
     let (other, _running) = forwarding();
-    let of_other = families(&get(other.metrics, "/metrics").1);
-    let mut shown = BTreeMap::new();
-    let mut missing: Vec<&&str> = Vec::new();
-    for _ in 0..2000 {
-        shown = families(&everything.metrics());
-        shown.extend(
-            of_other
-                .clone()
-                .into_iter()
-                .filter(|(name, _)| name.contains("_forward") || name.starts_with("sternpost_sessions_")),
-        );
-        let unknown: Vec<_> = shown.keys().filter(|name| !expected.contains(name.as_str())).collect();
-        assert!(unknown.is_empty(), "{unknown:?}");
-        missing = expected.iter().filter(|name| !shown.contains_key(**name)).collect();
-        if missing.is_empty() {
-            break;
-        }
-        std::thread::sleep(Duration::from_millis(10));
-    }
-    assert!(missing.is_empty(), "{missing:?}\n{}", everything.place.log());
-    assert!(of_other.keys().all(|name| expected.contains(name.as_str())), "{of_other:?}");
+    let missing = std::cell::RefCell::new(Vec::new());
+    let shown = until_some_or(
+        || format!("in vain: {:?}\n{}", missing.borrow(), everything.place.log()),
+        || {
+            let mut shown = families(&everything.metrics());
+            let of_other = families(&get(other.metrics, "/metrics").1);
+            let unknown: Vec<_> = shown
+                .keys()
+                .chain(of_other.keys())
+                .filter(|name| !expected.contains(name.as_str()))
+                .collect();
+            assert!(unknown.is_empty(), "{unknown:?}");
+            let is_others = |name: &str| name.contains("_forward") || name.starts_with("sternpost_sessions_");
+            shown.extend(of_other.into_iter().filter(|(name, _)| is_others(name)));
+            let has_samples = |name: &str| shown.get(name).is_some_and(|(_, samples)| !samples.is_empty());
+            *missing.borrow_mut() =
+                expected.iter().copied().filter(|name| !has_samples(name)).collect::<Vec<_>>();
+            missing.borrow().is_empty().then_some(shown)
+        },
+    );
     for row in TABLE {
         let (kind, samples) = &shown[row.family];
         assert_eq!(kind, row.metric_type.as_str(), "{}", row.family);
-        assert!(!samples.is_empty(), "{}", row.family);
         for labels in samples {
             let names: BTreeSet<&str> = labels.keys().map(String::as_str).collect();
             assert_eq!(names, row.labels.iter().map(|label| label.name).collect(), "{}", row.family);
@@ -164,19 +162,16 @@ fn metrics_show_every_row_of_the_table_and_nothing_else() {
             assert_eq!(samples.len(), combinations, "{}: not all series exist from the start", row.family);
         }
     }
-    let text = everything.metrics();
-    assert!(
-        text.contains(&format!("sternpost_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION"))),
-        "{text}"
-    );
-    assert!(
-        text.contains(&format!(
-            "sternpost_domain_alerts{{domain=\"{DOMAIN}\",kind=\"reported-failure\"}} 1\n"
-        )),
-        "{text}"
-    );
-    for role in ["answers", "host", "guard", "inbox", "dashboard", "admin", "collector", "reporter"] {
-        assert!(text.contains(&format!("sternpost_role_ready{{role=\"{role}\"}} 1\n")), "{role}: {text}");
+    let roles = ["answers", "host", "guard", "inbox", "dashboard", "admin", "collector", "reporter"];
+    let ready = roles.map(|role| format!("sternpost_role_ready{{role=\"{role}\"}} 1\n"));
+    for line in [
+        format!("sternpost_build_info{{version=\"{}\"}} 1\n", env!("CARGO_PKG_VERSION")),
+        format!("sternpost_domain_alerts{{domain=\"{DOMAIN}\",kind=\"reported-failure\"}} 1\n"),
+    ]
+    .iter()
+    .chain(&ready)
+    {
+        everything.place.until(line, || everything.metrics().contains(line));
     }
 }
 
@@ -307,9 +302,13 @@ fn a_role_whose_part_fails_is_not_ready_and_the_others_are() {
     assert_eq!((status, &json["ready"], &problem["part"]), (503, &false.into(), &"store".into()), "{json}");
     assert!(problem["why"].as_str().unwrap().contains("removed or replaced"), "{json}");
     assert!(problem["since"].as_str().unwrap().parse::<jiff::Timestamp>().is_ok(), "{json}");
-    let (_, text) = ready("");
-    assert!(text.contains("answers: not ready since ") && text.contains("host: not ready since "), "{text}");
-    assert!(everything.metrics().contains("sternpost_role_ready{role=\"host\"} 0\n"));
+    place.until("both roles are not ready", || {
+        let (_, text) = ready("");
+        text.contains("answers: not ready since ") && text.contains("host: not ready since ")
+    });
+    place.until("that is in the metrics", || {
+        everything.metrics().contains("sternpost_role_ready{role=\"host\"} 0\n")
+    });
     std::fs::rename(place.path("aside.db"), place.path("sternpost.db")).unwrap();
     place.until("the store works again", || ready("").0 == 200);
 }
@@ -358,19 +357,20 @@ fn every_failed_sign_in_is_logged_with_the_address_and_the_documented_filter_fin
     let bearer = "Authorization: Bearer guess";
     assert_eq!(post(everything.admin, &format!("GET /v1/domains HTTP/1.1\r\n{bearer}"), ""), 401);
     assert_eq!(post(everything.sessions, &format!("POST /v1/sessions HTTP/1.1\r\n{bearer}"), "{}"), 401);
+    let found = || everything.place.log().matches("sign-in failed name=").count();
+    everything.place.until("all four are in the log", || found() >= 4);
     let log = everything.place.log();
     assert_eq!(banned(&log), ["127.0.0.1"; 4], "{log}");
     assert!(log.contains("WARN sign-in failed name=ann address=127.0.0.1\n"), "{log}");
     assert!(log.contains("sign-in failed name=admin address=127.0.0.1\n"), "{log}");
     assert!(log.contains("sign-in failed name=collector address=127.0.0.1\n"), "{log}");
-    let metrics = everything.metrics();
     for line in [
         "sternpost_dashboard_sign_ins_total{outcome=\"failed\"} 2",
         "sternpost_token_refusals_total{interface=\"admin\"} 1",
         "sternpost_token_refusals_total{interface=\"collector\"} 1",
         "sternpost_session_requests_total{code=\"401\"} 1",
     ] {
-        assert!(metrics.contains(&format!("{line}\n")), "{line}\n{metrics}");
+        everything.place.until(line, || everything.metrics().contains(&format!("{line}\n")));
     }
     let mail = "Nov 27 17:12:03 mx sternpost[7]: 2026-11-27T17:12:03.123456Z  WARN sign-in failed name=ann address=2001:db8::7";
     assert_eq!(banned(mail), ["2001:db8::7"]);

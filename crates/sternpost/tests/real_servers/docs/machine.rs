@@ -5,13 +5,11 @@
 use super::authority::Authority;
 use super::blocks::tree;
 use super::internet::{Internet, MACHINE, NETWORK, ROUTER};
-use crate::support::{Running, daemon, shell, until};
+use crate::patience::{PATIENCE, until_some, until_some_or};
+use crate::support::{Running, daemon, shell};
 use std::path::Path;
 use std::process::{Command, Stdio};
 use std::time::{Duration, Instant};
-
-/// How long a command may take.
-const COMMAND: Duration = Duration::from_secs(90);
 
 /// A running machine.
 pub struct Machine {
@@ -50,20 +48,17 @@ impl Machine {
         );
         let init = daemon(&line, &dir.join("boot.log"));
         let children = format!("/proc/{0}/task/{0}/children", init.0.id());
-        let mut process = 0;
-        until("the machine's first process", || {
+        let process: u32 = until_some("the machine's first process", || {
             let child = std::fs::read_to_string(&children).unwrap_or_default();
-            process = child.trim().parse().unwrap_or(0);
-            process != 0 && dir.join("mounted").exists()
+            child.trim().parse().ok().filter(|_| dir.join("mounted").exists())
         });
         shell(&format!("ip link set world1 netns {process}"));
         std::fs::write(dir.join("connected"), "").unwrap();
         let log = || std::fs::read_to_string(dir.join("boot.log")).unwrap_or_default();
-        let begun = Instant::now();
-        while !dir.join("up").exists() {
-            assert!(begun.elapsed() < Duration::from_secs(30), "the machine does not start: {}", log());
-            std::thread::sleep(Duration::from_millis(20));
-        }
+        until_some_or(
+            || format!("the machine does not start: {}", log()),
+            || dir.join("up").exists().then_some(()),
+        );
         Self { internet, process, place, _init: init, _authority: authority }
     }
 
@@ -73,6 +68,9 @@ impl Machine {
         let dir = self.place.path();
         std::fs::write(dir.join("shared/text"), text).unwrap();
         let file = std::fs::File::create(dir.join("printed")).unwrap();
+        // Where the output of `sternpost apply` begins; what other commands print is not published.
+        let asked = dir.join("shared/apply");
+        let _ = std::fs::remove_file(&asked);
         let mut child = Command::new("nsenter")
             .args(["--target", &self.process.to_string(), "--all", "--"])
             .args(["/usr/local/lib/world/enter", program, "/run/world/shared/text"])
@@ -83,9 +81,6 @@ impl Machine {
             .stderr(file)
             .spawn()
             .unwrap();
-        // Where the output of `sternpost apply` begins; what other commands print is not published.
-        let asked = dir.join("shared/apply");
-        let _ = std::fs::remove_file(&asked);
         let (mut published, begun) = (0, Instant::now());
         loop {
             let ended = child.try_wait().unwrap();
@@ -105,7 +100,7 @@ impl Machine {
             if let Some(status) = ended {
                 return (status.code().unwrap_or(-1), printed);
             }
-            if begun.elapsed() > COMMAND {
+            if begun.elapsed() > PATIENCE {
                 let _ = child.kill();
                 let _ = child.wait();
                 return (-1, format!("{printed}\nit does not end"));

@@ -4,6 +4,7 @@
 
 use crate::https::{Answer, serve};
 use crate::names::{Names, zone};
+use crate::patience::until_ready;
 use crate::pebble::{DIRECTORY, Pebble};
 use crate::support::{daemon, in_a_room_of_its_own, mount_over, shell, until};
 use formats::DomainName;
@@ -22,7 +23,7 @@ use receiver::publish::{Change, Records};
 use receiver::rollout::desired::PolicyHostAt;
 use std::path::Path;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use store::Store;
 use store::certificate_orders::ChallengeRecord;
@@ -237,7 +238,7 @@ fn a_policy_host_moves_here_from_another_provider_without_a_gap() {
         std::fs::write(dir.join("sternpost.toml"), config).unwrap();
         let operator = |words: &str| shell(&format!("cd {} && sternpost {words}", dir.display()));
         let fetch = format!(
-            "curl -s -m 5 --cacert {}/roots.pem https://mta-sts.move.test/.well-known/mta-sts.txt || echo failed",
+            "curl -s -m 100 --cacert {}/roots.pem https://mta-sts.move.test/.well-known/mta-sts.txt || echo failed",
             dir.display()
         );
         assert!(shell(&fetch).contains("mx.move.test"));
@@ -245,28 +246,33 @@ fn a_policy_host_moves_here_from_another_provider_without_a_gap() {
         assert!(planned.contains("mta-sts.move.test. 300 IN CNAME policy.test."), "{planned}");
         let line =
             format!("{} --config {}/sternpost.toml serve", env!("CARGO_BIN_EXE_sternpost"), dir.display());
-        let _serve = daemon(&line, &dir.join("serve.log"));
-        until("serve is ready", || {
-            std::fs::read_to_string(dir.join("serve.log")).unwrap().contains("ready store=")
-        });
-        let is_over = AtomicBool::new(false);
+        let log = dir.join("serve.log");
+        let mut serving = daemon(&line, &log);
+        until_ready(&mut serving.0, &log);
+        let (is_over, good) = (AtomicBool::new(false), AtomicUsize::new(0));
         let applied = std::thread::scope(|scope| {
             let fetching = scope.spawn(|| {
-                let (mut good, mut bad) = (0, Vec::new());
+                let mut bad = Vec::new();
                 while !is_over.load(Ordering::SeqCst) {
                     match shell(&fetch) {
-                        body if body.contains("mx.move.test") => good += 1,
+                        body if body.contains("mx.move.test") => _ = good.fetch_add(1, Ordering::SeqCst),
                         other => bad.push(other),
                     }
                 }
-                (good, bad)
+                bad
             });
             let applied = operator("apply move.test");
-            // What resolvers remember of the old address is served there.
-            std::thread::sleep(Duration::from_secs(3));
+            // What resolvers remember of the old address is served there, until they have the new one.
+            until("the resolver has the new address", || {
+                shell("dig @127.0.0.1 +short mta-sts.move.test A").contains("127.0.0.50")
+            });
+            let before = good.load(Ordering::SeqCst);
+            until("the policy is fetched there too", || {
+                good.load(Ordering::SeqCst) > before.max(8) + 2 || fetching.is_finished()
+            });
             is_over.store(true, Ordering::SeqCst);
-            let (good, bad) = fetching.join().unwrap();
-            assert!(good > 10 && bad.is_empty(), "{good} fetches, and {bad:?}\n{applied}");
+            let bad = fetching.join().unwrap();
+            assert!(bad.is_empty(), "{} fetches, and {bad:?}\n{applied}", good.load(Ordering::SeqCst));
             applied
         });
         let now = shell("dig @127.0.1.1 +short mta-sts.move.test CNAME");
@@ -274,7 +280,7 @@ fn a_policy_host_moves_here_from_another_provider_without_a_gap() {
         assert!(shell(&fetch).contains("mx.move.test"));
         assert!(texts("_acme-challenge.mta-sts.move.test").is_empty());
         let at_home = shell(&format!(
-            "curl -s -m 5 --cacert {}/roots.pem --resolve mta-sts.move.test:443:127.0.0.50 https://mta-sts.move.test/.well-known/mta-sts.txt",
+            "curl -s -m 100 --cacert {}/roots.pem --resolve mta-sts.move.test:443:127.0.0.50 https://mta-sts.move.test/.well-known/mta-sts.txt",
             dir.display()
         ));
         assert!(at_home.contains("mx.move.test"), "{at_home}");

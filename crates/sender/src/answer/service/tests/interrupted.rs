@@ -1,6 +1,6 @@
 //! Calls of the operator whose client goes away: each runs to its end, so that memory and store never disagree.
 
-use super::world::{Bench, Published, secure};
+use super::world::{Bench, PATIENCE, Published, secure};
 use super::*;
 use formats::policy_export::ExportedPolicy;
 use formats::{Policy, PolicyId};
@@ -30,7 +30,7 @@ async fn an_import_whose_client_goes_away_leaves_no_answer_by_the_replaced_polic
     let mut import = Box::pin(bench.answers.import(&policies, false));
     assert!(poll!(&mut import).is_pending());
     drop(import);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while bench.ask(NAME).await != secure("2") {
         assert!(tokio::time::Instant::now() < deadline, "the old answer stays");
         tokio::time::sleep(Duration::from_millis(5)).await;
@@ -46,7 +46,7 @@ async fn a_purge_whose_client_goes_away_is_done_to_its_end() {
     let mut purge = Box::pin(bench.answers.purge(&hop));
     assert!(poll!(&mut purge).is_pending());
     drop(purge);
-    let deadline = tokio::time::Instant::now() + Duration::from_secs(10);
+    let deadline = tokio::time::Instant::now() + PATIENCE;
     while bench.store.policy(hop.policy_domain()).await.unwrap().is_some() {
         assert!(tokio::time::Instant::now() < deadline, "the policy stays");
         tokio::time::sleep(Duration::from_millis(5)).await;

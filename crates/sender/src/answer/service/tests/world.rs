@@ -241,6 +241,9 @@ impl Bench {
     }
 }
 
+/// How long a test waits for what does happen, on a machine that has other work too.
+pub const PATIENCE: Duration = Duration::from_secs(120);
+
 /// Opens all connections of the store that read. The store opens them when it needs them, and a file that was moved away
 /// can be read only by those that were open before.
 pub async fn open_readers(store: &Store) {

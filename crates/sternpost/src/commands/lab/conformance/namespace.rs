@@ -28,7 +28,7 @@ const FRONT: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHO
 /// Where Unbound listens.
 const RESOLVER: SocketAddr = SocketAddr::new(std::net::IpAddr::V4(Ipv4Addr::LOCALHOST), 5335);
 /// How long Unbound may take to start.
-const START_TIME: Duration = Duration::from_secs(15);
+const START_TIME: Duration = Duration::from_secs(60);
 
 /// The file in the folder of the run that says that the namespaces were made.
 const BEGUN: &str = "begun";
