@@ -25,7 +25,6 @@ pub use figures::{enforced_since, verdict};
 use formats::Mode;
 use groups::{GroupView, group_views};
 use jiff::{SignedDuration, Timestamp};
-use memchr::memmem::Finder;
 use receiver::domain::{HostedBy, Tag};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
@@ -145,8 +144,6 @@ impl OverviewQuery {
     /// The domains that the search, the state and the cause select, in the order of the chosen column.
     fn select<'s>(&self, snapshot: &'s Snapshot) -> Vec<&'s Entry> {
         let wanted = self.q.trim().to_lowercase();
-        let wanted = Finder::new(wanted.as_bytes());
-        let is_in_name = |name: &str| wanted.find(name.as_bytes()).is_some();
         let members = snapshot
             .group(&self.cause)
             .map(|group| group.domains.iter().map(String::as_str).collect::<std::collections::BTreeSet<_>>());
@@ -155,8 +152,9 @@ impl OverviewQuery {
                 && (self.cause.is_empty()
                     || members.as_ref().is_some_and(|members| members.contains(entry.name.as_str())))
                 && (self.tag.is_empty() || entry.tags.iter().any(|tag| tag.as_str() == self.tag))
-                && (is_in_name(&entry.name)
-                    || entry.name.contains("xn--") && is_in_name(&text::unicode(&entry.name)))
+                && (wanted.is_empty()
+                    || entry.name.contains(&wanted)
+                    || entry.name.contains("xn--") && text::unicode(&entry.name).contains(&wanted))
         };
         let all = &snapshot.domains;
         let mut found: Vec<&Entry> = match self.sort.as_str() {
