@@ -177,9 +177,9 @@ fn every_member_of_the_json_of_a_command_is_in_its_documentation() {
     }
     let (code, _, err) = run(here, &["dashboard", "invite", "ada", "--role", "operator"]);
     assert_eq!(code, 0, "{err}");
-    let people = json_of(here, &["dashboard", "people", "--json"]);
+    let people = json_of(here, &["dashboard", "users", "--json"]);
     assert!(people["invitations"][0]["name"] == "ada", "{people}");
-    assert_eq!(undocumented(&people, &entry("docs/reports.md", "| `sternpost dashboard people`")), [""; 0]);
+    assert_eq!(undocumented(&people, &entry("docs/reports.md", "| `sternpost dashboard users`")), [""; 0]);
 }
 
 #[test]

@@ -253,12 +253,12 @@ fn invitations_say_what_they_grant_are_listed_and_end() {
     dashboard(&["invite", "zoe", "--role", "operator"]);
     let (_, _, grants) = dashboard(&["invite", "zoe", "--role", "reader"]);
     assert!(grants.contains("with the role reader"), "{grants}");
-    let (_, listed, _) = dashboard(&["people"]);
+    let (_, listed, _) = dashboard(&["users"]);
     assert!(
         listed.contains("ada (invited, operator, until ") && listed.contains("zoe (invited, reader, until "),
         "{listed}"
     );
-    let (_, listed, _) = dashboard(&["people", "--json"]);
+    let (_, listed, _) = dashboard(&["users", "--json"]);
     let listed: Value = serde_json::from_str(&listed).unwrap();
     let invitations = listed["invitations"].as_array().unwrap();
     let roles: Vec<_> = invitations.iter().map(|one| (one["name"].as_str(), one["role"].as_str())).collect();
@@ -269,5 +269,8 @@ fn invitations_say_what_they_grant_are_listed_and_end() {
     assert!(code == 0 && ended.contains("The invitation for zoe has ended"), "{ended}");
     assert_eq!(dashboard(&["remove", "zoe"]).0, 1);
     assert_eq!(dashboard(&["remove-second-factor", "ada"]).0, 1);
-    assert!(!dashboard(&["people"]).1.contains("zoe"));
+    let (_, listed, _) = dashboard(&["users"]);
+    assert!(listed.contains("ada") && !listed.contains("zoe"), "{listed}");
+    // Scripts may have the earlier name.
+    assert_eq!(dashboard(&["people"]), (0, listed, String::new()));
 }

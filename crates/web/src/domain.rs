@@ -127,6 +127,8 @@ struct Page {
     may_approve: bool,
     /// True if the next step is to approve enforcement, and the user may do it.
     is_approved_here: bool,
+    /// True if the next step is what the alerts say.
+    is_alert: bool,
     is_ready: bool,
     may_hold: bool,
     is_enforced: bool,
@@ -149,6 +151,11 @@ struct Page {
 }
 
 impl Page {
+    /// The number of conditions of the gate that are met.
+    fn met(&self) -> usize {
+        self.conditions.iter().filter(|condition| condition.mark.0 == "fine").count()
+    }
+
     /// The label and the anchor of the section that has the details of an alert; `None` if none has more than the alert.
     fn details_of(&self, alert: &Alert) -> Option<(&'static str, &'static str)> {
         match alert.kind {
@@ -355,6 +362,7 @@ async fn rendered(
     let may_approve = wants_enforce && mode == Some(Mode::Testing) && facts.rollout.approved.is_none();
     let is_approved_here =
         may_approve && frame.is_operator() && judged.next.cause() == Some(StepCause::Approve);
+    let is_alert = judged.next.cause() == Some(StepCause::Alert);
     Ok(Page {
         frame,
         now,
@@ -375,6 +383,7 @@ async fn rendered(
         held: held.map(|held| format!("{} ({}, {})", held.reason, held.who, text::minute(&held.at))),
         may_approve,
         is_approved_here,
+        is_alert,
         is_ready: matches!(facts.gate, Gate::Ready | Gate::Ask(_)),
         may_hold: wants_enforce && held.is_none() && mode.is_some(),
         is_enforced: mode == Some(Mode::Enforce),
@@ -445,7 +454,9 @@ fn sentence(facts: &DomainData, now: Timestamp) -> String {
     let (since, age) = (text::date(&mode.since), text::age(mode.since, now));
     match mode.mode {
         Mode::Testing => {
-            format!("In testing since {since} ({age}): senders report failures, and deliver anyway.")
+            format!(
+                "In testing since {since} ({age}): senders deliver even if TLS can't be verified, and report it."
+            )
         }
         Mode::Enforce => format!(
             "Enforced since {since} ({age}): senders that support MTA-STS deliver only with verified TLS."

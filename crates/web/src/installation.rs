@@ -6,7 +6,7 @@ use crate::chart::{Range, Timeline};
 use crate::incidents::{IncidentLine, WorstDay, incident_lines, worst_day};
 use crate::judge::{NextStep, StepCause};
 use crate::layout::{Answer, Frame, Section, html};
-use crate::overview::verdict;
+use crate::overview::{enforced_since, verdict};
 use crate::snapshot::{Entry, Snapshot, Totals};
 use crate::state::Dashboard;
 use crate::text;
@@ -46,6 +46,8 @@ struct Page {
     days: i64,
     verdict: String,
     totals: Totals,
+    /// Since when the protected domains are; empty if none is.
+    since: String,
     /// The share that failed; `None` without sessions.
     failed: Option<String>,
     worst: Option<WorstDay>,
@@ -67,7 +69,7 @@ pub async fn page(State(dashboard): State<Arc<Dashboard>>, Extension(visitor): E
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let bound = context.config.thresholds.failure_rate;
-    let sums: Vec<DaySum> = snapshot.sums().into_iter().filter(|day| is_in_range(day, now)).collect();
+    let sums: Vec<DaySum> = snapshot.sums.iter().filter(|day| is_in_range(day, now)).copied().collect();
     let open = snapshot.domains.iter().filter(|entry| is_open(entry));
     let waits = |entry: &Entry| (entry.name.clone(), state(entry));
     html(&Page {
@@ -91,6 +93,7 @@ pub async fn page(State(dashboard): State<Arc<Dashboard>>, Extension(visitor): E
         further_groups: snapshot.groups.len().saturating_sub(MAX_GROUPS),
         open: open.clone().take(MAX_OPEN).map(waits).collect(),
         further_open: open.count().saturating_sub(MAX_OPEN),
+        since: enforced_since(&snapshot.totals),
         totals: snapshot.totals,
     })
 }

@@ -1,7 +1,7 @@
 //! Judges one domain from its rollout state, its evidence and the reports of the last week: how urgently it needs the
 //! operator, and the one next step. The overview and the page of a domain show the result.
 
-pub use check::render::page::sentence;
+pub use check::render::page::{prose, remedy_blocks, sentence};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;

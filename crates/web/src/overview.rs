@@ -20,8 +20,8 @@ use crate::visitor::Visitor;
 use askama::Template;
 use axum::Extension;
 use axum::extract::{Query, State};
-pub use figures::verdict;
-use figures::{Figure, figures, lead};
+use figures::{Figure, Segment, figures, lead, segments, verdict_mark};
+pub use figures::{enforced_since, verdict};
 use formats::Mode;
 use groups::{GroupView, group_views};
 use jiff::{SignedDuration, Timestamp};
@@ -244,6 +244,7 @@ struct Heading {
 struct Row {
     name: String,
     mark: Mark,
+    /// The mode, unless the mark says it.
     mode: &'static str,
     since: Option<Timestamp>,
     sessions: u64,
@@ -267,6 +268,8 @@ struct Page {
     frame: Frame,
     now: Timestamp,
     verdict: String,
+    verdict_mark: Mark,
+    segments: Vec<Segment>,
     /// What is most urgent; empty if nothing is.
     lead: String,
     figures: Vec<Figure>,
@@ -387,6 +390,8 @@ pub async fn page_of(
         frame: Frame::new("Domains", Section::Domains, visitor),
         now,
         verdict: verdict(&snapshot.totals),
+        verdict_mark: verdict_mark(&snapshot.totals),
+        segments: segments(&snapshot.totals),
         lead: snapshot.groups.first().filter(|group| !group.domains.is_empty()).map(lead).unwrap_or_default(),
         figures: figures(&snapshot, bound, now),
         groups: group_views(&snapshot.groups, MAX_GROUPS),
@@ -464,6 +469,8 @@ fn row(snapshot: &Snapshot, entry: &Entry, bound: f64, now: Timestamp) -> Row {
         name: entry.name.clone(),
         mark: entry.need.mark(entry.mode),
         mode: match entry.mode {
+            // The mark is the mode.
+            Some(_) if entry.need > Urgency::Waiting => "",
             Some(Mode::Enforce) => "Enforced",
             Some(Mode::Testing) => "Testing",
             Some(Mode::None) => "Retiring",

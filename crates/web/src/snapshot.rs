@@ -67,6 +67,8 @@ pub struct Snapshot {
     pub tags: Vec<(Tag, usize)>,
     /// The session counts by domain and day.
     pub days: Arc<AllDays>,
+    /// Their sums over all domains by day, oldest first.
+    pub sums: Vec<DaySum>,
 }
 
 /// The state of one domain.
@@ -195,6 +197,7 @@ impl Snapshot {
             tags: counted_tags(&domains),
             domains,
             days: Arc::default(),
+            sums: Vec::new(),
         }
     }
 
@@ -208,21 +211,21 @@ impl Snapshot {
     pub fn group(&self, id: &str) -> Option<&Group> {
         self.groups.iter().find(|group| group.id == id)
     }
+}
 
-    /// The sums of all domains by day, oldest first.
-    pub fn sums(&self) -> Vec<DaySum> {
-        let mut sums: BTreeMap<Timestamp, DaySum> = BTreeMap::new();
-        let known = self.domains.iter().filter_map(|entry| self.days.get(entry.name.as_str()));
-        for day in known.flatten() {
-            sums.entry(day.day)
-                .and_modify(|sum| {
-                    sum.successful = sum.successful.saturating_add(day.successful);
-                    sum.failed = sum.failed.saturating_add(day.failed);
-                })
-                .or_insert(*day);
-        }
-        sums.into_values().collect()
+/// The sums of these domains by day, oldest first.
+fn sums(domains: &[Entry], days: &AllDays) -> Vec<DaySum> {
+    let mut sums: BTreeMap<Timestamp, DaySum> = BTreeMap::new();
+    let known = domains.iter().filter_map(|entry| days.get(entry.name.as_str()));
+    for day in known.flatten() {
+        sums.entry(day.day)
+            .and_modify(|sum| {
+                sum.successful = sum.successful.saturating_add(day.successful);
+                sum.failed = sum.failed.saturating_add(day.failed);
+            })
+            .or_insert(*day);
     }
+    sums.into_values().collect()
 }
 
 /// What the store has about all domains.
@@ -253,7 +256,9 @@ async fn certificates(context: &RolloutContext) -> Result<BTreeMap<DomainName, C
 impl SnapshotInput {
     /// The snapshot of these domains.
     fn snapshot(&self, domains: Vec<Entry>, pending: usize) -> Arc<Snapshot> {
+        let sums = sums(&domains, &self.days);
         Arc::new(Snapshot {
+            sums,
             pending,
             newest_report: self.newest_report,
             took: self.begun.elapsed(),

@@ -67,6 +67,48 @@ pub fn sentence(phrase: &str) -> String {
         .map_or_else(String::new, |first| first.to_uppercase().collect::<String>() + letters.as_str())
 }
 
+/// Lines of a remedy that are copied together: a file, a record or a command.
+#[derive(Debug, PartialEq, Eq)]
+pub struct RemedyBlock<'r> {
+    /// What to do with the lines; empty if the finding says it.
+    pub about: &'r str,
+    /// What to copy: the lines of the file, the record or the command, without their line ends.
+    pub lines: Vec<&'r str>,
+}
+
+impl RemedyBlock<'_> {
+    /// The name of the block for screen readers, after that of the finding.
+    pub fn label(&self) -> String {
+        if self.about.is_empty() { String::new() } else { format!(": {}", self.about) }
+    }
+}
+
+/// The parts of a remedy, each of which begins with a line such as `# 2. Then publish this record`.
+pub fn remedy_blocks(remedy: &[String]) -> Vec<RemedyBlock<'_>> {
+    let mut blocks: Vec<RemedyBlock<'_>> = Vec::new();
+    for line in remedy {
+        match (line.strip_prefix("# "), blocks.last_mut()) {
+            (Some(about), _) => {
+                blocks.push(RemedyBlock { about: about.trim_end_matches(':'), lines: Vec::new() });
+            }
+            (None, Some(last)) => last.lines.push(line),
+            (None, None) => blocks.push(RemedyBlock { about: "", lines: vec![line.as_str()] }),
+        }
+    }
+    blocks
+}
+
+/// The parts of a sentence, and whether each is code, which the sentence has between backticks. A backtick without a second
+/// one is text.
+pub fn prose(text: &str) -> Vec<(bool, &str)> {
+    let parts: Vec<&str> = text.split('`').collect();
+    if parts.len().is_multiple_of(2) {
+        return vec![(false, text)];
+    }
+    let kinds = parts.into_iter().enumerate().map(|(at, part)| (at % 2 == 1, part));
+    kinds.filter(|(_, part)| !part.is_empty()).collect()
+}
+
 /// Renders the page for one or more examinations, each with the time that it took.
 pub fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String, askama::Error> {
     let names: Vec<&str> = all.iter().map(|(seen, _)| seen.domain.as_str()).collect();
@@ -100,5 +142,36 @@ fn check_page(seen: &Examination, took: Duration) -> CheckPage<'_> {
             .collect(),
         info: info.into_iter().filter(|finding| !is_about_sender(finding)).collect(),
         senders: sender_rows(seen),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_remedy_of_a_file_a_record_and_a_command_is_three_blocks_to_copy() {
+        let lines =
+            ["# 1. Serve this file:", "version: STSv1", "mode: testing", "# 2. Then publish", "x. TXT"];
+        let remedy = lines.map(str::to_owned);
+        let block = |about, lines: &[&'static str]| RemedyBlock { about, lines: lines.to_vec() };
+        assert_eq!(
+            remedy_blocks(&remedy),
+            [
+                block("1. Serve this file", &["version: STSv1", "mode: testing"]),
+                block("2. Then publish", &["x. TXT"])
+            ]
+        );
+        let plain = ["certbot -d x   # or another".to_owned()];
+        assert_eq!(remedy_blocks(&plain), [block("", &["certbot -d x   # or another"])]);
+        assert_eq!(remedy_blocks(&[]), []);
+    }
+
+    #[test]
+    fn text_between_backticks_is_code() {
+        assert_eq!(prose("run `a b` now"), [(false, "run "), (true, "a b"), (false, " now")]);
+        assert_eq!(prose("`a`"), [(true, "a")]);
+        assert_eq!(prose("a ` b"), [(false, "a ` b")]);
+        assert_eq!(prose("plain"), [(false, "plain")]);
     }
 }

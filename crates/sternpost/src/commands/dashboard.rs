@@ -26,8 +26,9 @@ pub enum Command {
         role: Option<Role>,
     },
     /// List the users, and the invitations that were not used yet
-    #[command(after_help = "Example:\n  sternpost dashboard people")]
-    People {
+    // The name until version 0.1; scripts may have it.
+    #[command(alias = "people", after_help = "Example:\n  sternpost dashboard users")]
+    Users {
         /// Print one line of JSON
         #[arg(long)]
         json: bool,
@@ -49,7 +50,7 @@ pub enum Command {
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::People { .. } => RolloutContext::open_to_show(named).await?,
+        Command::Users { .. } => RolloutContext::open_to_show(named).await?,
         _ => RolloutContext::open(named).await?,
     };
     let exit = carry_out(command, &context).await;
@@ -66,13 +67,13 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
             say(&format!("{}{}", config.url, new.path));
             eprintln!("{}\n{}", new.grants(Role::as_str), new.validity());
         }
-        Command::People { json } => {
+        Command::Users { json } => {
             let users = Users::read(&context.store, context.world.clock.now()).await.map_err(fail)?;
             say(&if *json { users.to_json() } else { users.to_text() });
         }
         Command::RemoveSecondFactor { name } => {
             if !context.store.remove_second_factor(TENANT, name).await.map_err(fail)? {
-                let remedy = "List the users: sternpost dashboard people";
+                let remedy = "List the users: sternpost dashboard users";
                 return Err(Failure::finding(name, "no such user has a second factor", remedy));
             }
             say(&format!("{name} can sign in with the password alone."));
@@ -83,7 +84,7 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
                 (true, _) => say(&format!("{name} is removed and signed out.")),
                 (false, true) => say(&format!("The invitation for {name} has ended.")),
                 (false, false) => {
-                    let remedy = "List the users: sternpost dashboard people";
+                    let remedy = "List the users: sternpost dashboard users";
                     return Err(Failure::finding(name, "no such user", remedy));
                 }
             }
@@ -95,7 +96,7 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
 /// The tenant that the command manages: the only one so far.
 const TENANT: Tenant = Tenant::FIRST;
 
-/// The output of `sternpost dashboard people`.
+/// The output of `sternpost dashboard users`.
 struct Users {
     people: Vec<Person>,
     with_second_factor: BTreeSet<String>,

@@ -209,15 +209,17 @@ impl Timeline<'_> {
         let title = SHARES.0 - 14.0;
         let _ = write!(out, "<text class=\"panel\" x=\"0\" y=\"{title}\">Share that failed</text>");
         let (bottom, room) = (SHARES.0 + SHARES.1, SHARES.1);
-        let mut bars = String::new();
+        let (mut within, mut above) = (String::new(), String::new());
         for (at, bucket) in buckets.iter().enumerate() {
             let (x, width) = layout.bar(pitch, at);
-            bar(&mut bars, x, bottom, width, room * bucket.share().unwrap_or(0.0) / top);
+            let share = bucket.share().unwrap_or(0.0);
+            let bars = if share > bound { &mut above } else { &mut within };
+            bar(bars, x, bottom, width, room * share / top);
         }
         let (y, end) = (short(bottom - room * bound / top), layout.width - layout.right);
         let _ = write!(
             out,
-            "<path class=\"bad\" d=\"{bars}\"/><path class=\"bound\" d=\"M{} {y}H{end}\"/><text class=\"bound\" x=\"{end}\" y=\"{title}\" text-anchor=\"end\">allowed: {}</text>",
+            "<path class=\"within\" d=\"{within}\"/><path class=\"bad\" d=\"{above}\"/><path class=\"bound\" d=\"M{} {y}H{end}\"/><text class=\"bound\" x=\"{end}\" y=\"{title}\" text-anchor=\"end\">allowed: {}</text>",
             layout.left,
             text::bound(self.bound)
         );
@@ -368,6 +370,17 @@ mod tests {
         assert!(year.contains("19 Nov to 25 Nov 2026: 7 succeeded, 0 failed (0 %)"), "{year}");
         assert_eq!(drawn(&[], &[], Range::Year), None);
         assert_eq!(drawn(&[day(500, 1, 1)], &[], Range::Year), None);
+    }
+
+    #[test]
+    fn a_share_that_is_allowed_does_not_look_like_one_that_is_not() {
+        let svg = drawn(&[day(2, 999, 1), day(1, 90, 10)], &[], Range::Week).unwrap();
+        let bars = |class: &str| {
+            let shares = svg.split(">Share that failed<").nth(1).unwrap();
+            let path = shares.split(&format!("<path class=\"{class}\" d=\"")).nth(1).unwrap();
+            path.split('"').next().unwrap().matches('M').count()
+        };
+        assert_eq!((bars("within"), bars("bad")), (1, 1), "{svg}");
     }
 
     #[test]

@@ -80,7 +80,7 @@ fn sts(facts: &DomainData, around: &PartsContext<'_>) -> (Mark, String) {
                 ),
                 Mode::Testing => (
                     Mark("way", "· Testing"),
-                    format!("Since {since}. Senders report failures, and deliver anyway."),
+                    format!("Since {since}. Senders deliver even if TLS can't be verified."),
                 ),
                 Mode::None => (Mark("way", "· Retiring"), format!("Mode none since {since}.")),
             }

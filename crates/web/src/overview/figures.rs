@@ -1,7 +1,8 @@
-//! The verdict about all domains in one sentence, and the figures below it.
+//! The verdict about all domains in one sentence, the bar of their modes, and the figures.
 
 use super::{DAY, OverviewQuery};
 use crate::incidents::worst_day;
+use crate::judge::Mark;
 use crate::snapshot::{ENDS_SOON, Group, Snapshot, Totals};
 use crate::text;
 use jiff::Timestamp;
@@ -65,56 +66,101 @@ pub fn lead(group: &Group) -> String {
     }
 }
 
+/// The CSS class and the sign of the verdict.
+pub fn verdict_mark(totals: &Totals) -> Mark {
+    match (totals.risk, totals.action) {
+        (1.., _) => Mark("failing", "✗"),
+        (0, 1..) => Mark("waiting", "!"),
+        (0, 0) if totals.enforced == totals.all => Mark("fine", "✓"),
+        (0, 0) => Mark("way", "·"),
+    }
+}
+
+/// The domains in one mode: a segment of the bar below the verdict, and its line in the legend.
+#[derive(Debug, PartialEq, Eq)]
+pub struct Segment {
+    /// The CSS class, which is also the state in the link.
+    pub class: &'static str,
+    pub label: &'static str,
+    pub count: usize,
+    pub note: String,
+    pub link: String,
+    /// Where the segment begins, and its width, in thousandths of the bar.
+    pub from: usize,
+    pub width: usize,
+}
+
+/// Thousandths of the bar that every mode with a domain has at least: one of 100,000 domains is still to be seen.
+const MIN_WIDTH: usize = 8;
+
+/// The bar of all domains by mode.
+pub fn segments(totals: &Totals) -> Vec<Segment> {
+    let Totals { all, enforced, testing, unset, .. } = *totals;
+    let retiring = all.saturating_sub(enforced).saturating_sub(testing).saturating_sub(unset);
+    let modes = [
+        ("enforced", "enforced", enforced),
+        ("testing", "in testing", testing),
+        ("retiring", "retiring", retiring),
+        ("unset", "not set up", unset),
+    ];
+    let mut from = 0;
+    let mut segments = Vec::new();
+    for (class, label, count) in modes.into_iter().filter(|(.., count)| *count > 0) {
+        let width = (count * 1_000 / all.max(1)).max(MIN_WIDTH);
+        segments.push(Segment {
+            class,
+            label,
+            count,
+            note: if class == "enforced" { enforced_since(totals) } else { String::new() },
+            // There is no filter for domains whose policy is being removed.
+            link: if class == "retiring" {
+                String::new()
+            } else {
+                OverviewQuery::default().link(&[("state", class)])
+            },
+            from,
+            width,
+        });
+        from += width;
+    }
+    // What the small ones have too much, the largest gives.
+    let excess = from as isize - 1_000;
+    if let Some(largest) = (0..segments.len()).max_by_key(|at| segments[*at].width) {
+        segments[largest].width = segments[largest].width.saturating_add_signed(-excess);
+        for later in segments.iter_mut().skip(largest + 1) {
+            later.from = later.from.saturating_add_signed(-excess);
+        }
+    }
+    segments
+}
+
+/// Since when the enforced domains are enforced; empty if none is.
+pub fn enforced_since(totals: &Totals) -> String {
+    let (Some(first), Some(last)) = (totals.first_enforced, totals.last_enforced) else {
+        return String::new();
+    };
+    match (text::date(&first), text::date(&last)) {
+        (first, last) if first == last => format!("since {first}"),
+        (first, last) => format!("the first since {first}, the last since {last}"),
+    }
+}
+
 /// The figures about all domains.
 pub fn figures(snapshot: &Snapshot, bound: f64, now: Timestamp) -> Vec<Figure> {
     let plain = OverviewQuery::default();
-    let Totals { all, enforced, risk, action, sessions, failed, .. } = snapshot.totals;
-    let (first, last) = (snapshot.totals.first_enforced, snapshot.totals.last_enforced);
+    let Totals { sessions, failed, .. } = snapshot.totals;
     let figure = |label, value, note, class, link| Figure { label, value, note, class, link };
-    let state = |state| plain.link(&[("state", state)]);
     let ending_note = format!("within {} days, or overdue", ENDS_SOON.as_hours() / 24);
     let is_above = failed as f64 > bound * sessions as f64;
-    let worst = worst_day(snapshot.sums().iter().filter(|day| day.day + DAY * 30 > now));
+    let worst = worst_day(snapshot.sums.iter().filter(|day| day.day + DAY * 30 > now));
     vec![
-        match risk {
-            0 => figure(
-                "Action needed",
-                text::count(action),
-                "no mail at risk is known".to_owned(),
-                if action > 0 { "waiting" } else { "" },
-                state("action"),
-            ),
-            risk => figure(
-                "Mail at risk",
-                text::counted(risk, "domain"),
-                match action.saturating_sub(risk) {
-                    0 => "no other needs action".to_owned(),
-                    1 => "1 more needs action".to_owned(),
-                    more => format!("{} more need action", text::count(more)),
-                },
-                "failing",
-                state("risk"),
-            ),
-        },
         figure(
-            "Enforced",
-            format!("{} of {}", text::count(enforced), text::count(all)),
-            match (first, last) {
-                (_, Some(last)) if enforced == all => format!("all since {}", text::date(&last)),
-                (Some(first), _) => format!("the first since {}", text::date(&first)),
-                _ => "none yet".to_owned(),
-            },
-            if enforced == all { "fine" } else { "" },
-            state("enforced"),
-        ),
-        figure(
-            "In testing",
-            text::count(snapshot.totals.testing),
-            format!("{} not set up", text::count(snapshot.totals.unset)),
+            "Sessions",
+            text::count(sessions),
+            "30 days, verified reports".to_owned(),
             "",
-            state("testing"),
+            "/senders".to_owned(),
         ),
-        figure("Sessions", text::count(sessions), "30 days, verified reports".to_owned(), "", String::new()),
         figure(
             "Failed",
             text::percent(failed, sessions).unwrap_or_else(|| "no data yet".to_owned()),

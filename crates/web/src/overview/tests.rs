@@ -52,6 +52,47 @@ fn the_verdict_says_whether_anything_is_wrong() {
 }
 
 #[test]
+fn the_bar_of_modes_is_full_and_each_mode_with_a_domain_is_seen() {
+    let way = |name: &str, mode| entry(name, Urgency::OnItsWay, mode, (0, 0));
+    let mut domains: Vec<Entry> = (0..2_000).map(|number| fine(&format!("d{number}.example"))).collect();
+    domains.push(way("t.example", Some(Mode::Testing)));
+    domains.push(way("u.example", None));
+    domains.push(way("r.example", Some(Mode::None)));
+    let bar = segments(&Totals::of(&domains));
+    let labels: Vec<(&str, usize)> = bar.iter().map(|one| (one.label, one.count)).collect();
+    assert_eq!(labels, [("enforced", 2_000), ("in testing", 1), ("retiring", 1), ("not set up", 1)]);
+    assert_eq!(bar.iter().map(|one| one.width).sum::<usize>(), 1_000);
+    assert!(bar.iter().all(|one| one.width >= 8));
+    assert!(bar.windows(2).all(|pair| pair[0].from + pair[0].width == pair[1].from), "{bar:?}");
+    let links: Vec<&str> = bar.iter().map(|one| one.link.as_str()).collect();
+    assert_eq!(links, ["/?state=enforced#domains", "/?state=testing#domains", "", "/?state=unset#domains"]);
+    let thirds = [fine("a.example"), way("t.example", Some(Mode::Testing)), way("u.example", None)];
+    let bar = segments(&Totals::of(&thirds));
+    assert_eq!(
+        bar.iter().map(|one| (one.from, one.width)).collect::<Vec<_>>(),
+        [(0, 333), (333, 333), (666, 334)]
+    );
+    assert_eq!(segments(&Totals::default()), []);
+}
+
+#[test]
+fn the_verdict_has_a_sign_and_says_since_when_domains_are_enforced() {
+    let risk = entry("r.example", Urgency::Failing, Some(Mode::Enforce), (1, 1));
+    let waits = entry("w.example", Urgency::Waiting, None, (0, 0));
+    let way = entry("t.example", Urgency::OnItsWay, Some(Mode::Testing), (0, 0));
+    let mark = |domains: &[Entry]| verdict_mark(&Totals::of(domains)).0;
+    assert_eq!(mark(&[fine("a.example")]), "fine");
+    assert_eq!(mark(&[fine("a.example"), way.clone()]), "way");
+    assert_eq!(mark(&[waits.clone(), way.clone()]), "waiting");
+    assert_eq!(mark(&[waits, risk]), "failing");
+    assert_eq!(enforced_since(&Totals::of(&[way])), "");
+    assert_eq!(enforced_since(&Totals::of(&[fine("a.example")])), "since 1 Jan 1970");
+    let later = Entry { since: Some(Timestamp::from_second(86_400 * 40).unwrap()), ..fine("b.example") };
+    let both = Totals::of(&[fine("a.example"), later]);
+    assert_eq!(enforced_since(&both), "the first since 1 Jan 1970, the last since 10 Feb 1970");
+}
+
+#[test]
 fn links_keep_the_other_parameters_and_lead_to_the_first_page() {
     let query =
         OverviewQuery { q: "a b".into(), state: "action".into(), page: 3, ..OverviewQuery::default() };
