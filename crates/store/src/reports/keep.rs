@@ -121,8 +121,9 @@ impl Store {
         let ids =
             TextIds::of(writing, new.iter().zip(&filed).flat_map(|(new, filed)| texts(new, filed))).await?;
         let mut batch = Batch::new(&ids, last + 1);
+        let mut said = Vec::new();
         let these: Vec<ExistingReport> =
-            new.iter().map(|new| fingerprint(new, &ids)).collect::<Result<_, _>>()?;
+            new.iter().map(|new| fingerprint(new, &ids, &mut said)).collect::<Result<_, _>>()?;
         for existing in find_existing(writing, &these).await? {
             batch.known.add(existing);
         }
@@ -293,9 +294,11 @@ fn texts<'r>(new: &'r NewReport, filed: &'r [Filed<'r>]) -> impl Iterator<Item =
         .chain(details)
 }
 
-fn fingerprint(new: &NewReport, ids: &TextIds<'_>) -> Result<ExistingReport, StoreError> {
+/// The values of a report by which copies of it are found. `said` is a buffer, used again for each report.
+fn fingerprint(new: &NewReport, ids: &TextIds<'_>, said: &mut Vec<u8>) -> Result<ExistingReport, StoreError> {
     let report = &new.report;
-    let said = serde_json::to_vec(&report.policies).map_err(damaged("report"))?;
+    said.clear();
+    serde_json::to_writer(&mut *said, &report.policies).map_err(damaged("report"))?;
     Ok(ExistingReport {
         id: 0,
         submitter: ids.of_text(&new.submitter),
@@ -304,7 +307,7 @@ fn fingerprint(new: &NewReport, ids: &TextIds<'_>) -> Result<ExistingReport, Sto
         report_id: without_nul(&report.report_id).into_owned(),
         trust: new.trust,
         is_expired: false,
-        digest: digest(&[&range(report).concat(), &said]),
+        digest: digest(&[&range(report).concat(), said]),
         fresh: None,
     })
 }
