@@ -14,23 +14,18 @@ use super::identities;
 use super::names::TextIds;
 use super::rows::insert_results;
 use super::sums::{Sums, rows};
+use super::turn::ImportTurn;
 use super::{KeepOutcome, NewReport, Trust, digest};
-use crate::database::Database;
 use crate::query::{FromRow, Row, insert as insert_rows, parameters, sql, unnumbered, without_nul};
 use crate::writing::{Counter, Lock, TenantCounter, Tries, Writing};
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
 use formats::report::Report;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 /// The maximum number of reports in one transaction: some hundredths of a second. A transaction writes each page of the indexes that
 /// it changes, and the entries of reports are spread over all of them, so that smaller ones write several times as much.
 const TRANSACTION_REPORTS: usize = 1000;
-/// How long an import writes to SQLite before it leaves a gap. SQLite gives its lock to whoever asks first, and other
-/// processes ask again every 100 ms, for as long as their `busy_timeout`: without gaps, their writes fail.
-const TURN: Duration = Duration::from_millis(500);
-const GAP: Duration = Duration::from_millis(120);
 /// The number of rows after which a transaction takes no further report: some tenths of a second.
 const TRANSACTION_ROWS: usize = 20_000;
 
@@ -92,14 +87,11 @@ impl Store {
     pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
         let mut kept = Vec::with_capacity(new.len());
         let mut rest = new;
-        let mut begun = Instant::now();
+        let mut turn = ImportTurn::of(self);
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(one_transaction(rest).min(rest.len()));
             rest = after;
-            if begun.elapsed() > TURN && matches!(self.database, Database::Sqlite(_)) {
-                tokio::time::sleep(GAP).await;
-                begun = Instant::now();
-            }
+            turn.pause().await;
             let mut tries = Tries::default();
             loop {
                 let done = self.keep_batch(batch).await;
