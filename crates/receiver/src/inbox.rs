@@ -33,7 +33,7 @@ pub use counts::{InboxCounts, LeftAlone};
 pub use dmarc::ExtractedDmarc;
 pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
-pub use reading::Reading;
+pub use reading::{GzipFile, Reading};
 pub use retention::{Removed, Retention};
 pub use signature::{SignatureState, check_signature};
 pub use store::reports::Quota;

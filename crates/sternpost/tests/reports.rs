@@ -106,6 +106,25 @@ fn reports_of_real_senders_agree_with_a_table_made_by_hand() {
     }
 }
 
+/// A tar archive of these files.
+fn tarred(files: &[(&str, &[u8])]) -> Vec<u8> {
+    let mut archive = Vec::new();
+    for (name, bytes) in files {
+        let mut header = vec![0; 512];
+        header[..name.len()].copy_from_slice(name.as_bytes());
+        header[124..136].copy_from_slice(format!("{:011o}\0", bytes.len()).as_bytes());
+        header[156] = b'0';
+        header[257..265].copy_from_slice(b"ustar\x0000");
+        header[148..156].copy_from_slice(b"        ");
+        let sum: usize = header.iter().map(|byte| usize::from(*byte)).sum();
+        header[148..156].copy_from_slice(format!("{sum:06o}\0 ").as_bytes());
+        archive.extend(header);
+        archive.extend(*bytes);
+        archive.resize(archive.len().div_ceil(512) * 512, 0);
+    }
+    archive
+}
+
 #[test]
 fn rec_06_the_same_report_in_every_wrapping_counts_once() {
     let place = place();
@@ -120,21 +139,25 @@ fn rec_06_the_same_report_in_every_wrapping_counts_once() {
     let mail =
         format!("From: tls@big.example\nSubject: r\nContent-Type: application/tlsrpt+json\n\n{json}\n");
     write(place.path(), "in/r.eml", &mail);
+    let tar = pack(&tarred(&[("r.json", json.as_bytes()), ("r.eml", mail.as_bytes())])).unwrap();
+    write(place.path(), "in/r.tar.gz", &tar);
     for folder in ["cur", "new", "tmp"] {
         std::fs::create_dir_all(place.path().join("in/maildir").join(folder)).unwrap();
     }
     write(place.path(), "in/maildir/new/1", &mail);
     write(place.path(), "in/box", format!("From tls@big.example Mon\n{mail}\nFrom x Tue\n{mail}"));
     let told = import(place.path(), &["in"]);
-    assert_eq!((told["new"].as_u64(), told["duplicates"].as_u64()), (Some(1), Some(6)), "{told}");
-    let mut piped = command(place.path(), &["reports", "import", "-", "--json"])
-        .stdin(Stdio::piped())
-        .stdout(Stdio::piped())
-        .spawn()
-        .unwrap();
-    piped.stdin.take().unwrap().write_all(&packed).unwrap();
-    let out = String::from_utf8(piped.wait_with_output().unwrap().stdout).unwrap();
-    assert!(out.contains("\"duplicates\":1"), "{out}");
+    assert_eq!((told["new"].as_u64(), told["duplicates"].as_u64()), (Some(1), Some(8)), "{told}");
+    for (piped, duplicates) in [(&packed, 1), (&tar, 2)] {
+        let mut import = command(place.path(), &["reports", "import", "-", "--json"])
+            .stdin(Stdio::piped())
+            .stdout(Stdio::piped())
+            .spawn()
+            .unwrap();
+        import.stdin.take().unwrap().write_all(piped).unwrap();
+        let out = String::from_utf8(import.wait_with_output().unwrap().stdout).unwrap();
+        assert!(out.contains(&format!("\"duplicates\":{duplicates},")), "{out}");
+    }
     let there = listed(place.path());
     assert_eq!((there.len(), there[0]["successful"].as_u64()), (1, Some(5)));
 }

@@ -22,14 +22,14 @@ impl PolicyDigest {
     pub fn of_lines(lines: &[String]) -> Option<Self> {
         let mut patterns = BTreeSet::new();
         for (key, value) in lines.iter().filter_map(|line| line.split_once(':')) {
-            let (key, value) = (key.trim().to_ascii_lowercase(), value.trim().to_ascii_lowercase());
-            match key.as_str() {
-                "mode" if value == Mode::None.as_str() => return Some(Self::of(BTreeSet::new())),
-                "mx" => {
-                    let pattern = MxPattern::parse(&value).map(|pattern| pattern.to_string());
-                    patterns.insert(pattern.unwrap_or(value));
-                }
-                _ => {}
+            let (key, value) = (key.trim(), value.trim());
+            if key.eq_ignore_ascii_case("mode") && value.eq_ignore_ascii_case(Mode::None.as_str()) {
+                return Some(Self::of(BTreeSet::new()));
+            }
+            if key.eq_ignore_ascii_case("mx") {
+                let value = value.to_ascii_lowercase();
+                let pattern = MxPattern::parse(&value).map(|pattern| pattern.to_string());
+                patterns.insert(pattern.unwrap_or(value));
             }
         }
         (!patterns.is_empty()).then(|| Self::of(patterns))

@@ -155,7 +155,14 @@ pub(crate) fn insert<'v, R, const N: usize>(
     values: impl Fn(&'v R) -> [Value<'v>; N],
 ) -> Query<'v> {
     let row = format!("({})", parameters(N));
-    let text = format!("{head} VALUES {} {tail}", vec![row; rows.len()].join(", "));
+    let mut text = String::with_capacity(head.len() + rows.len() * (row.len() + 2) + tail.len() + 8);
+    text.push_str(head);
+    for number in 0..rows.len() {
+        text.push_str(if number == 0 { " VALUES " } else { ", " });
+        text.push_str(&row);
+    }
+    text.push(' ');
+    text.push_str(tail);
     let mut all = Vec::with_capacity(rows.len() * N);
     rows.iter().for_each(|row| all.extend(values(row)));
     unnumbered(text, all)

@@ -37,6 +37,7 @@ mod rows;
 mod sums;
 mod totals;
 mod trends;
+mod turn;
 mod unverified;
 mod upgrade;
 
@@ -49,6 +50,7 @@ pub use quota::Quota;
 pub use retention::DropSelection;
 pub use totals::{DomainTotal, LastReport, SubmitterTotal};
 pub use trends::Trend;
+pub use turn::ImportTurn;
 pub(crate) use unverified::UnverifiedSpace;
 pub use unverified::UnverifiedUsage;
 pub use upgrade::Earlier;

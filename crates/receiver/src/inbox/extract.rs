@@ -142,6 +142,23 @@ pub fn extract_file(bytes: &[u8], name: &str, memory: &mut Reservation) -> Resul
     file_within(bytes, name, &JobMemory::new(memory, usize::MAX)).map_err(busy)
 }
 
+/// Like [`extract_file`], for a file that its caller divides if it is a tar archive in gzip data. `None` if it is one.
+///
+/// # Errors
+///
+/// [`Busy`] if the memory for decompressed reports is in use.
+pub(super) fn extract_unless_tar(
+    bytes: &[u8],
+    name: &str,
+    memory: &mut Reservation,
+) -> Result<Option<Extraction>, Busy> {
+    let memory = JobMemory::new(memory, usize::MAX);
+    let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), &memory));
+    extractor.tar_in_gzip = TarInGzip::Leave;
+    extractor.outermost_file(bytes, name).map_err(|Stopped| busy(memory.stop()))?;
+    Ok((extractor.tar_in_gzip != TarInGzip::Left).then(|| extractor.finish()))
+}
+
 fn busy(stop: Stop) -> Busy {
     match stop {
         Stop::Busy(busy) => busy,
@@ -163,9 +180,7 @@ pub(super) fn message_within(
 /// [`extract_file`] within the memory of a job.
 pub(super) fn file_within(bytes: &[u8], name: &str, memory: &JobMemory<'_>) -> Result<Extraction, Stop> {
     let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), memory));
-    extractor.is_for_reports = true;
-    let file = File { bytes, name, is_labelled: claims::is_named_so(name), packings: 0 };
-    extractor.file(&file, &Origin::default(), INBOX_DEPTH).map_err(|Stopped| memory.stop())?;
+    extractor.outermost_file(bytes, name).map_err(|Stopped| memory.stop())?;
     Ok(extractor.finish())
 }
 
@@ -189,8 +204,20 @@ struct File<'f> {
 /// The extraction was stopped for lack of memory; the job's memory has the reason.
 struct Stopped;
 
+/// What happens to a tar archive that the gzip data of a whole file has.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+enum TarInGzip {
+    /// Its reports are extracted.
+    Extract,
+    /// It is left to the caller.
+    Leave,
+    /// There is one, which was left to the caller.
+    Left,
+}
+
 struct Extractor<'r> {
     budget: UnpackBudget<'r>,
+    tar_in_gzip: TarInGzip,
     /// XML elements of DMARC reports that may still be read.
     elements: usize,
     parts: usize,
@@ -204,8 +231,16 @@ struct Extractor<'r> {
 impl<'r> Extractor<'r> {
     fn new(budget: UnpackBudget<'r>) -> Self {
         let found = Extraction::default();
-        let likely = Vec::new();
-        Self { budget, elements: DMARC_ELEMENTS, parts: 0, is_for_reports: false, found, likely }
+        let (likely, tar_in_gzip) = (Vec::new(), TarInGzip::Extract);
+        let (elements, is_for_reports) = (DMARC_ELEMENTS, false);
+        Self { budget, tar_in_gzip, elements, parts: 0, is_for_reports, found, likely }
+    }
+
+    /// Searches the file that was received.
+    fn outermost_file(&mut self, bytes: &[u8], name: &str) -> Result<(), Stopped> {
+        self.is_for_reports = true;
+        let file = File { bytes, name, is_labelled: claims::is_named_so(name), packings: 0 };
+        self.file(&file, &Origin::default(), INBOX_DEPTH)
     }
 
     /// Searches the message that was received.

@@ -6,10 +6,9 @@ use super::shape::looks_like_a_report;
 use super::{Busy, Inbox, Reading};
 use formats::dmarc::is_dmarc_text;
 use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
-use formats::mbox::{Found, Splitter};
+use formats::mbox::{self, Splitter};
 use formats::printable::printable;
-use formats::report::{TarMember, beginning_of_gzip, is_tar, tar_members, unpack, zip_members};
-use std::borrow::Cow;
+use formats::report::{TarMember, ZipContents, is_gzip, is_tar, tar_members, unpack, zip_members};
 use std::ffi::OsString;
 use std::fs::FileType;
 use std::io::{self, BufRead, Read};
@@ -35,6 +34,18 @@ pub struct Unreadable {
     pub why: String,
 }
 
+/// What is found in a file.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub enum Found {
+    /// A mail or a report file.
+    Item(Item),
+    /// A whole file of gzip data: a report, or a tar archive. Which one shows when it is decompressed, which
+    /// [`Inbox::read_gzip_here`] does.
+    Gzip(Item),
+    /// A file, or a part of one, that can't be read.
+    Unreadable(Unreadable),
+}
+
 /// Characters of a name that are kept. Names come from strangers: those of zip members and of saved attachments.
 const NAME_CHARACTERS: usize = 300;
 
@@ -52,6 +63,14 @@ impl Item {
     /// The name of the file, without that of the archive around it.
     pub fn file_name(&self) -> &str {
         self.name.rsplit(':').next().unwrap_or_default()
+    }
+
+    /// Passes each file of a tar archive, compressed by gzip, to `each`.
+    pub fn tar_files(&self, each: Each<'_>) {
+        match unpack(&self.bytes) {
+            Ok((archive, _)) => tar(&archive, &self.name, each),
+            Err(error) => each(Found::Unreadable(Unreadable::new(&self.name, error.to_string()))),
+        }
     }
 }
 
@@ -135,17 +154,17 @@ fn is_index(name: &str) -> bool {
     name.starts_with("dovecot") || name == "subscriptions" || name == "maildirfolder" || name == "maildirsize"
 }
 
-/// Receives each item, or the name of one that can't be read.
-pub type Each<'e> = &'e mut dyn FnMut(Result<Item, Unreadable>);
+/// Receives what is found in a file.
+pub type Each<'e> = &'e mut dyn FnMut(Found);
 
-/// Passes each item of a file to `each`. Fails when the file can't be read.
+/// Passes what is found in a file to `each`. Fails when the file can't be read.
 pub fn items_in(path: &Path, each: Each<'_>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut file = io::BufReader::new(std::fs::File::open(path)?);
     items_from(&mut file, &name, each)
 }
 
-/// Passes each item of a stream, such as a pipe, to `each`. Fails when the stream can't be read.
+/// Passes what is found in a stream, such as a pipe, to `each`. Fails when the stream can't be read.
 pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let head = input.fill_buf()?;
     if head.starts_with(b"From ") {
@@ -153,56 +172,59 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
     }
     let is_zip = head.starts_with(b"PK\x03\x04");
     let most = INBOX_MESSAGE_BYTES.max(REPORT_PACKED_BYTES);
-    let mut bytes = Vec::new();
+    // A file that fits into the buffer, as most reports do, is allocated once.
+    let mut bytes = Vec::with_capacity(head.len() + 64);
     input.take(limit(most)).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        each(Err(Unreadable::too_large(name)));
+        each(Found::Unreadable(Unreadable::too_large(name)));
         return Ok(());
     }
-    if let Some(archive) = tar_in(&bytes) {
-        let mut members = tar_members(&archive);
-        for TarMember { name: member, bytes, is_cut } in members.by_ref().take(ZIP_MEMBERS) {
-            let path = format!("{name}:{member}");
-            each(match is_cut {
-                false => Ok(Item::new(&path, bytes.to_vec())),
-                true => Err(Unreadable::new(&path, "the tar file ends within this file")),
-            });
-        }
-        if members.next().is_some() {
-            let why = format!("only the first {ZIP_MEMBERS} files in the tar file were read");
-            each(Err(Unreadable::new(name, why)));
-        }
-        return Ok(());
-    }
-    match is_zip.then(|| zip_members(&bytes)) {
-        Some(Ok(contents)) => {
-            for member in contents.members {
-                let path = format!("{name}:{}", member.name);
-                each(match member.text {
-                    Ok(text) => Ok(Item::new(&path, text.bytes().to_vec())),
-                    Err(error) if is_named_so(&member.name) => Err(Unreadable::new(&path, error.to_string())),
-                    // Nothing can be said about it; other people's zip files are left alone.
-                    Err(_) => Ok(Item::new(&path, Vec::new())),
-                });
-            }
-            if contents.left_out > 0 {
-                let (left_out, most) = (contents.left_out, ZIP_MEMBERS);
-                let why = format!("{left_out} files in the zip file were not read: at most {most} are");
-                each(Err(Unreadable::new(name, why)));
-            }
-        }
-        Some(Err(_)) | None => each(Ok(Item::new(name, bytes))),
+    if is_tar(&bytes) {
+        tar(&bytes, name, each);
+    } else if is_gzip(&bytes) {
+        each(Found::Gzip(Item::new(name, bytes)));
+    } else if let Some(Ok(contents)) = is_zip.then(|| zip_members(&bytes)) {
+        zip(contents, name, each);
+    } else {
+        each(Found::Item(Item::new(name, bytes)));
     }
     Ok(())
 }
 
-/// The tar archive that a file is, compressed or not.
-fn tar_in(bytes: &[u8]) -> Option<Cow<'_, [u8]>> {
-    if is_tar(bytes) {
-        return Some(Cow::Borrowed(bytes));
+/// Passes each file of a tar archive to `each`.
+fn tar(archive: &[u8], name: &str, each: Each<'_>) {
+    let mut members = tar_members(archive);
+    for TarMember { name: member, bytes, is_cut } in members.by_ref().take(ZIP_MEMBERS) {
+        let path = format!("{name}:{member}");
+        each(match is_cut {
+            false => Found::Item(Item::new(&path, bytes.to_vec())),
+            true => Found::Unreadable(Unreadable::new(&path, "the tar file ends within this file")),
+        });
     }
-    // The header of the first member.
-    is_tar(&beginning_of_gzip(bytes, 512)).then(|| unpack(bytes).ok().map(|(text, _)| Cow::Owned(text)))?
+    if members.next().is_some() {
+        let why = format!("only the first {ZIP_MEMBERS} files in the tar file were read");
+        each(Found::Unreadable(Unreadable::new(name, why)));
+    }
+}
+
+/// Passes each file of a zip file to `each`.
+fn zip(contents: ZipContents<'_>, name: &str, each: Each<'_>) {
+    for member in contents.members {
+        let path = format!("{name}:{}", member.name);
+        each(match member.text {
+            Ok(text) => Found::Item(Item::new(&path, text.bytes().to_vec())),
+            Err(error) if is_named_so(&member.name) => {
+                Found::Unreadable(Unreadable::new(&path, error.to_string()))
+            }
+            // Nothing can be said about it; other people's zip files are left alone.
+            Err(_) => Found::Item(Item::new(&path, Vec::new())),
+        });
+    }
+    if contents.left_out > 0 {
+        let (left_out, most) = (contents.left_out, ZIP_MEMBERS);
+        let why = format!("{left_out} files in the zip file were not read: at most {most} are");
+        each(Found::Unreadable(Unreadable::new(name, why)));
+    }
 }
 
 fn limit(most: usize) -> u64 {
@@ -213,13 +235,13 @@ fn limit(most: usize) -> u64 {
 fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let mut splitter = Splitter::new(INBOX_MESSAGE_BYTES);
     let mut number = 0u64;
-    let mut pass = |found: Option<Found>| {
+    let mut pass = |found: Option<mbox::Found>| {
         let Some(found) = found else { return };
         number += 1;
         let name = format!("{name}, mail {number}");
         each(match found {
-            Found::Mail(bytes) => Ok(Item::new(&name, bytes)),
-            Found::TooLong => Err(Unreadable::too_large(&name)),
+            mbox::Found::Mail(bytes) => Found::Item(Item::new(&name, bytes)),
+            mbox::Found::TooLong => Found::Unreadable(Unreadable::too_large(&name)),
         });
     };
     let mut line = Vec::new();
@@ -243,8 +265,15 @@ mod tests {
 
     fn items(bytes: &[u8]) -> Vec<Item> {
         let mut found = Vec::new();
-        items_from(&mut &bytes[..], "x", &mut |item| found.push(item.unwrap())).unwrap();
+        items_from(&mut &bytes[..], "x", &mut |one| found.push(item(one))).unwrap();
         found
+    }
+
+    fn item(found: Found) -> Item {
+        match found {
+            Found::Item(item) | Found::Gzip(item) => item,
+            Found::Unreadable(one) => panic!("{one:?}"),
+        }
     }
 
     #[test]
@@ -275,7 +304,7 @@ mod tests {
         let found = items(&zip.finish().unwrap().into_inner());
         assert_eq!(found[0].name, "x:x\u{fffd}]0;pwned\u{fffd}.txt");
         let mut named = Vec::new();
-        items_from(&mut &b"x"[..], "a\u{1b}[2J\nb", &mut |item| named.push(item.unwrap().name)).unwrap();
+        items_from(&mut &b"x"[..], "a\u{1b}[2J\nb", &mut |one| named.push(item(one).name)).unwrap();
         assert_eq!(named, ["a\u{fffd}[2J\u{fffd}b"]);
     }
 
@@ -289,9 +318,9 @@ mod tests {
         }
         let (mut read, mut unreadable) = (0, Vec::new());
         let bytes = zip.finish().unwrap().into_inner();
-        items_from(&mut &bytes[..], "x.zip", &mut |item| match item {
-            Ok(_) => read += 1,
-            Err(one) => unreadable.push(one),
+        items_from(&mut &bytes[..], "x.zip", &mut |found| match found {
+            Found::Item(_) | Found::Gzip(_) => read += 1,
+            Found::Unreadable(one) => unreadable.push(one),
         })
         .unwrap();
         assert_eq!((read, unreadable.len()), (ZIP_MEMBERS, 1));

@@ -7,7 +7,8 @@
 
 use super::dmarc::ExtractedDmarc;
 use super::extract::{
-    Extraction, NoReport, Problem, extract_file, file_within, message_claims, message_within,
+    Extraction, NoReport, Problem, extract_file, extract_unless_tar, file_within, message_claims,
+    message_within,
 };
 use super::job_memory::{JobMemory, Stop};
 use super::pool::{Busy, Job};
@@ -67,6 +68,15 @@ impl Reading {
     pub fn reason(&self) -> String {
         reason(self.reports.len() + self.dmarc.len(), &self.problems)
     }
+}
+
+/// What a file of gzip data is.
+#[derive(Debug)]
+pub enum GzipFile {
+    /// Not a tar archive; the reports in it.
+    Read(Reading),
+    /// A tar archive, from which nothing was read.
+    Tar,
 }
 
 /// The maximum number of problems that a reason names.
@@ -224,14 +234,38 @@ impl Inbox {
     ///
     /// [`Busy`] if the memory is in use for longer than [`Inbox::patience`].
     pub fn read_file_here(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<Reading, Busy> {
-        let deadline = tokio::time::Instant::now() + self.patience;
+        let (found, memory) = self.extract_here(|memory| extract_file(bytes, name, memory))?;
+        Ok(self.reading(found, &|_| SignatureState::Missing, arrival, memory))
+    }
+
+    /// Like [`Inbox::read_file_here`], for a file of gzip data whose files the caller imports one by one if it is a tar
+    /// archive.
+    ///
+    /// # Errors
+    ///
+    /// As for [`Inbox::read_file_here`].
+    pub fn read_gzip_here(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<GzipFile, Busy> {
+        let (found, memory) = self.extract_here(|memory| extract_unless_tar(bytes, name, memory))?;
+        Ok(match found {
+            Some(found) => GzipFile::Read(self.reading(found, &|_| SignatureState::Missing, arrival, memory)),
+            None => GzipFile::Tar,
+        })
+    }
+
+    /// Extracts on the current thread, and waits for memory. Returns the result with its memory.
+    fn extract_here<T>(
+        &self,
+        extract: impl Fn(&mut Reservation) -> Result<T, Busy>,
+    ) -> Result<(T, Reservation), Busy> {
+        let mut deadline = None;
         loop {
             let mut memory = self.pool.memory().reservation();
-            let busy = match extract_file(bytes, name, &mut memory) {
-                Ok(found) => return Ok(self.reading(found, &|_| SignatureState::Missing, arrival, memory)),
+            let busy = match extract(&mut memory) {
+                Ok(found) => return Ok((found, memory)),
                 Err(busy) => busy,
             };
             drop(memory);
+            let deadline = *deadline.get_or_insert_with(|| tokio::time::Instant::now() + self.patience);
             tokio::runtime::Handle::current().block_on(self.wait_for_memory(busy, deadline))?;
         }
     }

@@ -57,6 +57,14 @@ const RELEASED_PAGES: i64 = 512;
 /// The size that the write-ahead log is cut to when it begins anew after a large transaction: 4 MiB.
 const LOG_BYTES: &str = "4194304";
 
+/// The rows by which a connection's thread may be ahead of the reader of the rows. The default of 50 makes the threads wait for
+/// each other several times for each batch of names. All rows of a statement are collected anyway.
+const ROWS_AHEAD: usize = 500;
+
+/// The page cache of the connection for writing, in KiB as a negative number. A transaction of an import changes more pages
+/// than fit into the default of 2000 KiB, and would write those that do not fit several times.
+const WRITER_CACHE: &str = "-8192";
+
 /// How long [`SqliteFile::open`] retries after a transient error.
 const BUSY_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -72,12 +80,15 @@ impl SqliteFile {
             // In pages. The default of 1000 makes a large import rewrite the same pages at every checkpoint.
             .pragma("wal_autocheckpoint", "4000")
             .pragma("journal_size_limit", LOG_BYTES)
-            .busy_timeout(Duration::from_secs(3));
+            .busy_timeout(Duration::from_secs(3))
+            .row_buffer_size(ROWS_AHEAD);
         let open = |error: sqlx::Error| {
             let (path, why) = (path.display().to_string(), reason(&error));
             if is_broken(&error) { StoreError::Broken { path, why } } else { StoreError::Open { path, why } }
         };
         create_private(path, Owner::OfFolder).map_err(|error| open(sqlx::Error::Io(error)))?;
+        let readers = options.clone().create_if_missing(false).pragma("query_only", "ON");
+        let options = options.pragma("cache_size", WRITER_CACHE);
         let start = Instant::now();
         let writer = loop {
             // Only a new file can be told to give back space in steps; `compact` does so for others. This setting would
@@ -102,9 +113,8 @@ impl SqliteFile {
         let identity = identity(path).map_err(|error| open(sqlx::Error::Io(error)))?;
         close_to_others(path);
         // Later connections never create a new file where this one was removed.
-        let options = options.create_if_missing(false);
-        writer.set_connect_options(options.clone());
-        let readers = pool_options(READERS).connect_lazy_with(options.pragma("query_only", "ON"));
+        writer.set_connect_options(options.create_if_missing(false));
+        let readers = pool_options(READERS).connect_lazy_with(readers);
         Ok(Self { readers, writer, file: Arc::new(OpenFile { path: path.to_owned(), identity }) })
     }
 

@@ -14,23 +14,18 @@ use super::identities;
 use super::names::TextIds;
 use super::rows::insert_results;
 use super::sums::{Sums, rows};
+use super::turn::ImportTurn;
 use super::{KeepOutcome, NewReport, Trust, digest};
-use crate::database::Database;
 use crate::query::{FromRow, Row, insert as insert_rows, parameters, sql, unnumbered, without_nul};
 use crate::writing::{Counter, Lock, TenantCounter, Tries, Writing};
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
 use formats::report::Report;
 use std::collections::HashMap;
-use std::time::{Duration, Instant};
 
 /// The maximum number of reports in one transaction: some hundredths of a second. A transaction writes each page of the indexes that
 /// it changes, and the entries of reports are spread over all of them, so that smaller ones write several times as much.
 const TRANSACTION_REPORTS: usize = 1000;
-/// How long an import writes to SQLite before it leaves a gap. SQLite gives its lock to whoever asks first, and other
-/// processes ask again every 100 ms, for as long as their `busy_timeout`: without gaps, their writes fail.
-const TURN: Duration = Duration::from_millis(500);
-const GAP: Duration = Duration::from_millis(120);
 /// The number of rows after which a transaction takes no further report: some tenths of a second.
 const TRANSACTION_ROWS: usize = 20_000;
 
@@ -92,14 +87,11 @@ impl Store {
     pub async fn keep_reports(&self, new: &[NewReport]) -> Result<Vec<KeepOutcome>, StoreError> {
         let mut kept = Vec::with_capacity(new.len());
         let mut rest = new;
-        let mut begun = Instant::now();
+        let mut turn = ImportTurn::of(self);
         while !rest.is_empty() {
             let (batch, after) = rest.split_at(one_transaction(rest).min(rest.len()));
             rest = after;
-            if begun.elapsed() > TURN && matches!(self.database, Database::Sqlite(_)) {
-                tokio::time::sleep(GAP).await;
-                begun = Instant::now();
-            }
+            turn.pause().await;
             let mut tries = Tries::default();
             loop {
                 let done = self.keep_batch(batch).await;
@@ -121,8 +113,9 @@ impl Store {
         let ids =
             TextIds::of(writing, new.iter().zip(&filed).flat_map(|(new, filed)| texts(new, filed))).await?;
         let mut batch = Batch::new(&ids, last + 1);
+        let mut said = Vec::new();
         let these: Vec<ExistingReport> =
-            new.iter().map(|new| fingerprint(new, &ids)).collect::<Result<_, _>>()?;
+            new.iter().map(|new| fingerprint(new, &ids, &mut said)).collect::<Result<_, _>>()?;
         for existing in find_existing(writing, &these).await? {
             batch.known.add(existing);
         }
@@ -293,9 +286,11 @@ fn texts<'r>(new: &'r NewReport, filed: &'r [Filed<'r>]) -> impl Iterator<Item =
         .chain(details)
 }
 
-fn fingerprint(new: &NewReport, ids: &TextIds<'_>) -> Result<ExistingReport, StoreError> {
+/// The values of a report by which copies of it are found. `said` is a buffer, used again for each report.
+fn fingerprint(new: &NewReport, ids: &TextIds<'_>, said: &mut Vec<u8>) -> Result<ExistingReport, StoreError> {
     let report = &new.report;
-    let said = serde_json::to_vec(&report.policies).map_err(damaged("report"))?;
+    said.clear();
+    serde_json::to_writer(&mut *said, &report.policies).map_err(damaged("report"))?;
     Ok(ExistingReport {
         id: 0,
         submitter: ids.of_text(&new.submitter),
@@ -304,7 +299,7 @@ fn fingerprint(new: &NewReport, ids: &TextIds<'_>) -> Result<ExistingReport, Sto
         report_id: without_nul(&report.report_id).into_owned(),
         trust: new.trust,
         is_expired: false,
-        digest: digest(&[&range(report).concat(), &said]),
+        digest: digest(&[&range(report).concat(), said]),
         fresh: None,
     })
 }

@@ -4,13 +4,13 @@ use crate::query::{insert, parameters, sql, unnumbered, without_nul};
 use crate::writing::{Counter, Lock, Writing};
 use crate::{Store, StoreError};
 use std::borrow::Cow;
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::{BTreeSet, HashMap, HashSet};
 
 /// The maximum number of texts in one statement. Each text is one parameter.
 const BATCH_ROWS: usize = 500;
 
 /// The row ids of texts, which are stored once each in the table `name`.
-pub struct TextIds<'t>(BTreeMap<Cow<'t, str>, i64>);
+pub struct TextIds<'t>(HashMap<Cow<'t, str>, i64>);
 
 impl<'t> TextIds<'t> {
     /// Looks up the ids of these texts. Assigns an id to each text that has none.
@@ -18,8 +18,11 @@ impl<'t> TextIds<'t> {
         writing: &mut Writing,
         texts: impl IntoIterator<Item = &'t str>,
     ) -> Result<Self, StoreError> {
-        let mut ids = Self(texts.into_iter().map(|text| (without_nul(text), 0)).collect());
-        let all: Vec<Cow<'t, str>> = ids.0.keys().cloned().collect();
+        let distinct: HashSet<&str> = texts.into_iter().collect();
+        let mut ids = Self(distinct.into_iter().map(|text| (without_nul(text), 0)).collect());
+        let mut all: Vec<Cow<'t, str>> = ids.0.keys().cloned().collect();
+        // Concurrent transactions on PostgreSQL insert in one order, so that they can't wait for each other.
+        all.sort_unstable();
         for texts in all.chunks(BATCH_ROWS) {
             ids.look_up(writing, texts).await?;
             let fresh: Vec<Cow<'t, str>> =
@@ -37,7 +40,7 @@ impl<'t> TextIds<'t> {
 
     /// Returns the id of a text that was looked up, else 0.
     pub fn of_text(&self, text: &str) -> i64 {
-        self.0.get(without_nul(text).as_ref()).copied().unwrap_or_default()
+        self.0.get(&*without_nul(text)).copied().unwrap_or_default()
     }
 
     async fn look_up(&mut self, writing: &mut Writing, texts: &[Cow<'t, str>]) -> Result<(), StoreError> {

@@ -5,7 +5,7 @@ use super::super::claims;
 use super::super::dmarc::{self, ExtractedDmarc};
 use super::super::shape::{is_packed, looks_like_a_report};
 use super::super::submitter::{Origin, submitter_of_file};
-use super::{Extracted, Extractor, File, NoReport, Stopped};
+use super::{Extracted, Extractor, File, NoReport, Stopped, TarInGzip};
 use formats::dmarc::{DmarcReport, is_dmarc_text};
 use formats::limits::{INBOX_PACKINGS, INBOX_REPORTS};
 use formats::report::{
@@ -95,7 +95,10 @@ impl Extractor<'_> {
             Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
         };
         let bytes = text.bytes();
-        if packing != Unpacked::Plain && is_packed(bytes) {
+        if self.tar_in_gzip == TarInGzip::Leave && file.packings == 0 && is_tar(bytes) {
+            self.tar_in_gzip = TarInGzip::Left;
+            Ok(())
+        } else if packing != Unpacked::Plain && is_packed(bytes) {
             self.file(&File { bytes, packings: file.packings + 1, ..*file }, origin, depth)
         } else if is_dmarc_text(bytes) {
             self.dmarc(bytes, file, origin)

@@ -240,6 +240,53 @@ async fn what_is_named_or_labeled_as_a_report_is_never_ignored() {
     assert!(inbox.read_item(&private, Arrival::Import).await.unwrap().is_other_mail());
 }
 
+/// The items of a file, as the import divides it.
+fn imported_items(inbox: &Inbox, file: &std::path::Path) -> Vec<files::Item> {
+    let mut found = Vec::new();
+    files::items_in(file, &mut |one| found.push(one)).unwrap();
+    let mut items = Vec::new();
+    for one in found {
+        match one {
+            files::Found::Gzip(item) => match inbox.read_gzip_here(&item.bytes, "", Arrival::Import).unwrap()
+            {
+                GzipFile::Read(_) => items.push(item),
+                GzipFile::Tar => item.tar_files(&mut |one| items.extend(file_of(one))),
+            },
+            other => items.extend(file_of(other)),
+        }
+    }
+    items
+}
+
+fn file_of(found: files::Found) -> Option<files::Item> {
+    match found {
+        files::Found::Item(item) => Some(item),
+        other => panic!("{other:?}"),
+    }
+}
+
+#[tokio::test]
+async fn a_gzip_file_is_divided_only_if_it_is_a_tar_archive_itself() {
+    let (_dir, inbox) = inbox(Names::default()).await;
+    let tar = pack(&tarred(&[(NAME, json("1"))])).unwrap();
+    let outer = tarred(&[("inner.tar.gz", tar.clone())]);
+    let read = |bytes: &[u8]| inbox.read_gzip_here(bytes, "x.gz", Arrival::Import).unwrap();
+    assert!(matches!(read(&tar), GzipFile::Tar));
+    assert_eq!(inbox.pool.memory().used(), 0);
+    // What is packed twice, or within an archive, is extracted as a whole.
+    for bytes in [pack(&json("1")).unwrap(), pack(&tar).unwrap()] {
+        let GzipFile::Read(reading) = read(&bytes) else { panic!("it is not a tar archive") };
+        assert_eq!((reading.reports.len(), reading.problems.len()), (1, 0));
+    }
+    let mut found = Vec::new();
+    files::items_from(&mut &outer[..], "x.tar", &mut |one| found.push(one)).unwrap();
+    let [files::Found::Item(inner)] = &found[..] else { panic!("{found:?}") };
+    assert_eq!(inbox.read_item(inner, Arrival::Import).await.unwrap().reports.len(), 1);
+    // A cut archive: the error is that of the gzip data.
+    let GzipFile::Read(cut) = read(&tar[..tar.len() - 9]) else { panic!("it can't be decompressed") };
+    assert!(cut.reports.is_empty() && cut.problems.len() == 1);
+}
+
 #[tokio::test]
 async fn a_tar_file_on_import_is_its_files_and_names_the_submitter_of_each() {
     let (_dir, inbox) = inbox(Names::default()).await;
@@ -247,8 +294,7 @@ async fn a_tar_file_on_import_is_its_files_and_names_the_submitter_of_each() {
     let tar = tarred(&[(NAME, json("1")), ("mail.eml", message("multipart/report", json("2")))]);
     for (name, bytes) in [("all.tar", tar.clone()), ("all.tar.gz", pack(&tar).unwrap())] {
         std::fs::write(place.path().join(name), bytes).unwrap();
-        let mut found = Vec::new();
-        files::items_in(&place.path().join(name), &mut |item| found.push(item.unwrap())).unwrap();
+        let found = imported_items(&inbox, &place.path().join(name));
         assert_eq!(found[0].name, format!("{name}:{NAME}"));
         let mut submitters = Vec::new();
         for item in &found {

@@ -2,23 +2,26 @@
 //! parses files while the store writes. Reports that are counted as imported are durable; after an interruption the
 //! import can simply be run again, since reports that are already stored count as duplicates.
 
+mod incoming;
+mod reader;
+
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
 use formats::printable::printable;
-use futures_util::stream::{iter, unfold};
-use futures_util::{Stream, StreamExt};
+use incoming::{Incoming, batch_from};
 use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
-use receiver::inbox::files::{Item, Unreadable, files_below, items_from, items_in};
-use receiver::inbox::{Busy, Inbox, Reading};
+use reader::{CHUNKS_AHEAD, Copies, ImportItem, read_all};
+use receiver::inbox::files::{Item, files_below};
+use receiver::inbox::{Inbox, Reading};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::dmarc::{DmarcQuota, NewDmarcReport};
-use store::reports::{Arrival, KeepOutcome, NewReport, Trust};
-use tokio::sync::mpsc::{self, Receiver, Sender};
+use store::reports::{ImportTurn, KeepOutcome, NewReport, Trust};
+use tokio::sync::mpsc::{self, Receiver};
 
 /// The options of `sternpost reports import`.
 #[derive(Debug, clap::Args)]
@@ -34,21 +37,6 @@ pub struct Options {
     json: bool,
 }
 
-/// Maximum number of items that are stored together: as many as the store takes in one transaction, and fewer than the reader is
-/// ahead by ([`CHUNKS_AHEAD`]), so that it goes on reading while the store writes.
-const BATCH_REPORTS: usize = 1000;
-/// Bytes of items, with their reports, after which a transaction is written.
-const BATCH_BYTES: usize = 32 << 20;
-/// How long a transaction waits for the next item. The items that wait hold memory that the next one may need.
-const BATCH_PAUSE: Duration = Duration::from_millis(50);
-/// Messages whose DKIM signatures are verified at the same time.
-const CONCURRENT_MAILS: usize = 16;
-/// Maximum number of items in a chunk from the reader to the store.
-const CHUNK_MAILS: usize = 200;
-/// Bytes of items after which a chunk is sent.
-const CHUNK_BYTES: usize = 4 << 20;
-/// Maximum number of chunks that wait for the store.
-const CHUNKS_AHEAD: usize = 8;
 /// Time between two updates of the progress line.
 const PROGRESS_INTERVAL: Duration = Duration::from_millis(200);
 
@@ -83,38 +71,6 @@ struct Problem {
 
 /// Maximum number of problems that are listed.
 const MAX_LISTED: usize = 1000;
-
-/// Whether a copy of an item exists elsewhere when the import stores nothing of it.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum Copies {
-    /// The item is in a file, or is one of several messages in a pipe.
-    Elsewhere,
-    /// A mail server pipes the only copy.
-    OnlyThis,
-}
-
-/// An item between the reader and the store.
-enum ImportItem {
-    /// A message, which is read when its signature is verified.
-    Mail(Item, Copies),
-    Read(Item, Reading, Copies),
-    Unread(Unreadable),
-}
-
-impl ImportItem {
-    /// The memory of the item and its reports, roughly.
-    fn bytes(&self) -> usize {
-        match self {
-            Self::Mail(item, _) => item.bytes.len(),
-            Self::Read(item, reading, _) => {
-                // A parsed report takes about ten times its compressed text.
-                let packed: usize = reading.reports.iter().map(|new| new.packed.len()).sum();
-                item.bytes.len() + packed.saturating_mul(10)
-            }
-            Self::Unread(_) => 0,
-        }
-    }
-}
 
 /// Imports the reports from all paths.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
@@ -190,96 +146,6 @@ fn is_of_store(file: &Path, store: &Path) -> bool {
     is_named_so && folder(file) == folder(store)
 }
 
-/// Reads items and sends them in chunks, so that the receiver is not woken for each item.
-struct Reader<'r> {
-    inbox: &'r Inbox,
-    sender: &'r Sender<Vec<ImportItem>>,
-    held: Vec<ImportItem>,
-    bytes: usize,
-}
-
-impl Reader<'_> {
-    /// Parses a report file at once; a message is parsed later, when its DKIM signature is verified.
-    fn take(&mut self, found: Result<Item, Unreadable>, copies: Copies) {
-        match found {
-            Ok(item) if item.is_report_file() => {
-                match self.inbox.read_file_here(&item.bytes, item.file_name(), Arrival::Import) {
-                    Ok(mut reading) => {
-                        let unpacked = reading.release();
-                        let bytes = item.bytes.len() + unpacked;
-                        self.push(ImportItem::Read(item, reading, copies), bytes);
-                    }
-                    Err(busy) => self.push(ImportItem::Unread(not_now(item, &busy)), 0),
-                }
-            }
-            Ok(item) => {
-                let bytes = item.bytes.len();
-                self.push(ImportItem::Mail(item, copies), bytes);
-            }
-            Err(unreadable) => self.push(ImportItem::Unread(unreadable), 0),
-        }
-    }
-
-    /// Reads standard input. A single item is taken for a message piped by a mail server, several for an mbox.
-    fn take_pipe(&mut self) -> std::io::Result<()> {
-        let mut first = None;
-        let mut number = 0;
-        let read = items_from(&mut std::io::stdin().lock(), "standard input", &mut |found| {
-            number += 1;
-            if number == 1 {
-                first = Some(found);
-                return;
-            }
-            if let Some(first) = first.take() {
-                self.take(first, Copies::Elsewhere);
-            }
-            self.take(found, Copies::Elsewhere);
-        });
-        if let Some(only) = first {
-            self.take(only, Copies::OnlyThis);
-        }
-        read
-    }
-
-    fn push(&mut self, ready: ImportItem, bytes: usize) {
-        self.held.push(ready);
-        self.bytes += bytes;
-        if self.held.len() >= CHUNK_MAILS || self.bytes >= CHUNK_BYTES {
-            self.send_chunk();
-        }
-    }
-
-    fn send_chunk(&mut self) {
-        self.bytes = 0;
-        // Sending fails only when the receiver was dropped because the import ends.
-        let _ = self.sender.blocking_send(std::mem::take(&mut self.held));
-    }
-}
-
-fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<ImportItem>>) {
-    let mut reader = Reader { inbox, sender, held: Vec::new(), bytes: 0 };
-    for file in files {
-        if sender.is_closed() {
-            return;
-        }
-        let read = match file {
-            Some(path) => items_in(path, &mut |found| reader.take(found, Copies::Elsewhere)),
-            None => reader.take_pipe(),
-        };
-        if let Err(error) = read {
-            let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-            let name = printable(&name, usize::MAX);
-            reader.push(ImportItem::Unread(Unreadable { name, why: error.to_string() }), 0);
-        }
-    }
-    reader.send_chunk();
-}
-
-/// An item for which there was no memory. Unlike other unreadable ones, it may succeed when the import is run again.
-fn not_now(item: Item, busy: &Busy) -> Unreadable {
-    Unreadable { name: item.name, why: format!("not imported: {busy}. Run the import again") }
-}
-
 fn vouched(mut new: NewReport, trusted: bool) -> NewReport {
     if trusted {
         new.trust = new.trust.max(Trust::Trusted);
@@ -295,23 +161,9 @@ async fn store_all(
     total: usize,
     counts: &mut Counts,
 ) -> Result<(), Failure> {
-    let all = unfold(ready, async |mut ready| Some((iter(ready.recv().await?), ready))).flatten();
-    let checked = all.map(|one| {
-        let inbox = inbox.clone();
-        async move {
-            match one {
-                ImportItem::Mail(item, copies) => {
-                    match inbox.read_mail_patiently(&item.bytes, Arrival::Import).await {
-                        Ok(reading) => ImportItem::Read(item, reading, copies),
-                        Err(busy) => ImportItem::Unread(not_now(item, &busy)),
-                    }
-                }
-                other => other,
-            }
-        }
-    });
-    let mut items = std::pin::pin!(checked.buffer_unordered(CONCURRENT_MAILS));
+    let mut items = Incoming::of(inbox, ready);
     let mut progress = Progress::new(total);
+    let mut turn = ImportTurn::of(&inbox.store);
     while let Some(first) = items.next().await {
         let batch = batch_from(first, &mut items).await;
         let mut reports = Vec::with_capacity(batch.len());
@@ -321,7 +173,10 @@ async fn store_all(
         for one in batch {
             match one {
                 ImportItem::Read(item, mut reading, copies) => {
-                    set_aside(inbox, item, &reading, copies, trusted, counts).await?;
+                    if !reading.problems.is_empty() {
+                        turn.pause().await;
+                        set_aside(inbox, item, &reading, copies, trusted, counts).await?;
+                    }
                     memory.extend(reading.take_memory());
                     dmarc.extend(reading.dmarc.into_iter().map(|new| NewDmarcReport {
                         trust: if trusted { new.trust.max(Trust::Trusted) } else { new.trust },
@@ -336,6 +191,7 @@ async fn store_all(
                 ImportItem::Mail(..) => {}
             }
         }
+        turn.pause().await;
         let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
         reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
         let kept = inbox.store.keep_dmarc_reports(&dmarc, DmarcQuota::default()).await;
@@ -350,22 +206,8 @@ async fn store_all(
     Ok(())
 }
 
-/// Collects the items of one transaction: as many as fit, without waiting long for one.
-async fn batch_from(
-    first: ImportItem,
-    items: &mut (impl Stream<Item = ImportItem> + Unpin),
-) -> Vec<ImportItem> {
-    let mut bytes = first.bytes();
-    let mut batch = vec![first];
-    while batch.len() < BATCH_REPORTS && bytes < BATCH_BYTES {
-        let Ok(Some(next)) = tokio::time::timeout(BATCH_PAUSE, items.next()).await else { break };
-        bytes += next.bytes();
-        batch.push(next);
-    }
-    batch
-}
-
-/// Quarantines an item in which something could not be read, unless it is other mail of which there is a copy.
+/// Quarantines an item in which something could not be read, unless it is other mail of which there is a copy. The reading has
+/// problems.
 async fn set_aside(
     inbox: &Inbox,
     item: Item,
@@ -374,9 +216,6 @@ async fn set_aside(
     trusted: bool,
     counts: &mut Counts,
 ) -> Result<(), Failure> {
-    if reading.problems.is_empty() {
-        return Ok(());
-    }
     if reading.is_other_mail() && copies == Copies::Elsewhere {
         counts.left_alone += 1;
         counts.dmarc_left_alone += u64::from(reading.other_dmarc > 0);
