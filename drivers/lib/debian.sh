@@ -18,10 +18,22 @@ unpack_debian() {
   mv "$roots/$1.new" "$roots/$1"
 }
 
+# The archive that DEBIAN_MIRROR names, or the first one that this machine's own packages come from, if it is a Debian system: other
+# systems have no Debian releases in their archives.
+debian_mirror() {
+  [ -z "${DEBIAN_MIRROR:-}" ] || { echo "$DEBIAN_MIRROR"; return; }
+  ! grep -qx 'ID=debian' "${OS_RELEASE:-/etc/os-release}" 2>/dev/null ||
+    { cat "${APT_SOURCES:-/etc/apt}"/sources.list "${APT_SOURCES:-/etc/apt}"/sources.list.d/* 2>/dev/null || true; } |
+    awk '/^(URIs:|deb )/ && !found && match($0, /(https?|file):[^ ]+/) { found = substr($0, RSTART, RLENGTH) } END { print found }'
+}
+
 unpack_release() {
-  # The first archive that this machine's own packages come from.
-  mirror=$({ cat /etc/apt/sources.list /etc/apt/sources.list.d/* 2>/dev/null || true; } |
-    awk '/^(URIs:|deb )/ && !found && match($0, /(https?|file):[^ ]+/) { found = substr($0, RSTART, RLENGTH) } END { print found }')
+  mirror=$(debian_mirror)
+  [ -n "$mirror" ] || {
+    echo "debootstrap needs a Debian archive, and this system's packages come from none: set DEBIAN_MIRROR to the URL of one," \
+      'and install debian-archive-keyring, by whose keys debootstrap verifies it'
+    return 1
+  }
   base=$roots/debian-$1
   rm -rf "$base.new"
   debootstrap --variant=minbase "$1" "$base.new" "$mirror" || return 1

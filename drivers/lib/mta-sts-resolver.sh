@@ -1,6 +1,7 @@
 # Functions for the drivers with postfix-mta-sts-resolver. MTA_STS_RESOLVER is the folder of its Python environment.
 . "$(dirname "$0")/../lib/debian.sh"
 . "$(dirname "$0")/../lib/listening.sh"
+. "$(dirname "$0")/../lib/clock.sh"
 resolver=${MTA_STS_RESOLVER:-$roots/mta-sts-resolver}
 
 resolver_install() {
@@ -25,7 +26,7 @@ default_zone:
   timeout: 4
 YML
   # Its HTTPS client takes the CA from this variable.
-  SSL_CERT_FILE=$LAB_CA "$resolver/bin/mta-sts-daemon" -c "$LAB_DIR/resolver.yml" >>"$LAB_DIR/resolver.log" 2>&1 </dev/null &
+  SSL_CERT_FILE=$LAB_CA with_clock "$resolver/bin/mta-sts-daemon" -c "$LAB_DIR/resolver.yml" >>"$LAB_DIR/resolver.log" 2>&1 </dev/null &
   echo $! >"$LAB_DIR/resolver.pid"
   until_listening "$1"
 }
@@ -33,6 +34,13 @@ YML
 resolver_stop() {
   kill "$(cat "$LAB_DIR/resolver.pid")"
   for _ in $(seq 100); do kill -0 "$(cat "$LAB_DIR/resolver.pid")" 2>/dev/null || break; sleep 0.1; done
+}
+
+# resolver_later SECONDS PORT: the machine was off for so long.
+resolver_later() {
+  resolver_stop
+  move_clock "$1"
+  resolver_start "$2"
 }
 
 resolver_version() { "$resolver/bin/pip" show postfix-mta-sts-resolver | awk '$1 == "Version:" { print $2 }'; }

@@ -8,33 +8,11 @@ use crate::catalogue::{Check, Severity};
 use crate::finding::{Examination, Finding};
 use crate::profile::{Point, internet_nl};
 use formats::Mode;
+use formats::requirement::Level;
 use jiff::Timestamp;
 
 /// The version of the JSON format of an [`Audit`].
 pub const SCHEMA: u32 = 1;
-
-/// How strongly a requirement binds a domain.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// The domain may do without it, and is protected less.
-    May,
-    /// The RFC recommends it.
-    Should,
-    /// The RFC demands it of a domain that uses the protocol.
-    Must,
-}
-
-impl Level {
-    /// The word in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::May => "MAY",
-            Self::Should => "SHOULD",
-            Self::Must => "MUST",
-        }
-    }
-}
 
 /// Whether a domain does what a requirement asks for.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
@@ -90,6 +68,9 @@ pub struct Item {
     pub level: Level,
     /// The requirement as a sentence.
     pub asks: &'static str,
+    /// What else to know about the row, such as that it was judged although the domain has no policy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub note: Option<&'static str>,
     /// Whether the domain does it.
     pub verdict: Verdict,
     /// The points of Internet.nl's mail test that ask for the same, as `section: name`.
@@ -163,7 +144,16 @@ impl Audit {
     }
 }
 
+/// The note of a row that RFC 8461 asks of domains with a policy, for a domain without one.
+const WITHOUT_POLICY: &str = "judged without a policy: RFC 8461 asks it of domains with MTA-STS only; without it, mail is sent in cleartext";
+
 impl Requirement {
+    /// Whether RFC 8461 asks for it, and it is judged for domains without a policy as well.
+    fn needs_no_policy(&self) -> bool {
+        let names = |checks: &[Check]| checks.contains(&Check::StsTxtMissing);
+        self.source.starts_with("RFC 8461") && !names(self.against) && !names(self.unless)
+    }
+
     fn judged(&self, seen: &Examination) -> Item {
         let is_found = |check: &Check| seen.findings.iter().any(|finding| finding.check == *check);
         let against: Vec<&Finding> =
@@ -177,6 +167,7 @@ impl Requirement {
         } else {
             Verdict::NotExamined
         };
+        let is_without_policy = self.needs_no_policy() && is_found(&Check::StsTxtMissing);
         let found = |finding: &&Finding| Found {
             check: finding.check.id(),
             severity: finding.severity,
@@ -186,8 +177,9 @@ impl Requirement {
             id: self.id,
             rfc: self.rfc,
             source: self.source,
-            level: self.level,
+            level: if is_without_policy { Level::May } else { self.level },
             asks: self.asks,
+            note: is_without_policy.then_some(WITHOUT_POLICY),
             verdict,
             internet_nl: self.points.iter().map(|(section, name)| format!("{section}: {name}")).collect(),
             findings: against.iter().map(found).collect(),
@@ -255,6 +247,30 @@ mod tests {
         let nothing = audit(|_| {});
         assert_eq!(nothing.count(Verdict::NotExamined), nothing.items.len());
         assert_eq!(nothing.unmet(Level::May).count(), 0);
+    }
+
+    /// A domain that does not use MTA-STS violates nothing of RFC 8461.
+    #[test]
+    fn what_is_judged_without_a_policy_says_so_and_binds_nobody() {
+        let stripped = |findings: &mut Findings| {
+            findings.add(Check::SmtpNoStarttls, "mx1 does not offer STARTTLS", "", []);
+            findings.add(Check::SmtpTlsLegacy, "mx1 accepts TLS 1.0", "", []);
+        };
+        let rows = |audit: &Audit, level| audit.unmet(level).map(|item| item.id).collect::<Vec<_>>();
+        let with = audit(stripped);
+        assert_eq!(rows(&with, Level::Must), ["mx-starttls"]);
+        assert!(with.items.iter().all(|item| item.note.is_none()));
+        let without = audit(|findings| {
+            findings.add(Check::StsTxtMissing, "no record", "", []);
+            stripped(findings);
+        });
+        assert_eq!(rows(&without, Level::Should), ["mx-strength"], "RFC 8996 asks it of every host");
+        let noted: Vec<_> =
+            without.items.iter().filter(|item| item.note.is_some()).map(|item| item.id).collect();
+        assert_eq!(noted, ["mx-starttls", "mx-tls", "mx-addresses-agree"]);
+        for page in [crate::render::audit::text(&without), crate::render::audit::markdown(&without)] {
+            assert!(page.contains("judged without a policy"), "{page}");
+        }
     }
 
     #[test]

@@ -12,8 +12,10 @@
 pub mod case;
 pub mod cases;
 pub mod control;
+pub mod inbox;
 pub mod oracle;
 pub mod render;
 pub mod report;
 pub mod run;
+pub mod tls_report;
 pub mod world;

@@ -64,6 +64,9 @@ pub enum LabError {
     /// The resolver of the lab's clients could not be created.
     #[error(transparent)]
     Resolver(#[from] ResolverError),
+    /// A key could not be generated; the text is the reason.
+    #[error("failed to generate a key of the lab: {0}")]
+    Key(String),
     /// The text is not a domain name.
     #[error("{0:?} is not a domain name")]
     Name(String),

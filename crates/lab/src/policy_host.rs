@@ -4,12 +4,12 @@
 use crate::dns::AbortOnDrop;
 use crate::pki::Identity;
 use crate::traffic::{Fetch, FetchStep, Observed, Traffic};
-use http_body_util::Full;
+use http_body_util::{BodyExt, Full, Limited};
 use hyper::body::Bytes;
 use hyper::header::{CONTENT_ENCODING, CONTENT_TYPE, LOCATION};
 use hyper::service::service_fn;
 use hyper::{Request, Response, StatusCode};
-use hyper_util::rt::TokioIo;
+use hyper_util::rt::{TokioExecutor, TokioIo};
 use rustls::ServerConfig;
 use rustls::server::{ClientHello, ResolvesServerCert};
 use rustls::sign::CertifiedKey;
@@ -61,7 +61,29 @@ pub enum HttpBehavior {
     Http10(String),
     /// Serves this body in chunks of 20 bytes (RFC 9112 §7.1).
     Chunked(String),
+    /// Serves this body by HTTP/2 to clients that offer it (ALPN, RFC 7301), and by HTTP/1.1 to others.
+    Http2(String),
+    /// Takes TLS reports that are posted (RFC 8460 §5.4): the host is no policy host.
+    TakesReports,
 }
+
+/// A request body that was posted to a host that takes TLS reports.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Posted {
+    /// The host by SNI.
+    pub host: String,
+    /// The path of the request.
+    pub path: String,
+    /// The `Content-Type`; empty if there was none.
+    pub media_type: String,
+    /// The body, at most [`MAX_POSTED`] bytes.
+    pub body: Vec<u8>,
+}
+
+/// The largest body that a host takes.
+pub const MAX_POSTED: usize = 1 << 20;
+/// The maximum number of bodies that wait to be taken out; further ones are refused.
+const MAX_WAITING: usize = 1000;
 
 /// The certificate and the behavior of one policy host.
 #[derive(Clone)]
@@ -83,6 +105,7 @@ struct Shared {
     sites: RwLock<HashMap<String, Site>>,
     blocked: RwLock<HashSet<String>>,
     fetches: Mutex<HashMap<String, u64>>,
+    posted: Mutex<Vec<Posted>>,
     observer: RwLock<Option<Traffic>>,
 }
 
@@ -102,12 +125,14 @@ impl Watch {
     }
 
     fn request(&self, request: &Request<hyper::body::Incoming>) {
-        let host = request.headers().get(hyper::header::HOST).and_then(|value| value.to_str().ok());
-        self.step(FetchStep::Request {
-            method: request.method().to_string(),
-            path: request.uri().to_string(),
-            host: host.unwrap_or_default().to_owned(),
-        });
+        let (uri, header) = (request.uri(), request.headers().get(hyper::header::HOST));
+        let (path, host) = match request.version() {
+            // HTTP/2 has the pseudo-headers `:path` and `:authority` (RFC 9113 §8.3.1).
+            hyper::Version::HTTP_2 => (uri.path().to_owned(), uri.authority().map(ToString::to_string)),
+            _ => (uri.to_string(), header.and_then(|value| value.to_str().ok()).map(str::to_owned)),
+        };
+        let method = request.method().to_string();
+        self.step(FetchStep::Request { method, path, host: host.unwrap_or_default() });
     }
 
     /// Records a request from the first line and the `Host` header of its head.
@@ -154,6 +179,11 @@ impl PolicyHosts {
         self.shared.sites.write().unwrap_or_else(PoisonError::into_inner).insert(host.to_owned(), site);
     }
 
+    /// Removes and returns the bodies that were posted so far.
+    pub fn take_posted(&self) -> Vec<Posted> {
+        std::mem::take(&mut *self.shared.posted.lock().unwrap_or_else(PoisonError::into_inner))
+    }
+
     /// Makes the site of `host` the default for clients without SNI.
     pub fn put_default(&self, host: &str) {
         let mut sites = self.shared.sites.write().unwrap_or_else(PoisonError::into_inner);
@@ -194,12 +224,15 @@ impl ResolvesServerCert for Only {
 
 /// A TLS acceptor that always presents this identity, for HTTPS and SMTP.
 pub(crate) fn acceptor(identity: &Identity) -> Result<TlsAcceptor, rustls::Error> {
+    Ok(TlsAcceptor::from(Arc::new(config(identity)?)))
+}
+
+fn config(identity: &Identity) -> Result<ServerConfig, rustls::Error> {
     let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
-    let config = ServerConfig::builder_with_provider(provider)
+    Ok(ServerConfig::builder_with_provider(provider)
         .with_safe_default_protocol_versions()?
         .with_no_client_auth()
-        .with_cert_resolver(Arc::new(Only(identity.certified.clone())));
-    Ok(TlsAcceptor::from(Arc::new(config)))
+        .with_cert_resolver(Arc::new(Only(identity.certified.clone()))))
 }
 
 async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Result<()> {
@@ -222,8 +255,11 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
         }
         _ => {}
     }
-    let acceptor = acceptor(&site.identity).map_err(io::Error::other)?;
-    let mut stream = match hello.into_stream(acceptor.config().clone()).await {
+    let mut config = config(&site.identity).map_err(io::Error::other)?;
+    if matches!(site.answers, HttpBehavior::Http2(_)) {
+        config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+    }
+    let mut stream = match hello.into_stream(Arc::new(config)).await {
         Ok(stream) => stream,
         Err(error) => {
             watch.step(FetchStep::HandshakeFailed(error.to_string()));
@@ -280,6 +316,22 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
             watch.is_complete = true;
             stream.shutdown().await
         }
+        HttpBehavior::TakesReports => {
+            let service = service_fn(|request: Request<hyper::body::Incoming>| {
+                watch.request(&request);
+                let (shared, host) = (shared.clone(), watch.host.clone());
+                async move { Ok::<_, Infallible>(take(request, host, &shared).await) }
+            });
+            let http = hyper::server::conn::http1::Builder::new()
+                .keep_alive(false)
+                .serve_connection(TokioIo::new(stream), service);
+            http.await.map_err(io::Error::other)
+        }
+        HttpBehavior::Http2(_) if stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice()) => {
+            let outcome = http2(stream, &site.answers, &watch).await;
+            watch.is_complete = outcome.is_ok();
+            outcome
+        }
         answers => {
             let service = service_fn(|request: Request<hyper::body::Incoming>| {
                 watch.request(&request);
@@ -302,6 +354,57 @@ async fn serve(stream: TcpStream, client: IpAddr, shared: Arc<Shared>) -> io::Re
             outcome
         }
     }
+}
+
+/// Serves one request by HTTP/2. A connection that a client keeps open looks like a fetch that goes on.
+async fn http2(
+    stream: tokio_rustls::server::TlsStream<TcpStream>,
+    answers: &HttpBehavior,
+    watch: &Watch,
+) -> io::Result<()> {
+    let asked = tokio::sync::Notify::new();
+    let service = service_fn(|request: Request<hyper::body::Incoming>| {
+        watch.request(&request);
+        let response = response(answers, &request);
+        asked.notify_one();
+        async move { Ok::<_, Infallible>(response) }
+    });
+    let http = hyper::server::conn::http2::Builder::new(TokioExecutor::new())
+        .serve_connection(TokioIo::new(stream), service);
+    let mut http = std::pin::pin!(http);
+    let outcome = tokio::select! {
+        outcome = http.as_mut() => outcome,
+        () = asked.notified() => {
+            http.as_mut().graceful_shutdown();
+            http.await
+        }
+    };
+    outcome.map_err(io::Error::other)
+}
+
+/// Keeps the body of a POST, and answers with status 201.
+async fn take(
+    request: Request<hyper::body::Incoming>,
+    host: String,
+    shared: &Shared,
+) -> Response<Full<Bytes>> {
+    let status = |status: u16| {
+        let mut response = Response::new(Full::new(Bytes::new()));
+        *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+        response
+    };
+    if request.method() != hyper::Method::POST {
+        return status(405);
+    }
+    let media_type = request.headers().get(CONTENT_TYPE).and_then(|value| value.to_str().ok());
+    let (media_type, path) = (media_type.unwrap_or_default().to_owned(), request.uri().path().to_owned());
+    let Ok(body) = Limited::new(request.into_body(), MAX_POSTED).collect().await else { return status(413) };
+    let mut posted = shared.posted.lock().unwrap_or_else(PoisonError::into_inner);
+    if posted.len() >= MAX_WAITING {
+        return status(503);
+    }
+    posted.push(Posted { host, path, media_type, body: body.to_bytes().to_vec() });
+    status(201)
 }
 
 /// A complete response with this body in chunks of 20 bytes.
@@ -351,7 +454,7 @@ fn response(answers: &HttpBehavior, request: &Request<hyper::body::Incoming>) ->
     }
     match answers {
         HttpBehavior::Browsers(_) if is_browser => build(200, "text/html", b"<p>Hello there".to_vec()),
-        HttpBehavior::Slow(_, body) | HttpBehavior::Browsers(body) => {
+        HttpBehavior::Slow(_, body) | HttpBehavior::Browsers(body) | HttpBehavior::Http2(body) => {
             build(200, "text/plain", body.clone().into_bytes())
         }
         HttpBehavior::Header(name, value, body) => {

@@ -19,8 +19,7 @@ use sternpost_lab::conformance::world::{Place, World};
 async fn measure(control: Control, cases: &[Case]) -> Report {
     let clock: Arc<dyn Clock> = Arc::new(SystemClock);
     let world = Arc::new(World::start(Place::free(), clock.clone(), cases).await.unwrap());
-    let clients = world.clients("sender.test", clock.clone()).unwrap();
-    let sender = Arc::new(ControlSender::new(control, clients, clock));
+    let sender = Arc::new(ControlSender::new(control, &world, "sender.test", clock).unwrap());
     let options = Options { at_once: 24, pause: Duration::ZERO, ..Options::default() };
     let results = run(world, sender, cases, options, &|_| {}).await;
     Report::new(format!("{control:?}"), "test", results)
@@ -104,6 +103,7 @@ const NARROW: &[(Control, &[&str])] = &[
         Control::NeverRefetches,
         &[
             "cached-max-age-over",
+            "clock-max-age-over",
             "update-corrected",
             "update-from-testing",
             "update-older-id",
@@ -138,6 +138,7 @@ const NARROW: &[(Control, &[&str])] = &[
             "cached-record-timeout",
             "cached-record-twice",
             "cached-restart",
+            "clock-max-age-holds",
         ],
     ),
     (
@@ -207,8 +208,10 @@ const NARROW: &[(Control, &[&str])] = &[
         ],
     ),
     (Control::NeedsLength, &["fetch-chunked", "fetch-http10"]),
+    (Control::MisspeaksHttp2, &["fetch-http2"]),
     (Control::OnlyIpv4, &["enforce-ipv6", "fetch-ipv6-only"]),
     (Control::UnsignedDane, &["dane-host-unsigned", "dane-unlinked", "dane-unsigned", "dane-unsigned-query"]),
+    (Control::IgnoresBogus, &["dane-bogus", "dane-host-bogus"]),
     (Control::OnlyAliasNames, &["dane-alias-target"]),
     (Control::OnlyAliasTargets, &["dane-alias"]),
     (Control::PolicyOfParent, &["record-of-parent"]),
@@ -250,6 +253,53 @@ const NARROW: &[(Control, &[&str])] = &[
     ),
 ];
 
+/// What each control that sends wrong reports fails, of the cases about reports.
+const REPORTERS: &[(Control, &[&str])] = &[
+    (Control::ReportsWrongCounts, &["report-counts", "report-counts-failed", "report-days"]),
+    (
+        Control::ReportsNoPolicyStrings,
+        &["report-form", "report-policy-changed", "report-sts-string", "report-tlsa-string"],
+    ),
+    (Control::ReportsReports, &["report-own-delivery"]),
+    (Control::ReportsUnsigned, &["report-signed"]),
+    (Control::ReportsToFirstTarget, &["report-first-target-refuses", "report-two-targets"]),
+    (
+        Control::ReportsOneResultType,
+        &[
+            "report-counts-failed",
+            "report-expired",
+            "report-fetch",
+            "report-no-starttls",
+            "report-policy-invalid",
+            "report-second-host",
+            "report-testing",
+            "report-tlsa-servfail",
+            "report-untrusted",
+            "report-webpki",
+            "report-wrong-name",
+        ],
+    ),
+];
+
+fn of_reports(cases: Vec<Case>) -> Vec<Case> {
+    cases.into_iter().filter(|case| case.group == Group::Reports).collect()
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn each_reporter_with_a_fault_is_caught_in_exactly_the_cases_about_that_fault() {
+    let cases = of_reports(cases::all());
+    for (control, expected) in REPORTERS {
+        is_caught(*control, &cases, &expected.iter().copied().collect()).await;
+    }
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_sender_without_reports_is_not_judged_by_the_cases_about_reports() {
+    let report = measure(Control::Plain, &of_reports(cases::all())).await;
+    assert!(report.cases.iter().all(|case| case.outcome == Outcome::NotObservable));
+    assert_eq!((report.score.conforming, report.score.judged), (0, 0));
+}
+
 /// The controls that fail whole groups.
 fn broad(all: &[Case]) -> Vec<(Control, BTreeSet<&'static str>)> {
     let names = [Group::Discovery, Group::Fetch, Group::Policy, Group::Matching];
@@ -257,9 +307,11 @@ fn broad(all: &[Case]) -> Vec<(Control, BTreeSet<&'static str>)> {
         let needs = |check: &Check| {
             matches!(check, Check::RecordAsked | Check::Fetched | Check::RightRequest | Check::TlsaAsked(_))
         };
-        case.phases
-            .iter()
-            .any(|phase| !phase.conforms.contains(&Fate::Waits) || phase.checks.iter().any(needs))
+        case.group != Group::Reports
+            && case
+                .phases
+                .iter()
+                .any(|phase| !phase.conforms.contains(&Fate::Waits) || phase.checks.iter().any(needs))
     };
     vec![
         (Control::Plain, discriminating(all, |_| true)),
@@ -287,7 +339,9 @@ async fn are_caught(controls: Vec<(Control, BTreeSet<&'static str>)>) {
 }
 
 async fn is_caught(control: Control, all: &[Case], expected: &BTreeSet<&str>) {
-    let report = measure(control, all).await;
+    let is_measured = |case: &&Case| control.reports() || case.group != Group::Reports;
+    let all: Vec<Case> = all.iter().filter(is_measured).cloned().collect();
+    let report = measure(control, &all).await;
     let fails = |case: &&CaseResult| case.outcome != Outcome::Conforms;
     let seen: BTreeSet<&str> = report.cases.iter().filter(fails).map(|case| case.id.as_str()).collect();
     let let_through: Vec<_> = expected.difference(&seen).collect();
@@ -306,7 +360,7 @@ async fn each_wrong_sender_is_caught_in_exactly_the_cases_that_its_fault_concern
 
 #[tokio::test(flavor = "multi_thread")]
 async fn senders_without_mta_sts_or_dane_fail_the_discriminating_cases_and_no_others() {
-    let all = cases::all();
+    let all: Vec<Case> = cases::all().into_iter().filter(|case| case.group != Group::Reports).collect();
     are_caught(broad(&all)).await;
     let plain = measure(Control::Plain, &all).await;
     assert_eq!(plain.score.conforming, 0);

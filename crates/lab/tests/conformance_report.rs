@@ -90,10 +90,7 @@ async fn report_within(
 }
 
 fn control(control: Control) -> impl FnOnce(&World, Arc<dyn Clock>) -> Arc<dyn Sender> {
-    move |world, clock| {
-        let clients = world.clients("mail.sender.test", clock.clone()).unwrap();
-        Arc::new(ControlSender::new(control, clients, clock))
-    }
+    move |world, clock| Arc::new(ControlSender::new(control, world, "mail.sender.test", clock).unwrap())
 }
 
 fn outcomes(report: &Report) -> Vec<Outcome> {
@@ -118,8 +115,7 @@ async fn a_server_that_takes_no_mail_or_does_nothing_is_not_judged() {
 async fn a_case_that_the_driver_cannot_carry_out_is_not_observable() {
     let cases = named(&["cached-restart", "record"]);
     let fixed = |world: &World, clock: Arc<dyn Clock>| -> Arc<dyn Sender> {
-        let clients = world.clients("mail.sender.test", clock.clone()).unwrap();
-        Arc::new(Fixed(ControlSender::new(Control::Correct, clients, clock)))
+        Arc::new(Fixed(ControlSender::new(Control::Correct, world, "mail.sender.test", clock).unwrap()))
     };
     let report = report("fixed", &cases, fixed).await;
     let of = |id: &str| report.cases.iter().find(|case| case.id == id).unwrap();

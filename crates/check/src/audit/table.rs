@@ -1,8 +1,8 @@
 //! The rows: what RFC 8461, 8460 and 7672 ask of a receiving domain.
 
-use super::Level::{May, Must, Should};
 use super::Requirement;
 use crate::catalogue::Check;
+use formats::requirement::Level::{May, Must, Should};
 
 const STS: &str = "RFC 8461";
 const REPORTS: &str = "RFC 8460";

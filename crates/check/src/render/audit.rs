@@ -2,6 +2,7 @@
 
 use crate::audit::{Audit, Item, Verdict};
 use crate::profile::State;
+use formats::markup::{escaped, table_cell};
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:64rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
@@ -13,9 +14,8 @@ padding:.3rem .6rem .3rem 0;border-top:1px solid #d0d7de}th{font-weight:600}.met
 
 /// What the last column of the table says about a row.
 fn remarks(item: &Item) -> String {
-    let found: Vec<String> =
-        item.findings.iter().map(|found| format!("{} ({})", found.what, found.check)).collect();
-    found.join("; ")
+    let found = item.findings.iter().map(|found| format!("{} ({})", found.what, found.check));
+    item.note.map(str::to_owned).into_iter().chain(found).collect::<Vec<_>>().join("; ")
 }
 
 /// The counts as a sentence.
@@ -58,6 +58,9 @@ pub fn text(audit: &Audit) -> String {
                 item.id,
                 item.asks
             );
+            if let Some(note) = item.note {
+                let _ = writeln!(out, "  {:<43} {note}", "");
+            }
             for found in &item.findings {
                 let _ = writeln!(out, "  {:<43} {} ({})", "", found.what, found.check);
             }
@@ -72,14 +75,12 @@ pub fn text(audit: &Audit) -> String {
 
 /// The page in Markdown.
 pub fn markdown(audit: &Audit) -> String {
-    let cell =
-        |text: &str| text.replace('\\', "\\\\").replace('|', "\\|").replace('<', "&lt;").replace('\n', " ");
     let mut out = format!(
         "# {}: MTA-STS, TLS reports and DANE\n\nExamined {} by sternpost {}.\n\n{} {}\n",
         audit.domain,
         date(audit),
         audit.sternpost,
-        cell(&audit.summary),
+        table_cell(&audit.summary),
         counts(audit)
     );
     for rfc in audit.rfcs() {
@@ -96,7 +97,7 @@ pub fn markdown(audit: &Audit) -> String {
                 item.level.as_str(),
                 item.verdict.as_str(),
                 item.internet_nl.join("; "),
-                cell(&remarks(item))
+                table_cell(&remarks(item))
             );
         }
     }
@@ -105,10 +106,6 @@ pub fn markdown(audit: &Audit) -> String {
         let _ = writeln!(out, "| {} | {} | {} |", point.section, point.name, word(point.state));
     }
     out
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 /// The page in HTML, a single file without external resources.

@@ -1,35 +1,14 @@
 //! One row of the yardstick: the domain, the phases, and what conforms.
 
+use super::tls_report::Day;
 use crate::Case as World;
 use crate::dns::Rr;
 use crate::pki::Cert;
 use crate::policy_host::HttpBehavior;
+pub use formats::requirement::Level;
 
-/// How strongly a rule binds.
-#[derive(Debug, Clone, Copy, PartialEq, Eq, PartialOrd, Ord, serde::Serialize, serde::Deserialize)]
-#[serde(rename_all = "kebab-case")]
-pub enum Level {
-    /// The RFC allows it, and real domains rely on it.
-    May,
-    /// The RFC recommends it.
-    Should,
-    /// The RFC demands it.
-    Must,
-    /// The RFC demands it, and an attacker on the path gets mail where it is violated.
-    Security,
-}
-
-impl Level {
-    /// The word in tables.
-    pub fn as_str(self) -> &'static str {
-        match self {
-            Self::May => "MAY",
-            Self::Should => "SHOULD",
-            Self::Must => "MUST",
-            Self::Security => "security",
-        }
-    }
-}
+/// The longest time in seconds that a run waits for; a longer one needs a moved clock.
+pub const LONGEST_WAIT: u32 = 120;
 
 /// The part of the protocols that a case is about.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
@@ -51,11 +30,13 @@ pub enum Group {
     Caching,
     /// TLSA records, with and without a policy (RFC 7672).
     Dane,
+    /// TLS reports that the mail server sends (RFC 8460).
+    Reports,
 }
 
 impl Group {
     /// All groups, in the order of the table.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Discovery,
         Self::Fetch,
         Self::Policy,
@@ -64,6 +45,7 @@ impl Group {
         Self::Modes,
         Self::Caching,
         Self::Dane,
+        Self::Reports,
     ];
 
     /// The heading in tables.
@@ -77,6 +59,7 @@ impl Group {
             Self::Modes => "Modes testing and none, and no policy",
             Self::Caching => "Caching over time",
             Self::Dane => "DANE",
+            Self::Reports => "TLS reports",
         }
     }
 }
@@ -129,6 +112,8 @@ pub struct Case {
     pub ipv6: Vec<(&'static str, Ipv6)>,
     /// The messages, in order. Each phase begins when the mail server has settled after the one before.
     pub phases: Vec<Phase>,
+    /// The TLS reports that the mail server has to send, day by day. The messages of the first day are the first phases, and so on.
+    pub days: Vec<Day>,
     /// Whether a sender without MTA-STS and DANE conforms too. Such a case does not count in the score.
     pub without: Without,
 }
@@ -292,13 +277,21 @@ impl Case {
         self.world.domain()
     }
 
-    /// Whether the mail server has to be restarted in the case.
-    pub fn has_restart(&self) -> bool {
-        self.phases.iter().flat_map(|phase| &phase.changes).any(|change| matches!(change, Change::Restart))
+    /// Whether the mail server has to be restarted in the case, or its clock moved, so that no other case can run beside it.
+    pub fn runs_alone(&self) -> bool {
+        let alone = |change: &Change| match change {
+            Change::Restart => true,
+            Change::Pass(seconds) => *seconds > LONGEST_WAIT,
+            _ => false,
+        };
+        self.phases.iter().flat_map(|phase| &phase.changes).any(alone)
     }
 
     /// The fates of all phases as a sentence, for reports.
     pub fn sentence(&self) -> String {
+        if !self.days.is_empty() {
+            return self.days.iter().map(Day::sentence).collect::<Vec<_>>().join("  then ");
+        }
         let all: Vec<String> = self.phases.iter().map(Phase::sentence).collect();
         match all.as_slice() {
             [one] => one.clone(),

@@ -10,6 +10,7 @@ mod fetch;
 mod matching;
 mod modes;
 mod policy;
+mod reports;
 
 use super::case::{Case, Check, Fate, Group, Ipv6, Level, Phase, Without};
 use crate::Case as World;
@@ -28,6 +29,7 @@ pub fn all() -> Vec<Case> {
         modes::cases(),
         caching::cases(),
         dane::cases(),
+        reports::cases(),
     ]
     .concat()
 }
@@ -44,6 +46,7 @@ fn plain(id: &'static str, group: Group, source: &'static str, about: &'static s
         sites: Vec::new(),
         ipv6: Vec::new(),
         phases: vec![Phase::of(&[Fate::Tls])],
+        days: Vec::new(),
         without: Without::Conforms,
     }
 }

@@ -1,18 +1,27 @@
 //! Senders of our own with one known behavior each: the yardstick has to catch each of them in exactly the cases that it
 //! fails. [`Control::Correct`] passes all. They deliver with the [`ReferenceSender`] and keep policies in memory.
 
-use super::run::{Message, Progress, Sender};
-use crate::Clients;
-use crate::reference_sender::{PolicyInForce, PolicySource, ReferenceSender};
+mod reporter;
+
+use self::reporter::{DeliversReports, Reporter};
+use super::run::{Message, Progress, Sender, SendsReports};
+use super::world::World;
+use crate::reference_sender::{Delivery, PolicyInForce, PolicySource, ReferenceSender};
+use crate::{Clients, LabError};
 use formats::policy::Policy;
 use formats::{DomainName, Mode, MxPattern, ResultType, StsRecord};
 use net::BoxFuture;
 use net::clock::Clock;
-use net::dns::{Answer, Dns, DnsError, Kind, Security};
+use net::dns::{Answer, Dns, DnsError, Dnssec, Kind, Security};
 use net::https::{Call, FetchError, PolicyHosts, Visits, policy_host};
 use net::smtp::{Mail, MailHosts, SessionFailure, SessionReport, Target, TlsDemand};
 use std::collections::HashMap;
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+use tokio::net::TcpStream;
+
+/// How long a control waits for the handshake with a policy host.
+const HANDSHAKE_TIME: Duration = Duration::from_secs(2);
 
 /// The behavior of a control.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -65,21 +74,37 @@ pub enum Control {
     AnyPolicy,
     /// Takes the policy from responses that state the length of the body only.
     NeedsLength,
+    /// Offers HTTP/2 to policy hosts, and speaks HTTP/1.1 on connections that became HTTP/2.
+    MisspeaksHttp2,
     /// Uses IPv4 only.
     OnlyIpv4,
     /// Uses TLSA records that DNSSEC does not secure.
     UnsignedDane,
+    /// Takes answers that fail DNSSEC validation for unsigned ones.
+    IgnoresBogus,
     /// Looks up TLSA records at the name of the MX record only, also where that is an alias.
     OnlyAliasNames,
     /// Looks up TLSA records at the target only where the MX host is an alias.
     OnlyAliasTargets,
     /// Delivers nothing at all.
     Idle,
+    /// Reports one successful session too many.
+    ReportsWrongCounts,
+    /// Leaves the policy out of its reports.
+    ReportsNoPolicyStrings,
+    /// Reports the sessions that deliver reports.
+    ReportsReports,
+    /// Does not sign report mails.
+    ReportsUnsigned,
+    /// Sends reports to the first target of a record only.
+    ReportsToFirstTarget,
+    /// Reports each failure as `validation-failure`.
+    ReportsOneResultType,
 }
 
 impl Control {
     /// All controls.
-    pub const ALL: [Self; 29] = [
+    pub const ALL: [Self; 37] = [
         Self::Correct,
         Self::Plain,
         Self::NoSts,
@@ -104,12 +129,34 @@ impl Control {
         Self::AnyRecord,
         Self::AnyPolicy,
         Self::NeedsLength,
+        Self::MisspeaksHttp2,
         Self::OnlyIpv4,
         Self::UnsignedDane,
+        Self::IgnoresBogus,
         Self::OnlyAliasNames,
         Self::OnlyAliasTargets,
         Self::Idle,
+        Self::ReportsWrongCounts,
+        Self::ReportsNoPolicyStrings,
+        Self::ReportsReports,
+        Self::ReportsUnsigned,
+        Self::ReportsToFirstTarget,
+        Self::ReportsOneResultType,
     ];
+
+    /// Whether the control sends TLS reports.
+    pub fn reports(self) -> bool {
+        matches!(
+            self,
+            Self::Correct
+                | Self::ReportsWrongCounts
+                | Self::ReportsNoPolicyStrings
+                | Self::ReportsReports
+                | Self::ReportsUnsigned
+                | Self::ReportsToFirstTarget
+                | Self::ReportsOneResultType
+        )
+    }
 
     /// The name on the command line, such as `follows-redirects`.
     pub fn name(self) -> String {
@@ -135,10 +182,17 @@ struct Held {
 struct State {
     control: Control,
     clients: Clients,
+    /// Answers that fail validation, for the control that takes them.
+    unvalidated: Arc<dyn Dns>,
+    /// The port of the policy hosts, and the lab's root.
+    https_port: u16,
+    roots: rustls::RootCertStore,
     clock: Arc<dyn Clock>,
     held: Mutex<HashMap<DomainName, Held>>,
     /// The seconds that passed for a domain beside the clock.
     passed: Mutex<HashMap<String, u64>>,
+    /// Counts sessions and sends reports, in controls that do.
+    reporter: Option<Reporter>,
 }
 
 /// A control as a mail server under test.
@@ -147,10 +201,18 @@ pub struct ControlSender {
 }
 
 impl ControlSender {
-    /// A control that reaches the lab through these clients.
-    pub fn new(control: Control, clients: Clients, clock: Arc<dyn Clock>) -> Self {
+    /// A control in the lab of this world. `helo` is its name in SMTP.
+    pub fn new(control: Control, world: &World, helo: &str, clock: Arc<dyn Clock>) -> Result<Self, LabError> {
+        let dnssec = if control == Control::IgnoresBogus { Dnssec::Off } else { Dnssec::Validate };
+        let (clients, unvalidated) = (world.clients(helo, clock.clone())?, world.dns_client(dnssec)?);
         let (held, passed) = (Mutex::default(), Mutex::default());
-        Self { state: Arc::new(State { control, clients, clock, held, passed }) }
+        let key = world.report_key().filter(|_| control.reports());
+        let reporter = key.map(|key| Reporter::new(control, key.clone()));
+        let mut roots = rustls::RootCertStore::empty();
+        roots.add(world.lab.pki.root())?;
+        let https_port = world.lab.https_port;
+        let state = State { control, clients, unvalidated, https_port, roots, clock, held, passed, reporter };
+        Ok(Self { state: Arc::new(state) })
     }
 }
 
@@ -165,7 +227,10 @@ impl Sender for ControlSender {
                 message: message.text.clone().into_bytes(),
             };
             if self.state.control != Control::Idle {
-                self.state.sender(&domain).await.deliver(&domain, &mail).await;
+                let delivery = self.state.sender(&domain).await.deliver(&domain, &mail).await;
+                if let Some(reporter) = &self.state.reporter {
+                    reporter.count(&domain, delivery.entries);
+                }
             }
             Ok(Progress::Over)
         })
@@ -176,11 +241,55 @@ impl Sender for ControlSender {
         Box::pin(std::future::ready(Ok(())))
     }
 
+    fn reporter(&self) -> Result<&dyn SendsReports, String> {
+        match self.state.reporter {
+            Some(_) => Ok(self),
+            None => Err("this control sends no TLS reports".to_owned()),
+        }
+    }
+
     fn restart(&self) -> BoxFuture<'_, Result<(), String>> {
         if self.state.control == Control::ForgetsInRestart {
             lock(&self.state.held).clear();
         }
         Box::pin(std::future::ready(Ok(())))
+    }
+}
+
+impl SendsReports for ControlSender {
+    fn send_reports(&self) -> BoxFuture<'_, Result<Progress, String>> {
+        Box::pin(async move {
+            let state = &self.state;
+            if let Some(reporter) = &state.reporter {
+                reporter.send(&state.clients, state.clock.now(), &**state).await?;
+            }
+            Ok(Progress::Over)
+        })
+    }
+}
+
+/// Report mail is delivered despite TLS failures (RFC 8460 §3): under neither DANE nor MTA-STS.
+impl DeliversReports for State {
+    fn deliver<'a>(&'a self, domain: &'a DomainName, mail: &'a Mail) -> BoxFuture<'a, Delivery> {
+        Box::pin(async move {
+            let sender = ReferenceSender {
+                dns: Arc::new(Bent {
+                    inner: self.clients.dns.clone(),
+                    how: Bend::Security(Security::Insecure),
+                }),
+                mail: self.clients.mail.clone(),
+                policies: Arc::new(NoPolicies),
+            };
+            sender.deliver(domain, mail).await
+        })
+    }
+}
+
+struct NoPolicies;
+
+impl PolicySource for NoPolicies {
+    fn policy<'a>(&'a self, _: &'a DomainName) -> BoxFuture<'a, PolicyInForce> {
+        Box::pin(std::future::ready(PolicyInForce::None))
     }
 }
 
@@ -196,6 +305,9 @@ impl State {
         let dns: Arc<dyn Dns> = match self.control {
             _ if ignores_dane => Arc::new(Bent { inner: dns, how: Bend::Security(Security::Insecure) }),
             Control::UnsignedDane => Arc::new(Bent { inner: dns, how: Bend::Security(Security::Secure) }),
+            Control::IgnoresBogus => {
+                Arc::new(Bent { inner: dns, how: Bend::Unvalidated(self.unvalidated.clone()) })
+            }
             Control::OnlyIpv4 => Arc::new(Bent { inner: dns, how: Bend::NoIpv6 }),
             Control::OnlyAliasNames => Arc::new(Bent { inner: dns, how: Bend::AliasesInsecure }),
             Control::OnlyAliasTargets => Arc::new(Bent { inner: dns, how: Bend::TargetsOnly }),
@@ -347,8 +459,30 @@ impl State {
             | Control::AnyResponse
             | Control::NeedsLength
             | Control::OnlyIpv4 => self.lax_file(domain).await,
+            Control::MisspeaksHttp2 if self.speaks_http2(domain).await => Err(FetchError::Time),
             _ => Ok(self.clients.policies.fetch(domain).await?.body),
         }
+    }
+
+    /// Whether the policy host of a domain chooses HTTP/2 from a client that offers both versions (RFC 7301).
+    async fn speaks_http2(&self, domain: &DomainName) -> bool {
+        let negotiated = async {
+            let host = policy_host(domain).ok()?;
+            let found = net::dns::host_addresses(self.clients.dns.as_ref(), &host).await.ok()?;
+            let provider = Arc::new(rustls::crypto::aws_lc_rs::default_provider());
+            let mut config = rustls::ClientConfig::builder_with_provider(provider)
+                .with_safe_default_protocol_versions()
+                .ok()?
+                .with_root_certificates(self.roots.clone())
+                .with_no_client_auth();
+            config.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
+            let stream = TcpStream::connect((*found.addresses.first()?, self.https_port)).await.ok()?;
+            let name = rustls_pki_types::ServerName::try_from(host.to_string()).ok()?;
+            let stream =
+                tokio_rustls::TlsConnector::from(Arc::new(config)).connect(name, stream).await.ok()?;
+            Some(stream.get_ref().1.alpn_protocol() == Some(b"h2".as_slice()))
+        };
+        tokio::time::timeout(HANDSHAKE_TIME, negotiated).await.ok().flatten().unwrap_or(false)
     }
 
     async fn lax_file(&self, domain: &DomainName) -> Result<Vec<u8>, FetchError> {
@@ -416,6 +550,8 @@ enum Bend {
     TargetsOnly,
     /// There are no IPv6 addresses.
     NoIpv6,
+    /// Where validation fails, the answer of this client counts.
+    Unvalidated(Arc<dyn Dns>),
 }
 
 impl Bent {
@@ -435,12 +571,16 @@ impl Dns for Bent {
             {
                 return self.inner.lookup(&target, kind).await;
             }
-            let mut answer = self.inner.lookup(name, kind).await?;
-            match self.how {
-                Bend::Security(security) => answer.security = security,
+            let answer = self.inner.lookup(name, kind).await;
+            let mut answer = match (&self.how, answer) {
+                (Bend::Unvalidated(other), Err(DnsError::Bogus)) => other.lookup(name, kind).await?,
+                (_, answer) => answer?,
+            };
+            match &self.how {
+                Bend::Security(security) => answer.security = *security,
                 Bend::AliasesInsecure if !answer.aliases.is_empty() => answer.security = Security::Insecure,
                 Bend::NoIpv6 if kind == Kind::Aaaa => answer.records.clear(),
-                Bend::AliasesInsecure | Bend::TargetsOnly | Bend::NoIpv6 => {}
+                Bend::AliasesInsecure | Bend::TargetsOnly | Bend::NoIpv6 | Bend::Unvalidated(_) => {}
             }
             Ok(answer)
         })

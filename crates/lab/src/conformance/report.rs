@@ -56,6 +56,18 @@ pub struct CaseResult {
     pub why: Option<String>,
     /// What was seen, message by message.
     pub phases: Vec<PhaseResult>,
+    /// The TLS reports that arrived, day by day.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub days: Vec<DayResult>,
+}
+
+/// The TLS reports of one day.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize, serde::Deserialize)]
+pub struct DayResult {
+    /// What the reports have to be, as a sentence.
+    pub expected: String,
+    /// What arrived, a line for each report: its target, its ID and its policies with their counts.
+    pub reports: Vec<String>,
 }
 
 /// What was seen of one message.
@@ -106,6 +118,7 @@ impl CaseResult {
             outcome: Outcome::Conforms,
             why: None,
             phases: Vec::new(),
+            days: Vec::new(),
         }
     }
 

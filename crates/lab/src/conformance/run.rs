@@ -1,5 +1,8 @@
 //! Runs cases through a mail server: changes the domains, hands messages over, waits until the server has settled, and
-//! judges what was seen. Cases run side by side; those that restart the server run alone afterwards.
+//! judges what was seen. Cases run side by side; those that restart the server or move its clock run alone afterwards. The cases about TLS reports
+//! come last, day by day ([`days`]).
+
+mod days;
 
 use super::case::{Case, Change, Fate, Without};
 use super::oracle::{Outcome, Seen, fate, judge};
@@ -27,13 +30,25 @@ pub trait Sender: Send + Sync {
         })
     }
 
+    /// The part that sends TLS reports. An error is the reason why there is none.
+    fn reporter(&self) -> Result<&dyn SendsReports, String> {
+        Err("nothing makes this mail server send TLS reports".to_owned())
+    }
+
     /// Restarts the server. An error is the reason why that can't be done.
     fn restart(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(std::future::ready(Err("the mail server can't be restarted here".to_owned())))
     }
 }
 
-/// Whether the delivery attempt is over when [`Sender::inject`] returns.
+/// The part of a mail server that sends TLS reports (RFC 8460).
+pub trait SendsReports: Send + Sync {
+    /// Ends the day for the reporter: it sends its reports about all sessions so far, now. Sessions after that belong to the next
+    /// day. An error is the reason why that can't be done.
+    fn send_reports(&self) -> BoxFuture<'_, Result<Progress, String>>;
+}
+
+/// Whether the work is over when [`Sender::inject`] or [`SendsReports::send_reports`] returns.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Progress {
     /// It is.
@@ -101,7 +116,10 @@ pub async fn run(
     let permits = Arc::new(Semaphore::new(options.at_once.max(1)));
     let mut tasks = JoinSet::new();
     let mut results: Vec<(usize, CaseResult)> = Vec::new();
-    for (at, case) in cases.iter().enumerate().filter(|(_, case)| !case.has_restart()) {
+    let has_days = |(_, case): &(usize, &Case)| !case.days.is_empty();
+    let of_days: Vec<(usize, &Case)> = cases.iter().enumerate().filter(has_days).collect();
+    let others = || cases.iter().enumerate().filter(|case| !has_days(case));
+    for (at, case) in others().filter(|(_, case)| !case.runs_alone()) {
         let (world, sender, case, permits) = (world.clone(), sender.clone(), case.clone(), permits.clone());
         tasks.spawn(async move {
             let _permit = permits.acquire_owned().await;
@@ -114,11 +132,12 @@ pub async fn run(
             results.push(result);
         }
     }
-    for (at, case) in cases.iter().enumerate().filter(|(_, case)| case.has_restart()) {
+    for (at, case) in others().filter(|(_, case)| case.runs_alone()) {
         let result = one(&world, sender.as_ref(), case, options).await;
         progress(&result);
         results.push((at, result));
     }
+    results.extend(days::run(&world, &sender, &of_days, options, progress).await);
     results.sort_by_key(|(at, _)| *at);
     results.into_iter().map(|(_, result)| result).collect()
 }

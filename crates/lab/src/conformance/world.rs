@@ -2,8 +2,11 @@
 //! mail servers. [`World::apply`] makes the changes between two phases.
 
 use super::case::{Case, Change, Ipv6};
+use super::inbox::{Inbox, ReportKey};
+use super::tls_report::Arrived;
 use crate::behavior::Behavior;
-use crate::case::NoMx;
+use crate::case::{NoMx, Topic};
+use crate::cases::good;
 use crate::dns::Rr;
 use crate::man_in_the_middle::{DnsAttack, DnsChange, DnsProxy, RecordType, ResponseCode, Target, When};
 use crate::pki::Cert;
@@ -12,7 +15,7 @@ use crate::traffic::{Event, Observed, Traffic};
 use crate::{Clients, Lab, LabError, Ports};
 use formats::DomainName;
 use net::clock::Clock;
-use net::dns::{Dns, Resolver, ResolverConfig};
+use net::dns::{Dns, Dnssec, Resolver, ResolverConfig};
 use std::collections::BTreeMap;
 use std::io;
 use std::net::{Ipv4Addr, Ipv6Addr, SocketAddr};
@@ -46,6 +49,9 @@ impl Place {
 /// The domain of the envelope senders. Bounces arrive at its mail server.
 pub const SENDER: &str = "sender.test";
 
+/// The host that takes reports by HTTPS.
+const REPORT_HOST: &str = "reports.test";
+
 /// How long the lab's own senders wait for an answer of DNS.
 const QUERY_TIME: Duration = Duration::from_secs(2);
 /// How long the lab's own senders wait for a policy file and for a reply of SMTP.
@@ -64,6 +70,8 @@ pub struct World {
     attacks: Mutex<BTreeMap<String, Vec<DnsAttack>>>,
     /// Why this machine can't run the cases with IPv6.
     without_ipv6: Option<String>,
+    /// Where TLS reports arrive, if cases are about them.
+    inbox: Option<Inbox>,
 }
 
 impl World {
@@ -81,8 +89,15 @@ impl World {
             Some(address) => DnsProxy::start_at(address, upstream, traffic.clone()).await?,
             None => DnsProxy::start(Ipv4Addr::LOCALHOST, upstream, traffic.clone()).await?,
         };
-        let this = Self { lab, traffic, front, attacks: Mutex::default(), without_ipv6 };
+        let inbox = match cases.iter().any(|case| !case.days.is_empty()) {
+            true => Some(Inbox::new(ReportKey::generate()?)),
+            false => None,
+        };
+        let this = Self { lab, traffic, front, attacks: Mutex::default(), without_ipv6, inbox };
         this.sender_domain().await?;
+        if let Some(inbox) = &this.inbox {
+            this.report_hosts(inbox.key()).await?;
+        }
         this.lab.add_all(cases.iter().map(|case| &case.world)).await?;
         cases.iter().try_for_each(|case| this.add_sites(case))?;
         if let Some(ipv6) = ipv6 {
@@ -107,11 +122,46 @@ impl World {
     }
 
     async fn sender_domain(&self) -> Result<(), LabError> {
-        let mut case =
-            crate::cases::good("sender", crate::case::Topic::Preflight, "the domain of the envelope senders");
+        let mut case = good("sender", Topic::Preflight, "the domain of the envelope senders");
         case = case.no_policy();
         case.setup.no_mx = NoMx::Implicit;
         self.lab.add(&case).await
+    }
+
+    /// The domains that reports go to, and the record of the key that signs them.
+    async fn report_hosts(&self, key: &ReportKey) -> Result<(), LabError> {
+        let about = "a target of TLS reports";
+        let host = |name| good(name, Topic::Preflight, about);
+        let all = [
+            host("reports"),
+            host("more-reports"),
+            host("refusing-reports").mx(|mx| mx.behavior = Some(Behavior::Refuses)),
+            host("expired-reports").mx(|mx| mx.cert = Cert::Expired),
+            host("clear-reports").mx(|mx| mx.behavior = Some(Behavior::NoStarttls)),
+        ];
+        self.lab.add_all(&all).await?;
+        let identity = self.lab.pki.issue(REPORT_HOST, Cert::Good)?;
+        self.lab.sites.put(REPORT_HOST, Site { answers: HttpBehavior::TakesReports, identity });
+        self.lab.names.set(&format!("{REPORT_HOST}."), vec![Rr::A(self.lab.policy_host_address())])?;
+        // A character string has at most 255 octets (RFC 1035 §3.3).
+        let strings =
+            key.record.as_bytes().chunks(255).map(|part| String::from_utf8_lossy(part).into_owned());
+        Ok(self.lab.names.set(&ReportKey::name(), vec![Rr::Txt(strings.collect())])?)
+    }
+
+    /// The key with which reports are signed, if cases are about reports.
+    pub fn report_key(&self) -> Option<&ReportKey> {
+        self.inbox.as_ref().map(Inbox::key)
+    }
+
+    /// Reads the reports that have arrived, and returns how many there are.
+    pub fn collect_reports(&self) -> usize {
+        self.inbox.as_ref().map_or(0, |inbox| inbox.collect(&self.lab.mail_traffic, &self.lab.sites))
+    }
+
+    /// The reports that were sent to the addresses of a case, in order.
+    pub fn reports_of(&self, case: &Case) -> Vec<Arrived> {
+        self.inbox.as_ref().map(|inbox| inbox.of(case.id)).unwrap_or_default()
     }
 
     fn add_ipv6(&self, ipv6: Ipv6Listeners, cases: &[Case]) -> Result<(), LabError> {
@@ -149,13 +199,19 @@ impl World {
 
     /// The clients of the crate `net`, with DNS through the front.
     pub fn clients(&self, helo: &str, clock: Arc<dyn Clock>) -> Result<Clients, LabError> {
+        let dns = self.dns_client(Dnssec::Validate)?;
+        self.lab.clients_with(dns, helo, clock, (SESSION_TIME, SESSION_TIME))
+    }
+
+    /// A client of DNS that queries through the front.
+    pub fn dns_client(&self, dnssec: Dnssec) -> Result<Arc<dyn Dns>, LabError> {
         let config = ResolverConfig {
             servers: vec![self.front.address],
+            dnssec,
             attempt_time: QUERY_TIME,
             ..self.lab.resolver_config()?
         };
-        let dns: Arc<dyn Dns> = Arc::new(Resolver::new(&config)?);
-        self.lab.clients_with(dns, helo, clock, (SESSION_TIME, SESSION_TIME))
+        Ok(Arc::new(Resolver::new(&config)?))
     }
 
     /// Makes one change to the domain of a case. What concerns the mail server under test is not done here.

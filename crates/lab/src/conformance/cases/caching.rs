@@ -12,7 +12,7 @@ const CACHED: &str = "RFC 8461 §5.1";
 const ATTACK: &str = "RFC 8461 §10.2";
 
 pub(super) fn cases() -> Vec<Case> {
-    [updates(), kept(), attacks()].concat()
+    [updates(), kept(), over_days(), attacks()].concat()
 }
 
 fn file(body: String) -> Change {
@@ -141,6 +141,30 @@ fn unchanged_id() -> Case {
         Phase::of(&[Fate::Tls]),
         Phase::of(&[Fate::Tls]).beyond(&[Fate::Waits]).after(changed).checks(&[Check::NotFetched]),
     ])
+}
+
+/// The policy lives for ten days. Record and policy host are withdrawn, and days pass by a moved clock. All these cases together
+/// move it by less than the 30 days of the lab's DNSSEC signatures.
+fn over_days() -> Vec<Case> {
+    const DAY: u32 = 86_400;
+    let case = |id: &'static str, about, then| {
+        let body = policy_text("enforce", &[&format!("elsewhere.{id}.test")], "864000");
+        from_other(id, "RFC 8461 §3.2, §5.1", about, then).with(|s| s.answers = HttpBehavior::Policy(body))
+    };
+    let gone = |days| vec![Change::NoRecord, Change::HostGone, Change::Pass(days * DAY)];
+    vec![
+        case(
+            "clock-max-age-holds",
+            "max_age is 10 days; record and policy host are gone for 8 days",
+            refused(gone(8)),
+        )
+        .level(Level::Security),
+        case(
+            "clock-max-age-over",
+            "max_age is 10 days; record and policy host are gone for 11 days",
+            learned(gone(11), Fate::Tls),
+        ),
+    ]
 }
 
 /// The policy lives for four seconds and is then withdrawn.

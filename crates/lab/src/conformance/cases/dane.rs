@@ -112,7 +112,7 @@ fn refused() -> Vec<Case> {
         mx(
             no(
                 "dane-ta-name",
-                "RFC 7672 §3.2.2",
+                "RFC 7671 §5.2, §7, RFC 7672 §3.2.2",
                 "a DANE-TA record; the certificate is for another host",
                 &[TlsaSetup { selector: 1, ..TA }],
             ),
@@ -253,11 +253,11 @@ fn insecure() -> Vec<Case> {
     ]
 }
 
-/// MX hosts whose name is an alias: the name at the end of the chain is the TLSA base domain, and the name of the MX record
-/// if there are no TLSA records at the former.
+/// MX hosts whose name is an alias. RFC 7671 §7: where the chain is secure, the name at its end SHOULD be the TLSA base domain, and
+/// the name of the MX record SHOULD be if there are no TLSA records at the former.
 fn aliases() -> Vec<Case> {
     let alias = |id, about| {
-        mx(signed(id, "RFC 7672 §2.2.2, RFC 7671 §7", about, &[]), |mx| mx.alias = true)
+        mx(signed(id, "RFC 7671 §7, RFC 7672 §2.2.2", about, &[]), |mx| mx.alias = true)
             .fates(&[Fate::Waits])
             .level(Level::Should)
             .discriminates()

@@ -63,6 +63,11 @@ fn valid() -> Vec<Case> {
         )
         .level(Level::Should),
         served(
+            "fetch-http2",
+            "the policy host offers HTTP/2 as well as HTTP/1.1 (ALPN)",
+            HttpBehavior::Http2(elsewhere("fetch-http2")),
+        ),
+        served(
             "fetch-chunked",
             "the policy file comes in chunks",
             HttpBehavior::Chunked(elsewhere("fetch-chunked")),

@@ -1,10 +1,10 @@
 //! The report as one HTML page without scripts: a row for each case, which opens to what was seen on the wire.
 
-use super::escaped;
 use super::text::summary;
 use crate::conformance::case::{Group, Without};
 use crate::conformance::oracle::Outcome;
 use crate::conformance::report::{CaseResult, Report};
+use formats::markup::escaped;
 use std::fmt::Write;
 
 const STYLE: &str = "body{font:15px/1.5 system-ui,sans-serif;max-width:70rem;margin:2rem auto;padding:0 1rem;color:#1b1f24;background:#fff}\
@@ -69,6 +69,13 @@ fn row(out: &mut String, case: &CaseResult) {
         for line in &phase.events {
             let _ = writeln!(out, "{:>7} ms  {}", line.ms, escaped(&line.what));
         }
+        out.push_str("</pre>\n");
+    }
+    for (at, day) in case.days.iter().enumerate() {
+        let _ = writeln!(out, "<p>Reports of day {}: {}</p>\n<pre>", at + 1, escaped(&day.expected));
+        day.reports.iter().for_each(|line| {
+            let _ = writeln!(out, "{}", escaped(line));
+        });
         out.push_str("</pre>\n");
     }
     out.push_str("</details>\n");

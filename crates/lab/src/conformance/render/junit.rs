@@ -1,8 +1,8 @@
 //! The report as JUnit XML: a violation is a failure, what could not be judged is skipped, and a fault of the lab an error.
 
-use super::escaped;
 use crate::conformance::oracle::Outcome;
 use crate::conformance::report::Report;
+use formats::markup::escaped;
 use std::fmt::Write;
 
 /// The report as one test suite.

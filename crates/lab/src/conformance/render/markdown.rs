@@ -4,6 +4,7 @@ use super::text::summary;
 use crate::conformance::case::{Group, Without};
 use crate::conformance::oracle::Outcome;
 use crate::conformance::report::Report;
+use formats::markup::table_cell;
 use std::fmt::Write;
 
 /// The table of all cases. An asterisk marks those that count in the score.
@@ -26,15 +27,13 @@ pub fn markdown(report: &Report) -> String {
                 _ => String::new(),
             };
             let cells = [
-                format!("{}{mark}", case.id),
                 case.level.as_str().to_owned(),
                 case.source.clone(),
                 case.about.clone(),
                 format!("{}{why}", case.outcome.words(case.level)),
             ];
-            let cells: Vec<String> =
-                cells.iter().map(|cell| cell.replace('|', "\\|").replace('\n', " ")).collect();
-            let _ = writeln!(out, "| {} |", cells.join(" | "));
+            let cells: Vec<String> = cells.iter().map(|cell| table_cell(cell)).collect();
+            let _ = writeln!(out, "| {}{mark} | {} |", case.id, cells.join(" | "));
         }
         out.push('\n');
     }

@@ -3,6 +3,7 @@
 use crate::conformance::case::{Group, Level, Without};
 use crate::conformance::oracle::Outcome;
 use crate::conformance::report::{CaseResult, Report};
+use formats::markup::table_cell;
 use std::fmt::Write;
 
 /// The page in Markdown: a line for each server, the cases in which not all servers conform, and each violation with its
@@ -28,7 +29,7 @@ fn overview(reports: &[Report]) -> String {
             out,
             "| {} | {} | {} of {} | {} | {} | {} | {} | {} | {} | {} |",
             at + 1,
-            cell(&report.server),
+            table_cell(&report.server),
             report.score.conforming,
             report.score.judged,
             report.count(Outcome::Conforms),
@@ -41,10 +42,6 @@ fn overview(reports: &[Report]) -> String {
         );
     }
     out
-}
-
-fn cell(text: &str) -> String {
-    text.replace('|', "\\|").replace('\n', " ")
 }
 
 fn find<'r>(report: &'r Report, id: &str) -> Option<&'r CaseResult> {
@@ -72,7 +69,7 @@ fn matrix(reports: &[Report]) -> String {
             let mark = if case.without == Without::FallsShort { "\\*" } else { "" };
             let words: String =
                 reports.iter().map(|report| format!(" {} |", word(find(report, &case.id)))).collect();
-            let _ = writeln!(out, "| {}{mark} | {} |{words}", case.id, cell(&case.about));
+            let _ = writeln!(out, "| {}{mark} | {} |{words}", case.id, table_cell(&case.about));
         }
         out.push('\n');
     }

@@ -100,6 +100,9 @@ pub fn explain(case: &Case) -> String {
             let _ = writeln!(out, "    more       {}", words.join(" or "));
         }
     }
+    for (at, day) in case.days.iter().enumerate() {
+        let _ = writeln!(out, "  day {}        {} messages, then {}", at + 1, day.messages, day.sentence());
+    }
     let without = match case.without {
         Without::Conforms => "conforms as well; the case does not count in the score",
         Without::FallsShort => "falls short; the case counts in the score",

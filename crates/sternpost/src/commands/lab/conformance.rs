@@ -19,6 +19,7 @@ use lab::conformance::run::{Options, Sender, run};
 use lab::conformance::world::{Place, World};
 use lab::conformance::{cases, render};
 use net::clock::{Clock, SystemClock};
+use net::smtp::Login;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
 use std::sync::Arc;
@@ -28,7 +29,7 @@ use std::time::Duration;
 /// The options of `sternpost lab conformance`.
 #[derive(Debug, clap::Args)]
 pub struct Conformance {
-    /// Folder with the scripts `start` and `stop` of the mail server, and optionally `install` and `inject`
+    /// Folder with the scripts `start` and `stop` of the mail server, and optionally `install`, `inject`, `reports` and `clock`
     #[arg(long, value_name = "DIR", conflicts_with = "control")]
     driver: Option<PathBuf>,
     /// Measure one of the lab's own senders instead, such as `correct`, `plain` or `follows-redirects`
@@ -40,6 +41,12 @@ pub struct Conformance {
     /// Hand messages over by SMTP to this address in the namespace
     #[arg(long, value_name = "IP:PORT", group = "injection", requires = "driver")]
     smtp: Option<std::net::SocketAddr>,
+    /// User for --smtp: AUTH PLAIN or LOGIN after STARTTLS, to a server with a valid certificate for mail.sender.test
+    #[arg(long, value_name = "NAME", requires = "smtp", requires = "smtp_password_file")]
+    smtp_user: Option<String>,
+    /// File with the password of --smtp-user alone
+    #[arg(long, value_name = "FILE", requires = "smtp_user")]
+    smtp_password_file: Option<PathBuf>,
     /// Hand messages over to this program, called with `-i -f FROM TO`
     #[arg(long, value_name = "PROGRAM", group = "injection", requires = "driver")]
     sendmail: Option<PathBuf>,
@@ -101,15 +108,6 @@ enum FailOn {
 }
 
 impl FailOn {
-    /// The level of a requirement of the receiving side, where no violation is an attack.
-    fn requirement(self) -> Option<check::audit::Level> {
-        match self {
-            Self::Security | Self::Must => Some(check::audit::Level::Must),
-            Self::Should => Some(check::audit::Level::Should),
-            Self::Never => None,
-        }
-    }
-
     fn level(self) -> Option<Level> {
         match self {
             Self::Security => Some(Level::Security),
@@ -129,7 +127,14 @@ impl Conformance {
                 markdown: self.markdown.as_ref(),
                 html: self.html.as_ref(),
             };
-            return domain::run(typed, config, &files, self.fail_on.requirement()).await;
+            // On the receiving side no violation is an attack.
+            return domain::run(
+                typed,
+                config,
+                &files,
+                self.fail_on.level().map(|level| level.min(Level::Must)),
+            )
+            .await;
         }
         let cases = self.cases()?;
         if self.list {
@@ -193,10 +198,9 @@ impl Conformance {
         })?;
         let clock: Arc<dyn Clock> = Arc::new(SystemClock);
         let world = World::start(Place::free(), clock.clone(), cases).await.map_err(not_started)?;
-        let clients = world.clients("mail.sender.test", clock.clone()).map_err(not_started)?;
-        let sender = Arc::new(ControlSender::new(control, clients, clock));
+        let sender = ControlSender::new(control, &world, "mail.sender.test", clock).map_err(not_started)?;
         let options = Options { pause: Duration::ZERO, ..self.options() };
-        let results = self.results(Arc::new(world), sender, cases, options).await;
+        let results = self.results(Arc::new(world), Arc::new(sender), cases, options).await;
         Ok(Report::new(format!("control {name}"), env!("CARGO_PKG_VERSION"), results))
     }
 
@@ -224,7 +228,7 @@ impl Conformance {
     fn injection(&self, folder: &Path) -> Result<Injection, Failure> {
         let own = folder.join("inject");
         match (&self.smtp, &self.sendmail, &self.command) {
-            (Some(address), _, _) => Ok(Injection::Smtp(*address)),
+            (Some(address), _, _) => Ok(Injection::Smtp(*address, self.login()?)),
             (_, Some(program), _) => Ok(Injection::Sendmail(program.clone())),
             (_, _, Some(line)) => Ok(Injection::Command(line.clone())),
             _ if own.is_file() => Ok(Injection::Script(own)),
@@ -234,6 +238,20 @@ impl Conformance {
                 "Add the script, or give --smtp, --sendmail or --command.",
             )),
         }
+    }
+
+    /// The login for `--smtp`, if there is one.
+    fn login(&self) -> Result<Option<Login>, Failure> {
+        let (Some(user), Some(file)) = (&self.smtp_user, &self.smtp_password_file) else { return Ok(None) };
+        let password = std::fs::read_to_string(file).map_err(|error| {
+            Failure::new(
+                format!("can't read {}", file.display()),
+                error,
+                "Name a file that has the password of --smtp-user alone.",
+            )
+        })?;
+        let password = password.trim_end_matches(['\r', '\n']).to_owned();
+        Ok(Some(Login { user: user.clone(), password }))
     }
 
     fn options(&self) -> Options {

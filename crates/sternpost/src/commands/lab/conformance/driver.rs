@@ -1,13 +1,13 @@
-//! A driver: a folder with scripts that install, start and stop a mail server. docs/lab.md describes them.
+//! A driver: a folder with scripts that install, start and stop a mail server. docs/measure.md describes them.
 
 use super::namespace::{Inside, path};
 use config::failure::Failure;
 use formats::DomainName;
-use lab::conformance::run::{Message, Progress, Sender};
+use lab::conformance::run::{Message, Progress, Sender, SendsReports};
 use net::BoxFuture;
 use net::certificate::Trust;
 use net::clock::SystemClock;
-use net::smtp::{Client, ClientConfig, Mail, MailHosts, Target, TlsDemand};
+use net::smtp::{Client, ClientConfig, Login, Mail, MailHosts, Target, TlsDemand};
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use std::process::Stdio;
@@ -18,14 +18,16 @@ use tokio::process::Command;
 
 /// How long a script may take.
 const SCRIPT_TIME: Duration = Duration::from_secs(120);
+/// The longest time that is waited for; a longer one needs the script `clock`.
+const LONGEST_WAIT: u32 = lab::conformance::case::LONGEST_WAIT;
 /// How long the mail server may take to accept a message.
 const INJECTION_TIME: Duration = Duration::from_secs(30);
 
 /// How messages reach the mail server.
 #[derive(Debug, Clone)]
 pub enum Injection {
-    /// By SMTP without TLS.
-    Smtp(SocketAddr),
+    /// By SMTP: without TLS, or with this login over TLS to a server whose certificate is valid.
+    Smtp(SocketAddr, Option<Login>),
     /// To a program with the options of `sendmail`.
     Sendmail(PathBuf),
     /// To a shell command.
@@ -75,12 +77,15 @@ impl Driver {
             ("LAB_RESOLV_CONF", file("resolv.conf")),
             ("LAB_TRUST_ANCHOR", file("root.key")),
             ("LAB_ROOT_DS", file("root.ds")),
+            ("LAB_CERT", file("mail.pem")),
+            ("LAB_KEY", file("mail.key")),
+            ("LAB_DKIM_KEY", file("dkim.pem")),
             ("STERNPOST", std::env::current_exe().unwrap_or_default()),
         ];
         let trust = Trust::from_roots([inside.world.lab.pki.root()])
             .map_err(|error| Failure::new("the lab's root certificate can't be used", error, ""))?;
         let mut this = Self { server: String::new(), folder, injection, environment, trust };
-        let said = this.script("start").await.map_err(|why| failed(&this.folder.join("start"), &why))?;
+        let said = this.script("start", &[]).await.map_err(|why| failed(&this.folder.join("start"), &why))?;
         let name = said
             .lines()
             .rfind(|line| !line.trim().is_empty())
@@ -91,18 +96,18 @@ impl Driver {
 
     /// Runs the script `stop`. What it leaves behind ends with the namespace.
     pub async fn stop(&self) {
-        if let Err(why) = self.script("stop").await {
+        if let Err(why) = self.script("stop", &[]).await {
             eprintln!("{}", failed(&self.folder.join("stop"), &why));
         }
     }
 
     /// Runs a script and returns its output, which goes to a file since daemons may keep it open.
-    async fn script(&self, name: &str) -> Result<String, String> {
+    async fn script(&self, name: &str, arguments: &[&str]) -> Result<String, String> {
         let lab = self.environment.first().map(|(_, path)| path.clone()).unwrap_or_default();
         let (out, err) = (lab.join(format!("{name}.out")), lab.join(format!("{name}.err")));
         let file = |path: &Path| std::fs::File::create(path).map_err(|error| error.to_string());
         let mut command = Command::new(self.folder.join(name));
-        command.envs(self.environment.iter().cloned()).env("PATH", path());
+        command.args(arguments).envs(self.environment.iter().cloned()).env("PATH", path());
         command.stdin(Stdio::null()).stdout(file(&out)?).stderr(file(&err)?);
         let mut child = command.spawn().map_err(|error| error.to_string())?;
         let ended = tokio::time::timeout(SCRIPT_TIME, child.wait()).await;
@@ -132,7 +137,9 @@ impl Driver {
     async fn send(&self, message: &Message) -> Result<Progress, String> {
         let (from, to) = (&message.from, &message.to);
         match &self.injection {
-            Injection::Smtp(address) => by_smtp(*address, self.trust.clone(), message).await,
+            Injection::Smtp(address, login) => {
+                by_smtp(*address, login.clone(), self.trust.clone(), message).await
+            }
             Injection::Sendmail(program) => {
                 let mut command = Command::new(program);
                 command.args(["-i", "-f", from, to]);
@@ -152,10 +159,16 @@ impl Driver {
     }
 }
 
-async fn by_smtp(address: SocketAddr, trust: Trust, message: &Message) -> Result<Progress, String> {
+async fn by_smtp(
+    address: SocketAddr,
+    login: Option<Login>,
+    trust: Trust,
+    message: &Message,
+) -> Result<Progress, String> {
+    let demand = if login.is_some() { TlsDemand::Pkix } else { TlsDemand::Never };
     let host = DomainName::parse("mail.sender.test").map_err(|error| error.to_string())?;
     let mut config = ClientConfig::new(trust, host.clone());
-    (config.port, config.allow_special_addresses) = (address.port(), true);
+    (config.port, config.allow_special_addresses, config.login) = (address.port(), true, login);
     let client = Client::new(config, Arc::new(SystemClock)).map_err(|error| error.to_string())?;
     let mail = Mail {
         from: message.from.clone(),
@@ -163,7 +176,7 @@ async fn by_smtp(address: SocketAddr, trust: Trust, message: &Message) -> Result
         message: message.text.clone().into_bytes(),
     };
     let target = Target { host, address: address.ip() };
-    client.session(&target, &TlsDemand::Never, Some(&mail)).await.map_err(|error| error.to_string())?;
+    client.session(&target, &demand, Some(&mail)).await.map_err(|error| error.to_string())?;
     Ok(Progress::Running)
 }
 
@@ -178,8 +191,53 @@ impl Sender for Driver {
     fn restart(&self) -> BoxFuture<'_, Result<(), String>> {
         Box::pin(async move {
             let unable = |why| format!("the driver could not restart the mail server: {why}");
-            self.script("stop").await.map_err(unable)?;
-            self.script("start").await.map(|_| ()).map_err(unable)
+            self.script("stop", &[]).await.map_err(unable)?;
+            self.script("start", &[]).await.map(|_| ()).map_err(unable)
         })
     }
+
+    fn let_pass<'a>(&'a self, _: &'a str, seconds: u32) -> BoxFuture<'a, Result<(), String>> {
+        Box::pin(async move {
+            if seconds <= LONGEST_WAIT {
+                tokio::time::sleep(Duration::from_secs(seconds.into())).await;
+                return Ok(());
+            }
+            self.optional("clock", "it moves the clock of this mail server")?;
+            let moved = self.script("clock", &[&seconds.to_string()]).await;
+            moved
+                .map(|_| ())
+                .map_err(|why| format!("the driver could not move the clock: {}", one_line(&why)))
+        })
+    }
+
+    fn reporter(&self) -> Result<&dyn SendsReports, String> {
+        self.optional("reports", "it makes this mail server send TLS reports")?;
+        Ok(self)
+    }
+}
+
+impl SendsReports for Driver {
+    fn send_reports(&self) -> BoxFuture<'_, Result<Progress, String>> {
+        Box::pin(async move {
+            let unable = |why: String| format!("the driver could not have reports sent: {}", one_line(&why));
+            self.script("reports", &[]).await.map_err(unable)?;
+            Ok(Progress::Running)
+        })
+    }
+}
+
+impl Driver {
+    /// Whether the driver has this optional script. An error says what the mail server lacks without it.
+    fn optional(&self, name: &str, what: &str) -> Result<(), String> {
+        match self.folder.join(name).is_file() {
+            true => Ok(()),
+            false => Err(format!("the driver has no script {name:?}: {what}")),
+        }
+    }
+}
+
+/// The lines of a script's output as one, for the results.
+fn one_line(text: &str) -> String {
+    let lines: Vec<&str> = text.lines().map(str::trim).filter(|line| !line.is_empty()).collect();
+    lines.join(": ").chars().take(500).collect()
 }

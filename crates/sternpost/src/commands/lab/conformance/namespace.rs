@@ -10,6 +10,7 @@ use config::failure::{Exit, Failure};
 use lab::Ports;
 use lab::conformance::case::Case;
 use lab::conformance::world::{Place, World};
+use lab::pki::Cert;
 use net::clock::SystemClock;
 use nix::unistd::geteuid;
 use std::net::{Ipv4Addr, SocketAddr};
@@ -131,6 +132,7 @@ impl Inside {
         };
         let world = World::start(place, Arc::new(SystemClock), cases).await.map_err(super::not_started)?;
         write_trust(&world, &folder)?;
+        write_keys(&world, &folder)?;
         let unbound = start_unbound(&world, &folder).await?;
         Ok(Self { world: Arc::new(world), folder, _unbound: unbound })
     }
@@ -151,6 +153,24 @@ fn write_trust(world: &World, folder: &Path) -> Result<(), Failure> {
     write(&folder.join("ca.pem"), &world.lab.pki.root_pem())?;
     write(&folder.join("root.key"), &(key + "\n"))?;
     write(&folder.join("root.ds"), &(ds + "\n"))
+}
+
+/// The certificate of the mail server under test with its key, and the key that signs its reports.
+fn write_keys(world: &World, folder: &Path) -> Result<(), Failure> {
+    let identity = world.lab.pki.issue("mail.sender.test", Cert::Good);
+    let identity = identity.map_err(|error| failed("the certificate of the mail server", &error))?;
+    write(&folder.join("mail.pem"), &identity.chain_pem())?;
+    let keys =
+        [("mail.key", Some(identity.key_pem())), ("dkim.pem", world.report_key().map(|key| key.pem.clone()))];
+    for (name, text) in keys {
+        let Some(text) = text else { continue };
+        let path = folder.join(name);
+        write(&path, &text)?;
+        // Programs refuse keys that others can read.
+        let private = std::fs::Permissions::from_mode(0o600);
+        std::fs::set_permissions(&path, private).map_err(|error| failed(name, &error))?;
+    }
+    Ok(())
 }
 
 async fn start_unbound(world: &World, folder: &Path) -> Result<tokio::process::Child, Failure> {
