@@ -26,9 +26,10 @@ pub use cause::Cause;
 pub use evidence::{Evidence, EvidenceInput, Probes, Source, evidence, evidence_by_day};
 pub use thresholds::Thresholds;
 
-use evidence::evidence_without;
+use evidence::Summary;
 use jiff::SignedDuration;
 use serde::Serialize;
+use std::collections::BTreeSet;
 use std::fmt;
 
 /// The result of [`gate`] and [`judge`].
@@ -67,35 +68,42 @@ impl fmt::Display for Gate {
 /// Summarizes what is known about a domain, and decides whether it is sufficient to enforce.
 ///
 /// If only the failures that fewer than `thresholds.senders` registrable domains report are in the way, and the evidence
-/// of all others was sufficient `thresholds.delay_days` ago and still is, the result is [`Gate::Ask`].
+/// of all others was sufficient `thresholds.delay_days` ago and still is, the result is [`Gate::Ask`]. Failures before the
+/// run of clean days are in nobody's way, whoever reported them.
 pub fn judge(facts: &EvidenceInput<'_>, thresholds: &Thresholds) -> (Evidence, Gate) {
-    let evidence = evidence(facts);
+    let summary = Summary::of(facts);
+    let mut evidence = summary.evidence(facts.now, &BTreeSet::new());
     let decided = gate(&evidence, thresholds);
-    if decided != Gate::Ready && is_disputed(facts, &evidence, thresholds) {
-        let asked = ask(&evidence, thresholds);
-        return (evidence, asked);
+    if decided == Gate::Ready {
+        return (evidence, decided);
     }
-    (evidence, decided)
+    let Some(few) = few_in_the_way(&summary, facts, thresholds) else { return (evidence, decided) };
+    evidence.accused = summary.accused(&few);
+    evidence.accusers = few.into_iter().map(str::to_owned).collect();
+    let asked = ask(&evidence, thresholds);
+    (evidence, asked)
 }
 
-/// True if few senders alone have kept the gate shut for long.
-fn is_disputed(facts: &EvidenceInput<'_>, evidence: &Evidence, thresholds: &Thresholds) -> bool {
-    let accusers = &evidence.accusers;
-    if accusers.is_empty() || accusers.len() >= thresholds.senders.max(2) as usize {
-        return false;
-    }
+/// The senders that alone have kept the gate shut for long, if they are few.
+fn few_in_the_way<'a>(
+    summary: &Summary<'a>,
+    facts: &EvidenceInput<'_>,
+    thresholds: &Thresholds,
+) -> Option<BTreeSet<&'a str>> {
+    let most = thresholds.senders.max(2) as usize;
     let delay = SignedDuration::from_hours(24 * i64::from(thresholds.delay_days));
-    let Ok(then) = facts.now.checked_sub(delay) else { return false };
-    [then, facts.now].into_iter().all(|now| {
-        gate(&evidence_without(&EvidenceInput { now, ..*facts }, accusers), thresholds) == Gate::Ready
-    })
+    let mut few = BTreeSet::new();
+    for at in [facts.now.checked_sub(delay).ok()?, facts.now] {
+        few.extend(summary.in_the_way(at, most, |evidence| gate(evidence, thresholds) == Gate::Ready)?);
+    }
+    (few.len() < most).then_some(few)
 }
 
 /// The question to the operator.
 fn ask(evidence: &Evidence, thresholds: &Thresholds) -> Gate {
     let who = names(evidence);
     let what: Vec<String> = evidence
-        .failures
+        .accused
         .iter()
         .take(3)
         .map(|(cause, count)| format!("{cause} ({})", times(*count)))
@@ -163,7 +171,7 @@ fn time_reasons(evidence: &Evidence, thresholds: &Thresholds) -> Vec<String> {
     }
     let left = more(evidence.clean_days, thresholds.clean_days);
     if left > 0 && evidence.days_covered > 0 {
-        let why = match evidence.failures.first() {
+        let why = match evidence.accused.first() {
             Some((cause, count)) => {
                 format!(", since {} reported {cause} ({})", names(evidence), times(*count))
             }

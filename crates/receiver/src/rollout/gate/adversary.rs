@@ -3,7 +3,7 @@
 //! they can't open the gate, can't close it for longer than the limit without the operator being asked, and can't make
 //! the program enforce by itself. One test plays them through the store, as reports that arrive.
 
-use super::tests::{at, clean_by, daily_probes, judged, mx_hosts, report};
+use super::tests::{at, clean_by, daily_probes, judged, judged_by, mx_hosts, report};
 use super::*;
 use formats::report::{FailureDetail, PolicyReport, Report};
 use formats::{DomainName, ResultType};
@@ -85,16 +85,77 @@ fn moves() -> impl Strategy<Value = Vec<Move>> {
     proptest::collection::vec(one, 0..25)
 }
 
+/// The days on which an honest sender has failures: at the beginning of testing until the cause is mended, on one day, or
+/// never.
+fn failing() -> impl Strategy<Value = std::ops::Range<i64>> {
+    prop_oneof![
+        Just(0..0),
+        (101..112_i64).prop_map(|mended| 100..mended),
+        (101..112_i64).prop_map(|mended| 100..mended),
+        (100..NOW).prop_map(|day| day..day + 1),
+    ]
+}
+
 /// What honest senders report, each day from the beginning of testing, and whether the guard probes.
 fn honest() -> impl Strategy<Value = (Vec<KeptReport>, bool)> {
     let sender = |name: &'static str| {
-        (any::<bool>(), 0..60_u64).prop_map(move |(reports, sessions)| match reports {
-            true => clean_by(name, 100..NOW, sessions),
+        let of_day = move |day, sessions, failing: &std::ops::Range<i64>| {
+            report(name, day, sessions, u64::from(failing.contains(&day)))
+        };
+        (any::<bool>(), 0..60_u64, failing()).prop_map(move |(reports, sessions, failing)| match reports {
+            true => (100..NOW).map(|day| of_day(day, sessions, &failing)).collect(),
             false => Vec::new(),
         })
     };
     let all = (sender(HONEST[0]), sender(HONEST[1]), sender(HONEST[2]), sender(HONEST[3]));
     (all.prop_map(|(a, b, c, d)| [a, b, c, d].concat()), any::<bool>())
+}
+
+/// Decides: the gate, or a rule that is known to be wrong.
+type Rule = fn(&EvidenceInput<'_>, &Thresholds) -> (Evidence, Gate);
+
+/// A rule that leaves out all reports of everyone who has failed since testing began, mended failures included.
+pub(super) fn leaves_out_whoever_failed_once(
+    facts: &EvidenceInput<'_>,
+    thresholds: &Thresholds,
+) -> (Evidence, Gate) {
+    let summary = Summary::of(facts);
+    let evidence = summary.evidence(facts.now, &BTreeSet::new());
+    let (decided, accusers) = (gate(&evidence, thresholds), summary.all_accusers());
+    let then = facts.now - SignedDuration::from_hours(24 * i64::from(thresholds.delay_days));
+    let is_ready = |at| gate(&summary.evidence(at, &accusers), thresholds) == Gate::Ready;
+    let is_few = !accusers.is_empty() && accusers.len() < thresholds.senders as usize;
+    match decided != Gate::Ready && is_few && is_ready(then) && is_ready(facts.now) {
+        true => (evidence, Gate::Ask(accusers.into_iter().map(str::to_owned).collect())),
+        false => (evidence, decided),
+    }
+}
+
+/// Where the evidence of honest senders was sufficient before the limit and is now, the adversary leaves it at that, or at
+/// a question that names its domains alone.
+fn keeps_the_limit(
+    rule: Rule,
+    honest: &[KeptReport],
+    is_probed: bool,
+    moves: &[Move],
+) -> Result<(), TestCaseError> {
+    let delay = i64::from(Thresholds::default().delay_days);
+    let was_ready = result(honest, is_probed, NOW - delay).1 == Gate::Ready;
+    let is_ready = result(honest, is_probed, NOW).1 == Gate::Ready;
+    let adversary: Vec<_> = moves.iter().map(Move::report).collect();
+    let probes = if is_probed { daily_probes(100..NOW, &[]) } else { Vec::new() };
+    let (evidence, gate) = judged_by(rule, &[honest, &adversary].concat(), &probes, NOW);
+    if was_ready && is_ready {
+        prop_assert!(!matches!(gate, Gate::NotYet(_)), "{gate}");
+    }
+    if let Gate::Ask(reasons) = &gate {
+        prop_assert!(evidence.accusers.iter().all(|sender| reasons[0].contains(sender)), "{gate}");
+        let are_evil = evidence.accusers.iter().all(|sender| EVIL.contains(&sender.as_str()));
+        prop_assert!(are_evil || !was_ready || !is_ready, "{gate}");
+        prop_assert!(evidence.accusers.len() < 3, "{gate}");
+    }
+    prop_assert!(is_probed || !may_promote_alone(&evidence, &gate, &Thresholds::default()));
+    Ok(())
 }
 
 /// The result at a time; what happened later is not known then.
@@ -127,6 +188,16 @@ fn without_the_rules_the_adversaries_succeed() {
     let shut: Vec<_> = honest.chain((100..NOW).map(|day| report("evil.example", day, 0, 1))).collect();
     assert!(matches!(result(&shut, &Thresholds { delay_days: 365, ..strict }), Gate::NotYet(_)));
     assert!(matches!(result(&shut, &strict), Gate::Ask(_)));
+}
+
+/// The property would notice a rule by which a failure that was mended long ago helps an adversary.
+#[test]
+fn a_rule_that_leaves_out_whoever_failed_once_does_not_keep_the_limit() {
+    let cases = ProptestConfig { cases: 2000, failure_persistence: None, ..ProptestConfig::default() };
+    let outcome = TestRunner::new(cases).run(&(honest(), moves()), |((honest, is_probed), moves)| {
+        keeps_the_limit(leaves_out_whoever_failed_once, &honest, is_probed, &moves)
+    });
+    assert!(outcome.is_err());
 }
 
 proptest! {
@@ -164,19 +235,17 @@ proptest! {
         (honest, is_probed) in honest(),
         moves in moves(),
     ) {
-        let delay = i64::from(Thresholds::default().delay_days);
-        let was_ready = result(&honest, is_probed, NOW - delay).1 == Gate::Ready;
-        let is_ready = result(&honest, is_probed, NOW).1 == Gate::Ready;
+        keeps_the_limit(judge, &honest, is_probed, &moves)?;
+    }
+
+    #[test]
+    fn no_clean_run_begins_before_the_last_failure_of_an_honest_sender((honest, is_probed) in honest(), moves in moves()) {
+        let failed = honest.iter().filter(|one| one.outcomes[0].failed > 0);
+        let last = failed.map(|one| one.range.start.as_second() / 86_400).max().unwrap_or(99);
         let adversary: Vec<_> = moves.iter().map(Move::report).collect();
         let (evidence, gate) = result(&[honest, adversary].concat(), is_probed, NOW);
-        if was_ready && is_ready {
-            prop_assert!(!matches!(gate, Gate::NotYet(_)), "{gate}");
-        }
-        if let Gate::Ask(reasons) = &gate {
-            prop_assert!(evidence.accusers.iter().all(|sender| reasons[0].contains(sender)), "{gate}");
-            prop_assert!(evidence.accusers.iter().all(|sender| EVIL.contains(&sender.as_str())), "{gate}");
-        }
-        prop_assert!(is_probed || !may_promote_alone(&evidence, &gate, &Thresholds::default()));
+        prop_assert!(i64::from(evidence.clean_days) <= NOW - last, "{evidence:?}");
+        prop_assert!(gate != Gate::Ready || NOW - last >= 7, "{gate}");
     }
 
     #[test]
@@ -282,7 +351,8 @@ fn through_the_store_they_move_no_more() {
         let both = stored(&[adversary.clone(), honest.clone()].concat());
         let (evidence, gate) = result(&both, is_probed, NOW);
         prop_assert!(!was_ready || !is_ready || !matches!(gate, Gate::NotYet(_)), "{gate}");
-        prop_assert!(evidence.accusers.iter().all(|sender| EVIL.contains(&sender.as_str())), "{gate}");
+        let are_evil = evidence.accusers.iter().all(|sender| EVIL.contains(&sender.as_str()));
+        prop_assert!(are_evil || !was_ready || !is_ready || gate == Gate::Ready, "{gate}");
         prop_assert!(is_probed || !may_promote_alone(&evidence, &gate, &Thresholds::default()));
         let unsigned = moves.iter().filter(|one| one.kind != MoveKind::Signed).map(Move::report);
         let unmoved =

@@ -67,8 +67,12 @@ pub struct Evidence {
     pub excused: Vec<(Cause, u64)>,
     /// The senders of reports that count, those with the most sessions on the clean days first; at most 100.
     pub sources: Vec<Source>,
-    /// The senders that report failures which are not excused, by name.
+    /// The senders whose failures stand in the way, by name: those with failures that are not excused on the last day with
+    /// any. If the operator is asked ([`super::Gate::Ask`]), those without whose reports the evidence is sufficient.
     pub accusers: BTreeSet<String>,
+    /// The failed sessions that the accusers reported, by cause, the most frequent first. Excused causes are left out.
+    #[serde(serialize_with = "causes_as_text")]
+    pub accused: Vec<(Cause, u64)>,
     /// The guard's probes of the MX hosts.
     pub probes: Probes,
 }
@@ -137,16 +141,9 @@ pub(super) fn source_of(report: &KeptReport) -> &str {
 #[derive(Default)]
 struct Day<'a> {
     sessions: BTreeMap<&'a str, u64>,
-    failed: bool,
+    /// The senders with failures that are not excused.
+    failed: BTreeSet<&'a str>,
 }
-
-impl Day<'_> {
-    fn sum(&self) -> u64 {
-        self.sessions.values().fold(0, |sum, count| sum.saturating_add(*count))
-    }
-}
-
-type Days<'a> = BTreeMap<Timestamp, Day<'a>>;
 
 /// All reports of one identity: submitter, `report-id` and period. A sender may have split its counts into several.
 #[derive(Default)]
@@ -160,10 +157,13 @@ struct OneIdentity<'a> {
     is_tainting: bool,
 }
 
-#[derive(Default)]
-struct Summary<'a> {
-    days: Days<'a>,
-    causes: BTreeMap<Cause, u64>,
+/// What all senders reported about a domain, of which [`Summary::evidence`] selects the evidence at a time.
+pub(super) struct Summary<'a> {
+    facts: EvidenceInput<'a>,
+    days: BTreeMap<Timestamp, Day<'a>>,
+    /// The failed sessions of each sender by cause, also the excused ones.
+    causes: BTreeMap<&'a str, BTreeMap<Cause, u64>>,
+    /// The failed sessions of each sender that are not excused.
     failed_by: BTreeMap<&'a str, u64>,
     unverified: usize,
     late: usize,
@@ -172,43 +172,55 @@ struct Summary<'a> {
 
 /// Summarizes what is known about a domain.
 pub fn evidence(facts: &EvidenceInput<'_>) -> Evidence {
-    evidence_without(facts, &BTreeSet::new())
-}
-
-/// Like [`evidence`], without the reports of some senders.
-pub(super) fn evidence_without(facts: &EvidenceInput<'_>, senders: &BTreeSet<String>) -> Evidence {
-    let mut summary = Summary::default();
-    let mut all: BTreeMap<_, OneIdentity<'_>> = BTreeMap::new();
-    for report in facts.reports.iter().filter(|report| !senders.contains(source_of(report))) {
-        match EvidenceStatus::of(report.trust, report.range.end, report.received_at) {
-            EvidenceStatus::NotAuthenticated => summary.unverified += 1,
-            EvidenceStatus::Late => summary.late += 1,
-            EvidenceStatus::Counts => {
-                let key = (&report.submitter, &report.report_id, report.range.start, report.range.end);
-                summary.add(facts, report, all.entry(key).or_default());
-            }
-        }
-    }
-    for one in all.values() {
-        let Some(first) = one.days.first() else { continue };
-        let sessions = one.successful.saturating_add(one.failed);
-        if sessions > 0 {
-            let sum = summary.days.entry(*first).or_default().sessions.entry(one.source).or_default();
-            *sum = sum.saturating_add(sessions);
-        }
-        // A report that covers several days does not date its failures, so they count for each of its days.
-        one.days.iter().filter(|_| one.is_tainting).for_each(|day| {
-            summary.days.entry(*day).or_default().failed = true;
-        });
-    }
-    summary.finish(facts)
+    Summary::of(facts).evidence(facts.now, &BTreeSet::new())
 }
 
 impl<'a> Summary<'a> {
-    fn add(&mut self, facts: &EvidenceInput<'a>, report: &'a KeptReport, one: &mut OneIdentity<'a>) {
+    fn empty(facts: &EvidenceInput<'a>) -> Self {
+        Self {
+            facts: *facts,
+            days: BTreeMap::new(),
+            causes: BTreeMap::new(),
+            failed_by: BTreeMap::new(),
+            unverified: 0,
+            late: 0,
+            other_policy: 0,
+        }
+    }
+
+    /// Reads all reports once.
+    pub(super) fn of(facts: &EvidenceInput<'a>) -> Self {
+        let mut summary = Self::empty(facts);
+        let mut all: BTreeMap<_, OneIdentity<'_>> = BTreeMap::new();
+        for report in facts.reports {
+            match EvidenceStatus::of(report.trust, report.range.end, report.received_at) {
+                EvidenceStatus::NotAuthenticated => summary.unverified += 1,
+                EvidenceStatus::Late => summary.late += 1,
+                EvidenceStatus::Counts => {
+                    let key = (&report.submitter, &report.report_id, report.range.start, report.range.end);
+                    summary.add(report, all.entry(key).or_default());
+                }
+            }
+        }
+        for one in all.values() {
+            let Some(first) = one.days.first() else { continue };
+            let sessions = one.successful.saturating_add(one.failed);
+            if sessions > 0 {
+                let sum = summary.days.entry(*first).or_default().sessions.entry(one.source).or_default();
+                *sum = sum.saturating_add(sessions);
+            }
+            // A report that covers several days does not date its failures, so they count for each of its days.
+            one.days.iter().filter(|_| one.is_tainting).for_each(|day| {
+                summary.days.entry(*day).or_default().failed.insert(one.source);
+            });
+        }
+        summary
+    }
+
+    fn add(&mut self, report: &'a KeptReport, one: &mut OneIdentity<'a>) {
         one.source = source_of(report);
         one.days = report.range.utc_days();
-        one.days.retain(|day| *day + DAY > facts.since && *day <= facts.now);
+        one.days.retain(|day| *day + DAY > self.facts.since && *day <= self.facts.now);
         if one.days.is_empty() {
             return;
         }
@@ -217,7 +229,7 @@ impl<'a> Summary<'a> {
             let sessions = outcome.successful.saturating_add(outcome.failed);
             match &outcome.kind {
                 PolicyType::NoPolicyFound | PolicyType::Tlsa => continue,
-                PolicyType::Sts if is_other(facts.policy, outcome.policy) => {
+                PolicyType::Sts if is_other(self.facts.policy, outcome.policy) => {
                     self.other_policy = self.other_policy.saturating_add(sessions);
                     continue;
                 }
@@ -225,20 +237,20 @@ impl<'a> Summary<'a> {
                 // Failures under a policy of unknown type may be failures under ours.
                 PolicyType::Other(_) => {}
             }
-            self.failures(facts, outcome, one);
+            self.failures(outcome, one);
         }
         one.successful = one.successful.max(successful);
     }
 
-    fn failures(&mut self, facts: &EvidenceInput<'_>, outcome: &PolicyOutcome, one: &mut OneIdentity<'a>) {
+    fn failures(&mut self, outcome: &PolicyOutcome, one: &mut OneIdentity<'a>) {
         let (mut explained, mut accused) = (0u64, 0u64);
         for failure in outcome.failures.iter().filter(|failure| failure.sessions > 0) {
             let cause = Cause { result: failure.result_type.clone(), host: failure.host.clone() };
             explained = explained.saturating_add(failure.sessions);
-            if !facts.excused.contains(&cause) {
+            if !self.facts.excused.contains(&cause) {
                 accused = accused.saturating_add(failure.sessions);
             }
-            let count = self.causes.entry(cause).or_default();
+            let count = self.causes.entry(one.source).or_default().entry(cause).or_default();
             *count = count.saturating_add(failure.sessions);
         }
         // Failures without details can't be excused, since their cause is unknown.
@@ -251,30 +263,54 @@ impl<'a> Summary<'a> {
         }
     }
 
-    fn finish(mut self, facts: &EvidenceInput<'_>) -> Evidence {
-        self.days.retain(|_, day| day.failed || !day.sessions.is_empty());
-        let run: Vec<(&Timestamp, &Day<'_>)> =
-            self.days.iter().rev().take_while(|(_, day)| !day.failed).collect();
+    /// The evidence about the days up to `now`, without the reports of some senders.
+    pub(super) fn evidence(&self, now: Timestamp, without: &BTreeSet<&str>) -> Evidence {
+        let facts = EvidenceInput { now, ..self.facts };
+        let is_failing = |day: &Day<'_>| day.failed.iter().any(|sender| !without.contains(sender));
+        let mut covered = 0;
+        // None after the last failure.
+        let mut last_failing = None;
         let mut by_sender: BTreeMap<&str, u64> = BTreeMap::new();
-        for (sender, sessions) in run.iter().flat_map(|(_, day)| &day.sessions) {
-            let sum = by_sender.entry(*sender).or_default();
-            *sum = sum.saturating_add(*sessions);
+        let mut clean: BTreeSet<Timestamp> = BTreeSet::new();
+        for (at, day) in self.days.range(..=now).rev() {
+            if is_failing(day) {
+                last_failing = last_failing.or(Some(day));
+                covered += 1;
+                continue;
+            }
+            let mut sessions =
+                day.sessions.iter().filter(|(sender, _)| !without.contains(*sender)).peekable();
+            if sessions.peek().is_none() {
+                continue;
+            }
+            covered += 1;
+            if last_failing.is_none() {
+                clean.insert(*at);
+                for (sender, sessions) in sessions {
+                    let sum = by_sender.entry(*sender).or_default();
+                    *sum = sum.saturating_add(*sessions);
+                }
+            }
         }
-        let clean_sessions = run.iter().fold(0u64, |sum, (_, day)| sum.saturating_add(day.sum()));
+        let clean_sessions = by_sender.values().copied().fold(0u64, u64::saturating_add);
         let mut ordered: Vec<u64> = by_sender.values().copied().collect();
         ordered.sort_unstable();
         let largest = ordered.pop().unwrap_or_default();
         let others = ordered.into_iter().fold(0u64, u64::saturating_add);
-        let senders = small(by_sender.len());
-        let clean: BTreeSet<Timestamp> = run.iter().map(|(day, _)| **day).collect();
-        let mut causes: Vec<(Cause, u64)> = self.causes.into_iter().collect();
-        causes.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
-        let (excused, failures) = causes.into_iter().partition(|(cause, _)| facts.excused.contains(cause));
+        let accusers: BTreeSet<&str> = last_failing
+            .into_iter()
+            .flat_map(|day| &day.failed)
+            .copied()
+            .filter(|sender| !sender.is_empty() && !without.contains(sender))
+            .collect();
+        let failures =
+            self.causes(|sender, cause| !without.contains(sender) && !facts.excused.contains(cause));
+        let excused = self.causes(|sender, cause| !without.contains(sender) && facts.excused.contains(cause));
         Evidence {
-            days_in_testing: whole_days(facts.now.duration_since(facts.since)),
-            days_covered: small(self.days.len()),
-            clean_days: small(run.len()),
-            senders,
+            days_in_testing: whole_days(now.duration_since(facts.since)),
+            days_covered: covered,
+            clean_days: small(clean.len()),
+            senders: small(by_sender.len()),
             unverified_reports: small(self.unverified),
             late_reports: small(self.late),
             other_policy_sessions: self.other_policy,
@@ -284,10 +320,60 @@ impl<'a> Summary<'a> {
             failure_rate_bound: upper_bound(0, clean_sessions),
             failures,
             excused,
-            accusers: self.failed_by.keys().map(|sender| (*sender).to_owned()).collect(),
+            accused: self.accused(&accusers),
+            accusers: accusers.into_iter().map(str::to_owned).collect(),
             sources: sources(&by_sender, &self.failed_by),
-            probes: probes(facts, &clean),
+            probes: probes(&facts, &clean),
         }
+    }
+
+    /// The failed sessions by cause that some senders reported and that are not excused.
+    pub(super) fn accused(&self, senders: &BTreeSet<&str>) -> Vec<(Cause, u64)> {
+        self.causes(|sender, cause| senders.contains(sender) && !self.facts.excused.contains(cause))
+    }
+
+    /// The failed sessions by cause of those senders and causes, the most frequent first.
+    fn causes(&self, is_wanted: impl Fn(&str, &Cause) -> bool) -> Vec<(Cause, u64)> {
+        let mut sums: BTreeMap<&Cause, u64> = BTreeMap::new();
+        for (sender, causes) in &self.causes {
+            for (cause, sessions) in causes.iter().filter(|(cause, _)| is_wanted(sender, cause)) {
+                let sum = sums.entry(cause).or_default();
+                *sum = sum.saturating_add(*sessions);
+            }
+        }
+        let mut causes: Vec<_> = sums.into_iter().map(|(cause, sum)| (cause.clone(), sum)).collect();
+        causes.sort_by_key(|(_, sum)| std::cmp::Reverse(*sum));
+        causes
+    }
+
+    /// The fewest senders without whose reports the evidence is sufficient at `now`, leaving out those with the latest
+    /// failures first. `None` if they are `most` or more, or if the evidence is not sufficient without them either.
+    ///
+    /// Only failures after the last one of a sender that is not left out stand in the way of anything, since the clean run
+    /// begins after that one. Where the evidence of some senders alone is sufficient, the result thus never contains one of
+    /// these senders: not one of them has failed since their own clean run began.
+    pub(super) fn in_the_way(
+        &self,
+        now: Timestamp,
+        most: usize,
+        is_sufficient: impl Fn(&Evidence) -> bool,
+    ) -> Option<BTreeSet<&'a str>> {
+        let mut left_out = BTreeSet::new();
+        while left_out.len() < most {
+            if is_sufficient(&self.evidence(now, &left_out)) {
+                return Some(left_out);
+            }
+            let mut days = self.days.range(..=now).rev();
+            let (_, last) = days.find(|(_, day)| !day.failed.is_subset(&left_out))?;
+            left_out.extend(&last.failed);
+        }
+        None
+    }
+
+    /// All senders with failures that are not excused, since testing began.
+    #[cfg(test)]
+    pub(super) fn all_accusers(&self) -> BTreeSet<&'a str> {
+        self.failed_by.keys().copied().collect()
     }
 }
 
@@ -323,12 +409,14 @@ pub fn evidence_by_day(sums: &[DaySum], since: Timestamp, now: Timestamp) -> Evi
                 0 => BTreeMap::new(),
                 sessions => BTreeMap::from([("", sessions)]),
             };
-            (sum.day, Day { sessions, failed: sum.tainted > 0 })
+            // The sums do not tell which sender failed.
+            let failed = if sum.tainted > 0 { BTreeSet::from([""]) } else { BTreeSet::new() };
+            (sum.day, Day { sessions, failed })
         })
         .collect();
     let (excused, policy) = (&BTreeSet::new(), None);
     let facts = EvidenceInput { reports: &[], probes: &[], mx_hosts: &[], policy, since, excused, now };
-    Summary { days, ..Summary::default() }.finish(&facts)
+    Summary { days, ..Summary::empty(&facts) }.evidence(now, &BTreeSet::new())
 }
 
 /// Summarizes the probes under the present policy. `clean` are the days of the clean run.

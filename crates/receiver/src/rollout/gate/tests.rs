@@ -60,10 +60,20 @@ pub(super) fn mx_hosts() -> Vec<MxHostPeriod> {
 
 /// The result of testing that began on day 100, without excuses.
 pub(super) fn judged(reports: &[KeptReport], probes: &[GuardProbeDay], now: i64) -> (Evidence, Gate) {
+    judged_by(judge, reports, probes, now)
+}
+
+/// As [`judged`], by another rule.
+pub(super) fn judged_by(
+    rule: fn(&EvidenceInput<'_>, &Thresholds) -> (Evidence, Gate),
+    reports: &[KeptReport],
+    probes: &[GuardProbeDay],
+    now: i64,
+) -> (Evidence, Gate) {
     let (excused, mx_hosts) = (&BTreeSet::new(), &mx_hosts());
     let facts =
         EvidenceInput { reports, probes, mx_hosts, policy: None, since: at(100), excused, now: at(now) };
-    judge(&facts, &Thresholds::default())
+    rule(&facts, &Thresholds::default())
 }
 
 fn decide(reports: &[KeptReport], now: i64) -> (Evidence, Gate) {
@@ -340,6 +350,45 @@ fn failures_of_few_senders_delay_for_a_limited_time_and_then_the_operator_is_ask
     // Where nobody else reports, nothing is delayed.
     let alone: Vec<_> = (100..200).map(|day| report("stranger.example", day, 5, 1)).collect();
     assert!(matches!(decide(&alone, 200).1, Gate::NotYet(_)));
+}
+
+#[test]
+fn failures_that_were_mended_do_not_help_a_stranger_to_keep_the_gate_shut() {
+    let early = |senders: &[&str]| {
+        let mut reports = clean(100..200, 100);
+        let failed = senders.iter().flat_map(|sender| (100..105).map(|day| report(sender, day, 0, 9)));
+        reports.extend(failed);
+        // Ready from day 114 on without the stranger, who begins on day 112.
+        reports.extend((112..200).map(|day| report("stranger.example", day, 50, 1)));
+        reports
+    };
+    for honest in [&["one.example"][..], &["one.example", "two.example", "three.example"]] {
+        for probes in [Vec::new(), daily_probes(100..200, &[])] {
+            let decide = |now| judged(&early(honest), &probes, now);
+            assert!(matches!(decide(127).1, Gate::NotYet(_)), "{honest:?}");
+            let (evidence, gate) = decide(128);
+            assert!(matches!(gate, Gate::Ask(_)), "{honest:?}: {gate}");
+            assert_eq!(evidence.accusers, BTreeSet::from(["stranger.example".to_owned()]));
+            assert_eq!(evidence.accused, [(expired(), 17)]);
+            assert!(
+                gate.to_string().contains(
+                    "only stranger.example reported certificate-expired at mx1.a.example (17 times)"
+                ),
+                "{gate}"
+            );
+            assert!(!may_promote_alone(&evidence, &gate, &Thresholds::default()));
+        }
+    }
+}
+
+#[test]
+fn sessions_of_a_sender_whose_failures_stand_in_the_way_do_not_count_beside_the_question() {
+    // Two others are too few, however clean the other days of the third are.
+    let mut reports = clean(100..200, 100);
+    reports.extend((100..200).step_by(5).map(|day| report("three.example", day, 0, 1)));
+    assert!(matches!(decide(&reports, 199).1, Gate::NotYet(_)));
+    reports.extend(clean_by("four.example", 100..200, 50));
+    assert!(matches!(decide(&reports, 199).1, Gate::Ask(_)));
 }
 
 #[test]
