@@ -3,7 +3,7 @@
 //! topics matters only where one asks whether another has reported a check.
 
 use crate::catalogue::Part;
-use crate::finding::{Examination, Findings};
+use crate::finding::{CertificateState, CheckedMx, Examination, Findings};
 use crate::known::Known;
 use crate::observe::Checker;
 use crate::observed::{ObservedDomain, ObservedMxHost};
@@ -62,9 +62,17 @@ fn judge(seen: &ObservedDomain, known: &Known) -> Examination {
     delivery::check(seen, &mut findings);
     companions::check(seen, &mut findings);
     let published = seen.policy.id.clone().zip(seen.policy.file.clone());
-    let certificate = |host: &ObservedMxHost| {
-        host.sessions.iter().find_map(|session| session.report().tls.as_ref()?.chain.first().cloned())
-    };
-    let mx_hosts = seen.hosts.iter().map(|host| (host.name.clone(), certificate(host))).collect();
+    let mx_hosts = seen.hosts.iter().map(checked_mx).collect();
     Examination { published, mx_hosts, ..findings.conclude(&seen.domain, seen.mode()) }
+}
+
+fn checked_mx(host: &ObservedMxHost) -> CheckedMx {
+    let tls = || host.sessions.iter().filter_map(|session| session.report().tls.as_ref());
+    let certificate = match tls().next() {
+        None => CertificateState::Unknown,
+        Some(_) if tls().any(|tls| tls.pkix.is_ok()) => CertificateState::Valid,
+        Some(_) => CertificateState::Invalid,
+    };
+    let facts = tls().find_map(|tls| tls.chain.first().cloned());
+    CheckedMx { host: host.name.clone(), certificate, facts }
 }

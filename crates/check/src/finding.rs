@@ -49,9 +49,32 @@ pub struct Examination {
     /// The record's `id` and the policy file, for comparison by the next check; `None` unless both were fetched.
     #[serde(skip)]
     pub published: Option<(PolicyId, Vec<u8>)>,
-    /// The MX hosts, and the certificates that they presented, for the next check.
+    /// The MX hosts, in order of preference.
+    pub mx_hosts: Vec<CheckedMx>,
+}
+
+/// An MX host, and its certificate.
+#[derive(Debug, Clone, PartialEq, Eq, serde::Serialize)]
+pub struct CheckedMx {
+    /// The name in the MX record.
+    pub host: DomainName,
+    /// Whether senders accept the certificate under MTA-STS.
+    pub certificate: CertificateState,
+    /// The certificate that the host presented first, for comparison by the next check.
     #[serde(skip)]
-    pub mx_hosts: Vec<(DomainName, Option<net::certificate::CertificateFacts>)>,
+    pub facts: Option<net::certificate::CertificateFacts>,
+}
+
+/// Whether the certificate of an MX host chains to a trusted root, and is valid now and for the name in the MX record.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, serde::Serialize)]
+#[serde(rename_all = "kebab-case")]
+pub enum CertificateState {
+    /// It is valid at one address at least.
+    Valid,
+    /// It is not valid at any address.
+    Invalid,
+    /// No address presented a certificate, or none was connected to.
+    Unknown,
 }
 
 impl Examination {

@@ -43,7 +43,7 @@ mod tlsrpt;
 
 pub use catalogue::{Check, Part, Severity};
 pub use causes::{Cause, FoundCause};
-pub use finding::{Examination, Finding};
+pub use finding::{CertificateState, CheckedMx, Examination, Finding};
 pub use known::{Known, Previous, SeenCertificate, SeenHost};
 pub use observe::Checker;
 pub use options::{Depth, Families, Options};

@@ -76,6 +76,10 @@ limits! {
     EXPORT_LINE_BYTES: usize = 262_144;
     /// Lines of a file of exported policies. The import stops there with an error.
     IMPORT_LINES: usize = 5_000_000;
+    /// One line of a list of domains (`check --from`). A longer one is not a domain, and the list goes on.
+    LIST_LINE_BYTES: usize = 65_536;
+    /// One line of a file with results of `check --from`. A longer one is left out with a message.
+    RESULT_LINE_BYTES: usize = 16_777_216;
     /// How far in the future the fetch of an imported policy may be, because of the clocks of two machines; it then counts
     /// as fetched now. A later one is refused.
     IMPORT_CLOCK_DIFFERENCE: Duration = Duration::from_secs(300);

@@ -27,6 +27,7 @@ pub mod random;
 pub mod reference_sender;
 mod revoked;
 mod smtp_watch;
+pub mod survey;
 pub mod traffic;
 pub mod uniform_world;
 

@@ -554,6 +554,37 @@ fn results_of_a_list_are_counted_split_joined_and_compared() {
 }
 
 #[test]
+fn what_is_wrong_with_a_list_or_its_files_is_told_and_ends_nothing() {
+    let place = Place::new();
+    let write = |name: &str, text: &str| std::fs::write(place.dir.path().join(name), text).unwrap();
+    write("list", "nothing-yet.test\nNothing-Yet.test.\nno domain\n");
+    let (code, out, err) = place.check(&["--from", "list"]);
+    assert_eq!((code, by_name(&out).len(), out.lines().count()), (1, 2, 2), "{out}{err}");
+    assert!(err.contains("1 lines with a name that the list had before"), "{err}");
+    assert_eq!(place.check(&["--from", "list", "--fail-on", "never"]).0, 0);
+    // A line of any length.
+    write("long", &format!("nothing-yet.test\n{}\nmx-null.test\n", "a.".repeat(1 << 20)));
+    let (_, out, err) = place.check(&["--from", "long", "--resume", "out"]);
+    assert_eq!(out, "", "{err}");
+    let out = std::fs::read_to_string(place.dir.path().join("out")).unwrap();
+    assert!(out.lines().count() == 3 && out.contains("line 2 is longer than 65536 bytes"), "{out}");
+    let (_, _, err) = place.check(&["--from", "long", "--resume", "out"]);
+    assert!(err.contains("3 skipped as already done"), "{err}");
+    // Files that would be written into, and files without results.
+    for (words, why) in [
+        (["--from", "list", "--resume", "./list"], "--from and --resume name one file"),
+        (["--from", "list", "--since", "list"], "none of its lines is a result of check --from"),
+        (["--from", "list", "--history", "list"], "none of its lines is a domain with an MX host"),
+    ] {
+        let (code, out, err) = place.check(&words);
+        assert!(code == 2 && out.is_empty() && err.contains(why), "{words:?} {code} {out}{err}");
+    }
+    let (code, _, err) = place.check(&["--from", "list", "--since", "out", "--resume", "out"]);
+    assert!(code == 2 && err.contains("--since and --resume name one file"), "{err}");
+    assert_eq!(std::fs::read_to_string(place.dir.path().join("out")).unwrap(), out);
+}
+
+#[test]
 fn one_of_our_own_domains_is_held_against_the_last_look() {
     let place = Place::new();
     place.configure("[[domain]]\nname = \"good-enforce.test\"\n");

@@ -6,23 +6,28 @@
 //! One task drives a batch: it asks while [`Batch::has_room`], and then waits for [`Batch::outcomes`]. The number of queries
 //! in flight and their rate are bounded, so that a resolver of others is not flooded.
 
+mod faults;
 mod packet;
+mod ports;
 
 use super::{Data, Kind};
+use crate::random::NoRandomBytes;
 use aws_lc_rs::rand;
+pub use faults::ResolverFault;
+use faults::ServerCounts;
 use formats::DomainName;
 use formats::limits::DNS_TIME;
+use ports::Ports;
 use std::collections::{HashMap, VecDeque};
 use std::future::poll_fn;
 use std::io;
-use std::net::{IpAddr, Ipv4Addr, Ipv6Addr, SocketAddr};
+use std::net::{IpAddr, SocketAddr};
 use std::num::NonZeroU32;
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
 use std::time::Duration;
-use tokio::io::{AsyncReadExt, AsyncWriteExt, ReadBuf};
-use tokio::net::UdpSocket;
+use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, Sleep};
@@ -37,12 +42,6 @@ const _: () = assert!(
 /// The pause before a query is repeated that a resolver answered with a failure.
 const FAILURE_PAUSE: Duration = Duration::from_millis(250);
 
-/// Queries in flight for each socket: their responses fit into its receive buffer.
-const PER_SOCKET: usize = 64;
-
-/// The most sockets of a batch.
-const SOCKETS: usize = 256;
-
 /// The most bytes of a response over UDP that are read.
 const RESPONSE_BYTES: usize = 4096;
 
@@ -56,6 +55,9 @@ const CATCH_UP: Duration = Duration::from_millis(10);
 const NOERROR: u8 = 0;
 const NXDOMAIN: u8 = 3;
 
+/// The response code of a server that does not serve this client.
+const REFUSED: u8 = 5;
+
 /// Responses that are read before their outcomes are handed out.
 const AT_ONCE: usize = 256;
 
@@ -68,7 +70,7 @@ pub struct BatchConfig {
     pub sources: Vec<IpAddr>,
     /// The most queries that wait for a response at a time, at least 1.
     pub in_flight: usize,
-    /// The most queries a second, repeated ones included; `None` for no limit.
+    /// The most queries a second, repeated ones and those over TCP included; `None` for no limit.
     pub rate: Option<NonZeroU32>,
 }
 
@@ -84,6 +86,9 @@ pub enum Outcome {
     },
     /// No attempt was answered, or only by messages that are not valid.
     NoResponse,
+    /// A server answered that offers no recursion and is not authoritative for the name, such as one with a referral. So it does
+    /// not say whether there is a record.
+    NoRecursion,
     /// The name is longer than DNS allows, so it does not exist.
     NameTooLong,
 }
@@ -91,12 +96,14 @@ pub enum Outcome {
 /// What a batch did, for a summary.
 #[derive(Debug, Clone, Copy, Default, PartialEq, Eq)]
 pub struct BatchCounts {
-    /// Queries that were sent, repeated ones included.
+    /// Queries that were sent, repeated ones and those over TCP included.
     pub sent: u64,
     /// Queries that were repeated, after no response or a failure.
     pub repeated: u64,
     /// Truncated responses, each asked for again over TCP.
     pub truncated: u64,
+    /// Responses over TCP.
+    pub over_tcp: u64,
     /// Messages that are not the response to a query in flight: late, forged or malformed ones.
     pub stray: u64,
 }
@@ -104,10 +111,10 @@ pub struct BatchCounts {
 /// Queries in flight. See the module.
 pub struct Batch {
     config: BatchConfig,
-    /// Sockets that are connected to a resolver: that of number `n` to the server `n % servers`.
-    sockets: Vec<UdpSocket>,
-    /// The socket that is read first.
-    first_socket: usize,
+    ports: Ports,
+    /// What each resolver of `ports` did.
+    servers: Vec<ServerCounts>,
+    unreachable: Vec<(SocketAddr, String)>,
     slots: Vec<Slot>,
     /// Indices of unused `slots`.
     free: Vec<usize>,
@@ -132,14 +139,15 @@ struct Slot {
     packet: Vec<u8>,
     kind: Kind,
     attempt: usize,
-    /// The resolver of the first attempt.
+    /// The resolver of the first attempt, and that of the present one.
     first: usize,
+    server: usize,
     /// The socket and ID under which a datagram is awaited.
     place: Option<(usize, u16)>,
     /// Changes with each attempt, so that old deadlines have no effect.
     turn: u32,
     /// The failure that a resolver answered with, for the case that no other attempt does better.
-    failure: Option<u8>,
+    failure: Option<Outcome>,
 }
 
 struct Deadline {
@@ -149,37 +157,30 @@ struct Deadline {
 }
 
 impl Batch {
-    /// Opens the sockets: one for each 64 queries in flight, each with a port that the system chooses.
+    /// Opens the sockets. Resolvers that can't be connected are left out, and are among [`Self::faults`].
     ///
     /// # Errors
-    /// If there is no resolver, or if no socket can be opened.
-    pub async fn open(config: BatchConfig) -> io::Result<Self> {
-        if config.servers.is_empty() {
-            return Err(io::Error::new(io::ErrorKind::NotFound, "no resolver"));
-        }
+    /// If there is no resolver, if none can be connected, or if the system provides no random bytes.
+    pub fn open(config: BatchConfig) -> io::Result<Self> {
         let in_flight = config.in_flight.max(1);
-        let count = in_flight.div_ceil(PER_SOCKET).clamp(2, SOCKETS).max(config.servers.len());
-        let mut sockets = Vec::with_capacity(count);
-        for server in config.servers.iter().cycle().take(count) {
-            let socket = UdpSocket::bind(SocketAddr::new(local(*server, &config.sources), 0)).await?;
-            socket.connect(*server).await?;
-            socket.writable().await?;
-            sockets.push(socket);
-        }
+        let (ports, unreachable) = Ports::open(&config.servers, config.sources.clone(), in_flight)?;
+        let random = RandomWords::new().map_err(io::Error::other)?;
         let slot = |_| Slot {
             tag: 0,
             packet: Vec::new(),
             kind: Kind::Txt,
             attempt: 0,
             first: 0,
+            server: 0,
             place: None,
             turn: 0,
             failure: None,
         };
         let now = Instant::now();
         Ok(Self {
-            sockets,
-            first_socket: 0,
+            servers: vec![ServerCounts::default(); ports.servers().len()],
+            unreachable: unreachable.into_iter().map(|(server, error)| (server, error.to_string())).collect(),
+            ports,
             slots: (0..in_flight).map(slot).collect(),
             free: (0..in_flight).rev().collect(),
             waiting: HashMap::with_capacity(in_flight),
@@ -188,7 +189,7 @@ impl Batch {
             next_send: now,
             tcp: JoinSet::new(),
             tcp_places: Arc::new(Semaphore::new(TCP_AT_ONCE)),
-            random: RandomWords::default(),
+            random,
             counts: BatchCounts::default(),
             config,
         })
@@ -209,14 +210,24 @@ impl Batch {
         self.counts
     }
 
+    /// The resolvers with a fault, and which.
+    pub fn faults(&self) -> Vec<(SocketAddr, ResolverFault)> {
+        let unreachable = self.unreachable.iter();
+        let unreachable = unreachable.map(|(server, why)| (*server, ResolverFault::Unreachable(why.clone())));
+        let used = self.ports.servers().iter().zip(&self.servers);
+        unreachable.chain(used.filter_map(|(server, counts)| Some((*server, counts.fault()?)))).collect()
+    }
+
     /// Asks for the records of type `kind` at `prefix.name`, or at `name` if `prefix` is empty. The outcome is handed out with
     /// `tag`; one that is known at once is returned. To be called while [`Self::has_room`]; otherwise the query counts as not
     /// answered.
     pub fn ask(&mut self, tag: usize, prefix: &str, name: &DomainName, kind: Kind) -> Option<Outcome> {
         let Some(index) = self.free.pop() else { return Some(Outcome::NoResponse) };
-        let servers = self.config.servers.len();
-        let first = usize::from(self.random.next()) % servers;
-        let Some(slot) = self.slots.get_mut(index) else { return Some(Outcome::NoResponse) };
+        let (Ok(word), Some(slot)) = (self.random.next(), self.slots.get_mut(index)) else {
+            self.free.push(index);
+            return Some(Outcome::NoResponse);
+        };
+        let first = usize::from(word) % self.servers.len();
         if !packet::write(&mut slot.packet, prefix, name, kind) {
             self.free.push(index);
             return Some(Outcome::NameTooLong);
@@ -226,39 +237,40 @@ impl Batch {
         None
     }
 
-    /// Sends a query, and notes when its attempt ends.
-    fn send(&mut self, index: usize) {
-        let now = Instant::now();
+    /// Counts a query against the rate.
+    fn pace(&mut self, now: Instant) {
+        self.counts.sent += 1;
         if let Some(rate) = self.config.rate {
             // Short pauses are made up for, long ones are not.
             let earliest = now.checked_sub(CATCH_UP).unwrap_or(now);
             self.next_send = self.next_send.max(earliest) + Duration::from_secs(1) / rate.get();
         }
-        let servers = self.config.servers.len();
+    }
+
+    /// Sends a query, and notes when its attempt ends. What is not sent is repeated then.
+    fn send(&mut self, index: usize) {
+        let now = Instant::now();
+        self.pace(now);
         let Some(slot) = self.slots.get_mut(index) else { return };
-        let server = (slot.first + slot.attempt) % servers;
-        let each = (self.sockets.len() - server).div_ceil(servers);
-        let number = server + usize::from(self.random.next()) % each * servers;
-        let mut id = self.random.next();
+        slot.server = (slot.first + slot.attempt) % self.servers.len();
+        slot.turn = slot.turn.wrapping_add(1);
+        if let (Some(list), Some(time)) = (self.deadlines.get_mut(slot.attempt), ATTEMPTS.get(slot.attempt)) {
+            list.push_back(Deadline { at: now + *time, slot: index, turn: slot.turn });
+        }
+        self.counts.repeated += u64::from(slot.attempt > 0);
+        if let Some(server) = self.servers.get_mut(slot.server) {
+            server.sent += 1;
+        }
+        // Without a random port and ID, anybody could answer.
+        let Ok(number) = self.ports.choose(slot.server, &mut self.random) else { return };
+        let Ok(mut id) = self.random.next() else { return };
         while self.waiting.contains_key(&(number, id)) {
             id = id.wrapping_add(1);
         }
         packet::set_id(&mut slot.packet, id);
         self.waiting.insert((number, id), index);
         slot.place = Some((number, id));
-        slot.turn = slot.turn.wrapping_add(1);
-        if let (Some(list), Some(time)) = (self.deadlines.get_mut(slot.attempt), ATTEMPTS.get(slot.attempt)) {
-            list.push_back(Deadline { at: now + *time, slot: index, turn: slot.turn });
-        }
-        self.counts.sent += 1;
-        self.counts.repeated += u64::from(slot.attempt > 0);
-        if let Some(socket) = self.sockets.get(number) {
-            // An error of an earlier datagram is reported in the place of sending this one. What is not sent is repeated later.
-            let sent = socket.try_send(&slot.packet);
-            if sent.is_err_and(|error| error.kind() == io::ErrorKind::ConnectionRefused) {
-                let _ = socket.try_send(&slot.packet);
-            }
-        }
+        self.ports.send(number, &slot.packet);
     }
 
     /// Waits until there are outcomes, or until the rate allows a query again. Adds the outcomes, with the tags of their queries,
@@ -266,9 +278,14 @@ impl Batch {
     pub async fn outcomes(&mut self, out: &mut Vec<(usize, Outcome)>) {
         let had_room = self.has_room();
         poll_fn(|context| {
-            self.receive(context, out);
-            self.poll_tcp(context, out);
-            self.expire(context, out);
+            loop {
+                self.receive(context, out);
+                self.poll_tcp(context, out);
+                self.expire(context, out);
+                if !self.ports.take_new() {
+                    break;
+                }
+            }
             match !out.is_empty() || !had_room && self.has_room() {
                 true => Poll::Ready(()),
                 false => Poll::Pending,
@@ -280,16 +297,13 @@ impl Batch {
     /// Reads the datagrams that have arrived.
     fn receive(&mut self, context: &mut Context<'_>, out: &mut Vec<(usize, Outcome)>) {
         let mut bytes = [0; RESPONSE_BYTES];
-        // Each time another socket is the first one, so that none waits for long.
-        self.first_socket = (self.first_socket + 1) % self.sockets.len();
-        for number in (self.first_socket..self.sockets.len()).chain(0..self.first_socket) {
+        for number in self.ports.order() {
             while out.len() < AT_ONCE {
-                let Some(socket) = self.sockets.get(number) else { break };
-                let mut buffer = ReadBuf::new(&mut bytes);
-                match socket.poll_recv(context, &mut buffer) {
-                    Poll::Ready(Ok(())) => self.take(number, buffer.filled(), out),
-                    // A datagram was refused; its query is repeated.
-                    Poll::Ready(Err(_)) => {}
+                match self.ports.poll_receive(number, context, &mut bytes) {
+                    Poll::Ready(Some(length)) => {
+                        self.take(number, bytes.get(..length).unwrap_or_default(), out);
+                    }
+                    Poll::Ready(None) => {}
                     Poll::Pending => break,
                 }
             }
@@ -330,9 +344,25 @@ impl Batch {
             self.counts.stray += 1;
             return false;
         };
-        let is_failure = ![NOERROR, NXDOMAIN].contains(&head.code);
-        if is_failure && slot.attempt == 0 {
-            slot.failure = Some(head.code);
+        let outcome = match head.is_answer(!records.is_empty()) {
+            true => Outcome::Response { code: head.code, records },
+            false => Outcome::NoRecursion,
+        };
+        let is_failure = match &outcome {
+            Outcome::Response { code, .. } => ![NOERROR, NXDOMAIN].contains(code),
+            _ => true,
+        };
+        if let Some(server) = self.servers.get_mut(slot.server) {
+            match &outcome {
+                _ if !is_failure => server.answered += 1,
+                Outcome::NoRecursion => server.without_recursion += 1,
+                Outcome::Response { code: REFUSED, .. } => server.refused += 1,
+                _ => server.other_failures += 1,
+            }
+        }
+        // Each resolver gets a chance, and a single one gets two.
+        if is_failure && slot.attempt + 1 < self.servers.len().clamp(2, ATTEMPTS.len()) {
+            slot.failure = Some(outcome);
             slot.turn = slot.turn.wrapping_add(1);
             let pause = Deadline { at: Instant::now() + FAILURE_PAUSE, slot: index, turn: slot.turn };
             if let Some(list) = self.deadlines.last_mut() {
@@ -340,7 +370,7 @@ impl Batch {
             }
             self.stop_waiting(index);
         } else {
-            self.end(index, Outcome::Response { code: head.code, records }, out);
+            self.end(index, outcome, out);
         }
         true
     }
@@ -348,6 +378,7 @@ impl Batch {
     fn stop_waiting(&mut self, index: usize) {
         if let Some(place) = self.slots.get_mut(index).and_then(|slot| slot.place.take()) {
             self.waiting.remove(&place);
+            self.ports.stop_waiting(place.0);
         }
     }
 
@@ -361,14 +392,13 @@ impl Batch {
 
     /// Asks again over TCP. The query keeps its place, and has no other deadline meanwhile.
     fn ask_by_tcp(&mut self, index: usize) {
-        let place = self.slots.get_mut(index).and_then(|slot| slot.place);
-        let server =
-            place.and_then(|(number, _)| self.config.servers.get(number % self.config.servers.len()));
-        let (Some(slot), Some(server)) = (self.slots.get_mut(index), server.copied()) else { return };
+        let Some(slot) = self.slots.get_mut(index) else { return };
+        let Some(server) = self.ports.servers().get(slot.server).copied() else { return };
         slot.turn = slot.turn.wrapping_add(1);
         let (query, sources, places) =
             (slot.packet.clone(), self.config.sources.clone(), self.tcp_places.clone());
         self.stop_waiting(index);
+        self.pace(Instant::now());
         self.tcp.spawn(async move {
             let place = places.acquire().await;
             let asked = tokio::time::timeout(DNS_TIME / 2, by_tcp(&query, server, &sources)).await;
@@ -382,8 +412,9 @@ impl Batch {
         while let Poll::Ready(Some(ended)) = self.tcp.poll_join_next(context) {
             let Ok((index, message)) = ended else { continue };
             let head = self.slots.get(index).and_then(|slot| packet::head(&slot.packet, &message));
-            if !head.is_some_and(|head| self.conclude(index, head, &message, out)) {
-                self.next_attempt(index, out);
+            match head.is_some_and(|head| self.conclude(index, head, &message, out)) {
+                true => self.counts.over_tcp += 1,
+                false => self.next_attempt(index, out),
             }
         }
     }
@@ -428,19 +459,9 @@ impl Batch {
         if slot.attempt < ATTEMPTS.len() {
             return self.send(index);
         }
-        let outcome = match slot.failure {
-            Some(code) => Outcome::Response { code, records: Vec::new() },
-            None => Outcome::NoResponse,
-        };
-        self.end(index, outcome, out);
+        let outcome = slot.failure.take();
+        self.end(index, outcome.unwrap_or(Outcome::NoResponse), out);
     }
-}
-
-/// The local address for a resolver.
-fn local(server: SocketAddr, sources: &[IpAddr]) -> IpAddr {
-    let any: IpAddr =
-        if server.is_ipv4() { Ipv4Addr::UNSPECIFIED.into() } else { Ipv6Addr::UNSPECIFIED.into() };
-    sources.iter().find(|source| source.is_ipv4() == server.is_ipv4()).copied().unwrap_or(any)
 }
 
 /// Sends a query over TCP, and reads the response (RFC 1035 §4.2.2).
@@ -454,27 +475,32 @@ async fn by_tcp(query: &[u8], server: SocketAddr, sources: &[IpAddr]) -> io::Res
     Ok(message)
 }
 
-/// Random numbers that nobody can guess, drawn many at a time. All are 0 if the system provides none.
+/// Random numbers that nobody can guess, drawn many at a time.
 struct RandomWords {
     bytes: [u8; 1024],
     at: usize,
 }
 
-impl Default for RandomWords {
-    fn default() -> Self {
-        Self { bytes: [0; 1024], at: 1024 }
-    }
-}
-
 impl RandomWords {
-    fn next(&mut self) -> u16 {
+    fn new() -> Result<Self, NoRandomBytes> {
+        let mut new = Self { bytes: [0; 1024], at: 0 };
+        new.draw()?;
+        Ok(new)
+    }
+
+    fn draw(&mut self) -> Result<(), NoRandomBytes> {
+        rand::fill(&mut self.bytes).map_err(|_| NoRandomBytes)?;
+        self.at = 0;
+        Ok(())
+    }
+
+    fn next(&mut self) -> Result<u16, NoRandomBytes> {
         if self.at >= self.bytes.len() {
-            self.at = 0;
-            let _ = rand::fill(&mut self.bytes);
+            self.draw()?;
         }
         let word = self.bytes.get(self.at..self.at + 2).and_then(|word| word.try_into().ok());
         self.at += 2;
-        word.map_or(0, u16::from_le_bytes)
+        word.map(u16::from_le_bytes).ok_or(NoRandomBytes)
     }
 }
 

@@ -82,6 +82,12 @@ pub struct Options {
     /// With --from: print what changed since the results in this file, in place of the results
     #[arg(long, value_name = "FILE", requires = "from")]
     since: Option<PathBuf>,
+    /// With --from: the former MX hosts of the domains, such as example.org,mx.old.example,2026-05-31 on each line, or earlier results
+    #[arg(long, value_name = "FILE", requires = "from")]
+    history: Option<PathBuf>,
+    /// With --from: also write the counts to this folder as a page with charts (docs/check.md)
+    #[arg(long, value_name = "DIR", requires = "from")]
+    report: Option<PathBuf>,
     /// Check faster: one connection to each address, one DNS query for each record (implied by --from)
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
@@ -138,6 +144,9 @@ enum CheckCommand {
         /// With --summary: print one line of JSON
         #[arg(long, requires = "summary")]
         json: bool,
+        /// Write the counts to this folder as a page with charts (docs/check.md), in place of the results
+        #[arg(long, value_name = "DIR")]
+        report: Option<PathBuf>,
     },
 }
 
@@ -193,8 +202,8 @@ fn host_address(text: &str) -> Result<(DomainName, IpAddr), String> {
 
 /// Checks each domain in turn and prints its findings at once; JUnit and Prometheus output comes at the end.
 pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failure> {
-    if let Some(CheckCommand::Merge { files, summary, json }) = &options.command {
-        return bulk::merge(files, *summary, *json);
+    if let Some(CheckCommand::Merge { files, summary, json, report }) = &options.command {
+        return bulk::merge(files, *summary, *json, report.as_deref());
     }
     let format = if options.json { Format::Json } else { options.format };
     if options.list {
@@ -242,7 +251,10 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
             shard: options.shard,
             has_summary: options.summary,
             since: options.since.as_deref(),
+            history: options.history.as_deref(),
+            report: options.report.as_deref().map(|dir| (dir, world.clock.now())),
             is_json: format == Format::Json,
+            invalid: if options.fail_on == FailOn::Never { Exit::Fine } else { Exit::Findings },
         };
         return bulk::run(&many, Arc::new(checker), |seen| verdict(seen, options.fail_on)).await;
     }

@@ -63,6 +63,22 @@ pub(super) struct Head {
     pub is_truncated: bool,
     /// True if the answer section has records.
     pub has_answers: bool,
+    /// True if the server offers recursion (RA).
+    pub offers_recursion: bool,
+    /// True if the server is authoritative for the first name of the answer (AA).
+    pub is_authoritative: bool,
+}
+
+impl Head {
+    /// False for NOERROR and NXDOMAIN of a server without recursion that does not know whether there is a record: a referral, or
+    /// an alias that leads elsewhere. `has_records` is true if the response has the records that were asked for.
+    pub fn is_answer(self, has_records: bool) -> bool {
+        let is_final = self.code == super::NXDOMAIN || !self.has_answers;
+        ![super::NOERROR, super::NXDOMAIN].contains(&self.code)
+            || has_records
+            || self.offers_recursion
+            || self.is_authoritative && is_final
+    }
 }
 
 /// The head of a response to this query. `None` for any other message: one for another question may be a late or a forged
@@ -77,6 +93,8 @@ pub(super) fn head(query: &[u8], message: &[u8]) -> Option<Head> {
         code: flags.to_be_bytes()[1] & 0x0f,
         is_truncated: flags & 0x0200 != 0,
         has_answers: message.get(6..8)? != [0, 0],
+        offers_recursion: flags & 0x0080 != 0,
+        is_authoritative: flags & 0x0400 != 0,
     })
 }
 
@@ -130,8 +148,14 @@ mod tests {
         set_id(&mut query, 0x1234);
         let mut good = query.clone();
         good[2] |= 0x80;
-        good[3] = 3;
-        let expected = Head { code: 3, is_truncated: false, has_answers: false };
+        good[3] = 0x83;
+        let expected = Head {
+            code: 3,
+            is_truncated: false,
+            has_answers: false,
+            offers_recursion: true,
+            is_authoritative: false,
+        };
         assert_eq!(head(&query, &good), Some(expected));
         let upper = good.to_ascii_uppercase();
         assert_eq!(head(&query, &upper), Some(expected), "names are the same in upper case");
@@ -142,6 +166,35 @@ mod tests {
         }
         for length in 0..good.len() - OPT {
             assert_eq!(head(&query, &good[..length]), None, "{length}");
+        }
+    }
+
+    #[test]
+    fn a_server_without_recursion_knows_only_its_own_names() {
+        let head = |code, offers_recursion, is_authoritative, has_answers| Head {
+            code,
+            is_truncated: false,
+            has_answers,
+            offers_recursion,
+            is_authoritative,
+        };
+        for (head, has_records, is_answer) in [
+            (head(0, true, false, false), false, true),
+            (head(3, true, false, false), false, true),
+            (head(0, true, false, true), false, true),
+            // A referral, an upward referral, and an alias into another zone.
+            (head(0, false, false, false), false, false),
+            (head(3, false, false, false), false, false),
+            (head(0, false, true, true), false, false),
+            // Its own names, and those in its cache.
+            (head(0, false, true, false), false, true),
+            (head(3, false, true, false), false, true),
+            (head(3, false, true, true), false, true),
+            (head(0, false, false, true), true, true),
+            // A failure is told by its code.
+            (head(5, false, false, false), false, true),
+        ] {
+            assert_eq!(head.is_answer(has_records), is_answer, "{head:?}");
         }
     }
 

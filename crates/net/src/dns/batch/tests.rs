@@ -2,7 +2,7 @@ use super::*;
 use hickory_proto::op::{Message, MessageType, ResponseCode};
 use hickory_proto::rr::{Name, RData, Record, rdata};
 use std::sync::Mutex;
-use tokio::net::TcpListener;
+use tokio::net::{TcpListener, UdpSocket};
 
 /// A resolver that answers by the first label below the prefix, and notes the queries.
 struct Server {
@@ -14,6 +14,7 @@ struct Server {
 fn replies(query: &[u8], attempt: usize, by_tcp: bool) -> Vec<Vec<u8>> {
     let mut reply = Message::from_vec(query).unwrap();
     reply.metadata.message_type = MessageType::Response;
+    reply.metadata.recursion_available = true;
     let name = reply.queries[0].name().clone();
     let text = name.to_ascii();
     let record = |name: &Name, text: &str| {
@@ -22,6 +23,8 @@ fn replies(query: &[u8], attempt: usize, by_tcp: bool) -> Vec<Vec<u8>> {
     let label = text.split('.').nth(1).unwrap();
     match label {
         "none" => {}
+        "referred" => reply.metadata.recursion_available = false,
+        "referred-once" if attempt == 1 => reply.metadata.recursion_available = false,
         "nowhere" => reply.metadata.response_code = ResponseCode::NXDomain,
         "fails" => reply.metadata.response_code = ResponseCode::ServFail,
         "refuses" => reply.metadata.response_code = ResponseCode::Refused,
@@ -134,7 +137,7 @@ fn text(text: &str) -> Outcome {
 #[tokio::test]
 async fn each_kind_of_response_has_its_outcome() {
     let server = server().await;
-    let mut batch = Batch::open(config(&[&server], 100)).await.unwrap();
+    let mut batch = Batch::open(config(&[&server], 100)).unwrap();
     let labels =
         ["good", "none", "nowhere", "alias", "of-others", "long", "forged", "fails-once", "fails", "refuses"];
     let outcomes = ask(&mut batch, &names(&labels)).await;
@@ -155,7 +158,7 @@ async fn each_kind_of_response_has_its_outcome() {
     }
     let counts = batch.counts();
     assert_eq!((counts.truncated, counts.stray, counts.repeated), (1, 1, 3));
-    assert_eq!(counts.sent, 13);
+    assert_eq!((counts.sent, counts.over_tcp), (14, 1));
     let label = "a".repeat(62);
     let long = ask(&mut batch, &[format!("{label}.{label}.{label}.{label}")]).await;
     assert_eq!(long, [Outcome::NameTooLong]);
@@ -164,7 +167,7 @@ async fn each_kind_of_response_has_its_outcome() {
 #[tokio::test]
 async fn thousands_of_queries_have_at_most_so_many_in_flight() {
     let server = server().await;
-    let mut batch = Batch::open(config(&[&server], 50)).await.unwrap();
+    let mut batch = Batch::open(config(&[&server], 50)).unwrap();
     let all: Vec<String> = (0..3000).map(|number| format!("n{number}.example")).collect();
     let outcomes = ask(&mut batch, &all).await;
     assert!(outcomes.iter().all(|outcome| *outcome == text("a record")));
@@ -176,7 +179,7 @@ async fn thousands_of_queries_have_at_most_so_many_in_flight() {
 #[tokio::test(start_paused = true)]
 async fn a_lost_query_is_repeated_and_one_without_any_response_ends() {
     let server = server().await;
-    let mut batch = Batch::open(config(&[&server], 10)).await.unwrap();
+    let mut batch = Batch::open(config(&[&server], 10)).unwrap();
     let begun = Instant::now();
     let outcomes = ask(&mut batch, &names(&["silent", "malformed", "lost-once"])).await;
     assert_eq!(outcomes, [Outcome::NoResponse, Outcome::NoResponse, text("a record")]);
@@ -189,7 +192,7 @@ async fn a_lost_query_is_repeated_and_one_without_any_response_ends() {
 #[tokio::test]
 async fn a_query_that_a_resolver_fails_is_repeated_at_another_one() {
     let (one, other) = (server().await, server().await);
-    let mut batch = Batch::open(config(&[&one, &other], 10)).await.unwrap();
+    let mut batch = Batch::open(config(&[&one, &other], 10)).unwrap();
     assert_eq!(ask(&mut batch, &names(&["fails"])).await, [code(2)]);
     let count = |server: &Server| server.seen.lock().unwrap().len();
     assert_eq!((count(&one), count(&other)), (1, 1));
@@ -199,7 +202,7 @@ async fn a_query_that_a_resolver_fails_is_repeated_at_another_one() {
 async fn a_rate_is_kept_and_nothing_is_lost_by_it() {
     let server = server().await;
     let rate = NonZeroU32::new(2000);
-    let mut batch = Batch::open(BatchConfig { rate, ..config(&[&server], 500) }).await.unwrap();
+    let mut batch = Batch::open(BatchConfig { rate, ..config(&[&server], 500) }).unwrap();
     let all: Vec<String> = (0..400).map(|number| format!("n{number}.example")).collect();
     let begun = Instant::now();
     assert!(ask(&mut batch, &all).await.iter().all(|outcome| *outcome == text("a record")));
@@ -209,5 +212,74 @@ async fn a_rate_is_kept_and_nothing_is_lost_by_it() {
 
 #[tokio::test]
 async fn a_batch_needs_a_resolver() {
-    assert!(Batch::open(config(&[], 10)).await.is_err());
+    assert!(Batch::open(config(&[], 10)).is_err());
+}
+
+#[tokio::test]
+async fn a_server_without_recursion_says_nothing_about_a_name_and_another_is_asked() {
+    let (one, other) = (server().await, server().await);
+    let mut batch = Batch::open(config(&[&one], 10)).unwrap();
+    assert_eq!(ask(&mut batch, &names(&["referred"])).await, [Outcome::NoRecursion]);
+    assert_eq!(one.seen.lock().unwrap().len(), 2, "it is asked twice");
+    assert_eq!(batch.faults(), [(one.address, ResolverFault::NoRecursion(2))]);
+    let mut batch = Batch::open(config(&[&other], 10)).unwrap();
+    assert_eq!(ask(&mut batch, &names(&["referred-once"])).await, [text("a record")]);
+    assert_eq!(batch.faults(), [(other.address, ResolverFault::NoRecursion(1))]);
+    let mut batch = Batch::open(config(&[&one], 10)).unwrap();
+    let outcomes = ask(&mut batch, &names(&["good", "fails"])).await;
+    assert_eq!(outcomes, [text("a record"), code(2)]);
+    assert_eq!(batch.faults(), []);
+}
+
+#[tokio::test]
+async fn a_resolver_that_refuses_all_is_a_fault() {
+    let server = server().await;
+    let mut batch = Batch::open(config(&[&server], 10)).unwrap();
+    ask(&mut batch, &names(&["refuses"])).await;
+    assert_eq!(batch.faults(), [(server.address, ResolverFault::Refuses(2))]);
+}
+
+#[tokio::test]
+async fn a_resolver_that_no_socket_can_be_connected_to_is_left_out() {
+    let server = server().await;
+    // The address for documentation can't be connected from an IPv4 loopback address.
+    let nowhere: SocketAddr = "192.0.2.1:53".parse().unwrap();
+    let sources = vec!["127.0.0.1".parse().unwrap()];
+    let only =
+        |servers: Vec<SocketAddr>| BatchConfig { servers, sources: sources.clone(), ..config(&[], 10) };
+    assert!(Batch::open(only(vec![nowhere])).is_err_and(|error| error.to_string().contains("192.0.2.1:53")));
+    let mut batch = Batch::open(only(vec![nowhere, server.address])).unwrap();
+    let all: Vec<String> = (0..20).map(|number| format!("n{number}.example")).collect();
+    assert!(ask(&mut batch, &all).await.iter().all(|outcome| *outcome == text("a record")));
+    assert_eq!(batch.counts().repeated, 0);
+    let faults = batch.faults();
+    assert!(
+        matches!(faults[..], [(address, ResolverFault::Unreachable(_))] if address == nowhere),
+        "{faults:?}"
+    );
+}
+
+#[tokio::test]
+async fn ports_change_and_no_response_is_lost_by_that() {
+    let server = server().await;
+    let mut batch = Batch::open(config(&[&server], 20)).unwrap();
+    let before = batch.ports.numbers();
+    let all: Vec<String> = (0..5000).map(|number| format!("n{number}.example")).collect();
+    assert!(ask(&mut batch, &all).await.iter().all(|outcome| *outcome == text("a record")));
+    let after = batch.ports.numbers();
+    assert_ne!(before, after);
+    assert_eq!(batch.counts().repeated, 0);
+}
+
+#[tokio::test]
+async fn queries_over_tcp_count_against_the_rate() {
+    let server = server().await;
+    let rate = NonZeroU32::new(200);
+    let mut batch = Batch::open(BatchConfig { rate, ..config(&[&server], 50) }).unwrap();
+    let all: Vec<String> = (0..20).map(|number| format!("long.n{number}.example")).collect();
+    let begun = Instant::now();
+    assert!(ask(&mut batch, &all).await.iter().all(|outcome| *outcome == text("a record")));
+    // 20 names are 40 queries, which take 200 ms, less those of the first 10 ms that are made up for.
+    assert!(batch.next_send >= begun + Duration::from_millis(190));
+    assert_eq!((batch.counts().truncated, batch.counts().over_tcp), (20, 20));
 }

@@ -3,33 +3,41 @@
 //! and earlier results, and `tally` counts. Memory does not grow with the output.
 
 mod changes;
+mod classes;
+mod earlier;
 mod first_pass;
+mod history;
+mod lines;
 mod list;
 mod merge;
+mod report;
 mod tally;
 
 use super::worse;
 use crate::terminal::say;
-use changes::{Change, Since};
+use changes::{Comparison, Since};
 use check::render::forms;
 use check::{Check, Checker, Examination, Severity};
 use config::failure::{Exit, Failure};
+use earlier::{Counted, Reader};
 use first_pass::{FirstPass, Pass, PassCounts};
 use formats::DomainName;
-use formats::domain::DomainError;
 use futures_util::FutureExt;
 use futures_util::stream::{self, Stream, StreamExt};
+use history::History;
+use jiff::Timestamp;
 pub use list::Shard;
-use list::{Listed, count, digest, open, output, read_beside, unreadable};
+use list::{Listed, count, digest, is_same_file, open, output, read_beside, unreadable};
 pub use merge::merge;
 use net::dns::batch::{Batch, BatchConfig};
+use report::Report;
 use std::collections::HashSet;
 use std::io::{BufWriter, Write};
 use std::path::Path;
 use std::sync::Arc;
-use tally::{Counted, Reader, Tally};
+use tally::Tally;
 use tokio::sync::mpsc::{Receiver, Sender, channel};
-use tokio::task::JoinHandle;
+use tokio::task::{JoinError, JoinHandle};
 
 /// The options of a bulk check.
 pub struct BulkCheck<'m> {
@@ -49,8 +57,14 @@ pub struct BulkCheck<'m> {
     pub has_summary: bool,
     /// The results of an earlier run: print what changed in place of the results.
     pub since: Option<&'m Path>,
+    /// The former MX hosts of the domains.
+    pub history: Option<&'m Path>,
+    /// The folder for a report, and the time that it names.
+    pub report: Option<(&'m Path, Timestamp)>,
     /// Whether changes and summary are JSON, not text.
     pub is_json: bool,
+    /// The exit code for a line that is not a domain.
+    pub invalid: Exit,
 }
 
 /// A domain that is to be checked.
@@ -65,8 +79,12 @@ pub enum LineResult {
     Checked(Box<Examination>, Option<FirstPass>),
     /// The first pass found nothing to check.
     Passed(DomainName, FirstPass),
-    /// The text is not a domain.
-    NotADomain(String, DomainError),
+    /// The check of a domain ended without a result, by a fault of this program, and which.
+    Failed(DomainName, Option<FirstPass>, String),
+    /// The text is not a domain, and why.
+    NotADomain(String, String),
+    /// The list had the name before.
+    Repeated,
     /// The list can't be read any further.
     Unreadable(std::io::Error),
 }
@@ -77,13 +95,23 @@ pub async fn run(
     checker: Arc<Checker>,
     verdict: impl Fn(&Examination) -> Exit,
 ) -> Result<Exit, Failure> {
+    refuse_one_file(many)?;
     let since = many.since.map(Since::read).transpose()?;
+    let report = many.report.map(|(dir, _)| Report::in_folder(dir)).transpose()?;
+    let history = Arc::new(many.history.map(History::read).transpose()?);
     let mut tally = Tally::new(count(many.from)?);
     let (out, done) = results(many, &mut tally)?;
     let mut out = BufWriter::new(out);
     let (list, pass) = begin(many, read_beside(open(many.from)?, done, many.shard)).await?;
-    let mut results = std::pin::pin!(checked(list, checker, many.concurrency));
-    let mut exit = Exit::Fine;
+    let examine = move |domain: DomainName| {
+        let (checker, history) = (checker.clone(), history.clone());
+        async move {
+            let known = history.as_ref().as_ref().map(|history| history.of(&domain)).unwrap_or_default();
+            checker.examine_with(&domain, &known, &()).await
+        }
+    };
+    let mut results = std::pin::pin!(checked(list, examine, many.concurrency));
+    let (mut exit, mut not_compared) = (Exit::Fine, 0_u64);
     let fail = |error: std::io::Error| {
         let remedy = "The output so far is valid; run the command again with --resume FILE to continue.";
         Failure::new("the output can't be written", error, remedy)
@@ -98,28 +126,59 @@ pub async fn run(
             }
         };
         let Some(result) = next else { break };
-        exit = worse(exit, exit_code(&result, &verdict));
+        exit = worse(exit, exit_code(&result, many.invalid, &verdict));
         let counted = count_result(&result, &mut tally);
-        if let Some(change) = since.as_ref().and_then(|since| change(since, &result, counted.as_ref())) {
-            say(&if many.is_json { change.json() } else { change.text() });
+        match since.as_ref().map(|since| compare(since, &result, counted.as_ref())) {
+            Some(Comparison::Changed(change)) => {
+                say(&if many.is_json { change.json() } else { change.text() });
+            }
+            Some(Comparison::Unknown) => not_compared += 1,
+            Some(Comparison::Same) | None => {}
         }
         if let LineResult::Unreadable(error) = result {
             out.flush().map_err(fail)?;
             return Err(unreadable(many.from, error));
         }
-        writeln!(out, "{}", line(&result)).map_err(fail)?;
+        if let Some(line) = line(&result) {
+            writeln!(out, "{line}").map_err(fail)?;
+        }
         tally.show_progress();
     }
     out.flush().map_err(fail)?;
     let pass = match pass {
-        Some(pass) => pass.await.ok(),
+        Some(pass) => Some(pass.await.map_err(|error| {
+            let remedy = "Names without a line in the output were not looked up. Run the command again with --resume FILE.";
+            Failure::new("the first pass ended early", reason(error), remedy)
+        })?),
         None => None,
     };
-    tally.end(pass, many.has_summary);
+    tally.end(pass.as_ref(), many.has_summary);
+    if not_compared > 0 {
+        eprintln!("{not_compared} names can't be compared: their lookup failed in the earlier run.");
+    }
     if many.has_summary {
         tally.show(many.is_json);
     }
+    if let (Some(report), Some((_, now))) = (report, many.report) {
+        report.write(&tally, now)?;
+    }
     Ok(exit)
+}
+
+/// Refuses to append results to the list, or to the results that they are compared with.
+fn refuse_one_file(many: &BulkCheck<'_>) -> Result<(), Failure> {
+    let Some(out) = many.resume else { return Ok(()) };
+    for (option, path) in [("--from", Some(many.from)), ("--since", many.since), ("--history", many.history)]
+    {
+        if let Some(path) = path.filter(|path| is_same_file(path, out)) {
+            return Err(Failure::usage(
+                format!("{option} and --resume name one file, {}", path.display()),
+                "the results would be appended to the file that is read",
+                "Name another file with --resume, such as --resume results.jsonl.",
+            ));
+        }
+    }
+    Ok(())
 }
 
 /// Opens the output, and counts the results that are already in it. Returns the hashes of their domains as well.
@@ -158,7 +217,7 @@ async fn begin(
         tokio::spawn(without_pass(list, lines, checks));
         return Ok(((all_lines, all_checks), None));
     };
-    let batch = Batch::open(config.clone()).await.map_err(|error| {
+    let batch = Batch::open(config.clone()).map_err(|error| {
         let remedy = "Name a resolver with --resolver, or check all domains one by one with --all.";
         Failure::new("the first pass can't begin", error, remedy)
     })?;
@@ -172,6 +231,7 @@ async fn without_pass(mut list: Receiver<Listed>, lines: Sender<LineResult>, che
         let is_open = match listed {
             Listed::Domain(domain) => checks.send(ToCheck { domain, first_pass: None }).await.is_ok(),
             Listed::NotADomain(text, error) => lines.send(LineResult::NotADomain(text, error)).await.is_ok(),
+            Listed::Repeated => lines.send(LineResult::Repeated).await.is_ok(),
             Listed::Unreadable(error) => lines.send(LineResult::Unreadable(error)).await.is_ok(),
         };
         if !is_open {
@@ -181,21 +241,30 @@ async fn without_pass(mut list: Receiver<Listed>, lines: Sender<LineResult>, che
 }
 
 /// The results of a list, in the order in which they are done.
-fn checked(
+fn checked<F: Future<Output = Examination> + Send + 'static>(
     (lines, checks): Parts,
-    checker: Arc<Checker>,
+    examine: impl Fn(DomainName) -> F,
     concurrency: usize,
 ) -> impl Stream<Item = LineResult> {
     let checks = received(checks).map(move |ToCheck { domain, first_pass }| {
-        let checker = checker.clone();
+        // A spawned task, so that all cores are used.
+        let task = tokio::spawn(examine(domain.clone()));
         async move {
-            // A spawned task, so that all cores are used.
-            let task = tokio::spawn(async move { checker.examine(&domain).await });
-            task.await.ok().map(|seen| LineResult::Checked(Box::new(seen), first_pass))
+            match task.await {
+                Ok(seen) => LineResult::Checked(Box::new(seen), first_pass),
+                Err(error) => LineResult::Failed(domain, first_pass, reason(error)),
+            }
         }
     });
-    let checks = checks.buffer_unordered(concurrency).filter_map(std::future::ready);
-    stream::select(received(lines), checks)
+    stream::select(received(lines), checks.buffer_unordered(concurrency))
+}
+
+/// Why a task ended without a result.
+fn reason(error: JoinError) -> String {
+    let Ok(panic) = error.try_into_panic() else { return "the task was stopped".to_owned() };
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    let text = text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_default();
+    format!("a fault of this program: {text}")
 }
 
 fn received<T>(from: Receiver<T>) -> impl Stream<Item = T> {
@@ -203,12 +272,13 @@ fn received<T>(from: Receiver<T>) -> impl Stream<Item = T> {
 }
 
 /// The exit code for a result.
-fn exit_code(result: &LineResult, verdict: impl Fn(&Examination) -> Exit) -> Exit {
+fn exit_code(result: &LineResult, invalid: Exit, verdict: impl Fn(&Examination) -> Exit) -> Exit {
     match result {
         LineResult::Checked(seen, _) => verdict(seen),
         LineResult::Passed(_, found) if found.is_undetermined() => Exit::Unknown,
-        LineResult::NotADomain(..) => Exit::Findings,
-        LineResult::Passed(..) | LineResult::Unreadable(_) => Exit::Fine,
+        LineResult::Failed(..) => Exit::Unknown,
+        LineResult::NotADomain(..) => invalid,
+        LineResult::Passed(..) | LineResult::Repeated | LineResult::Unreadable(_) => Exit::Fine,
     }
 }
 
@@ -221,24 +291,29 @@ fn count_result(result: &LineResult, tally: &mut Tally) -> Option<Counted> {
             return Some(counted);
         }
         LineResult::Passed(_, found) => tally.add_passed(*found),
+        LineResult::Failed(_, found, _) => tally.add_failed(*found),
         LineResult::NotADomain(..) => tally.add_invalid(),
+        LineResult::Repeated => tally.add_repeated(),
         LineResult::Unreadable(_) => {}
     }
     None
 }
 
-/// What changed at the name of a result.
-fn change<'r>(since: &Since, result: &'r LineResult, counted: Option<&Counted>) -> Option<Change<'r>> {
+/// Compares a result with the earlier run.
+fn compare<'r>(since: &Since, result: &'r LineResult, counted: Option<&Counted>) -> Comparison<'r> {
     match result {
-        LineResult::Checked(seen, found) => since.change(seen.domain.as_str(), counted, *found),
-        LineResult::Passed(domain, found) => since.change(domain.as_str(), None, Some(*found)),
-        LineResult::NotADomain(..) | LineResult::Unreadable(_) => None,
+        LineResult::Checked(seen, found) => since.compare(seen.domain.as_str(), counted, *found),
+        LineResult::Passed(domain, found) => since.compare(domain.as_str(), None, Some(*found)),
+        LineResult::Failed(..)
+        | LineResult::NotADomain(..)
+        | LineResult::Repeated
+        | LineResult::Unreadable(_) => Comparison::Same,
     }
 }
 
-/// The line of the output for a result.
-fn line(result: &LineResult) -> String {
-    match result {
+/// The line of the output for a result; `None` for one without a line.
+fn line(result: &LineResult) -> Option<String> {
+    Some(match result {
         LineResult::Checked(seen, None) => forms::json(seen),
         LineResult::Checked(seen, Some(first_pass)) => {
             #[derive(serde::Serialize)]
@@ -250,23 +325,33 @@ fn line(result: &LineResult) -> String {
             }
             serde_json::to_string(&Line { schema: 1, seen, first_pass: *first_pass }).unwrap_or_default()
         }
-        LineResult::Passed(domain, first_pass) => {
-            #[derive(serde::Serialize)]
-            struct Line<'e> {
-                schema: u32,
-                domain: &'e str,
-                first_pass: FirstPass,
-                findings: [u8; 0],
-            }
-            let line = Line { schema: 1, domain: domain.as_str(), first_pass: *first_pass, findings: [] };
-            serde_json::to_string(&line).unwrap_or_default()
-        }
+        LineResult::Passed(domain, first_pass) => without_check(domain, Some(*first_pass), None),
+        LineResult::Failed(domain, first_pass, why) => without_check(domain, *first_pass, Some(why)),
         LineResult::NotADomain(text, error) => serde_json::json!({
             "schema": 1, "typed": text,
             "findings": [{"check": Check::DomSyntax, "severity": Severity::Error,
                 "what": format!("{text:?} is not a domain: {error}")}],
         })
         .to_string(),
-        LineResult::Unreadable(_) => String::new(),
-    }
+        LineResult::Repeated | LineResult::Unreadable(_) => return None,
+    })
 }
+
+/// The line of a domain without a result of a check.
+fn without_check(domain: &DomainName, first_pass: Option<FirstPass>, failed: Option<&str>) -> String {
+    #[derive(serde::Serialize)]
+    struct Line<'e> {
+        schema: u32,
+        domain: &'e str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        first_pass: Option<FirstPass>,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        failed: Option<&'e str>,
+        findings: [u8; 0],
+    }
+    let line = Line { schema: 1, domain: domain.as_str(), first_pass, failed, findings: [] };
+    serde_json::to_string(&line).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests;

@@ -72,10 +72,10 @@ impl Memory {
         let hosts: Vec<CheckedHost> = seen
             .mx_hosts
             .iter()
-            .map(|(host, own)| CheckedHost {
-                host: host.clone(),
-                certificate: own.as_ref().map(|own| own.fingerprint.clone()).unwrap_or_default(),
-                public_key: own.as_ref().map(|own| own.key_digest.clone()).unwrap_or_default(),
+            .map(|mx| CheckedHost {
+                host: mx.host.clone(),
+                certificate: mx.facts.as_ref().map(|own| own.fingerprint.clone()).unwrap_or_default(),
+                public_key: mx.facts.as_ref().map(|own| own.key_digest.clone()).unwrap_or_default(),
                 at,
             })
             .collect();

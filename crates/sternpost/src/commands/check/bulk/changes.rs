@@ -1,16 +1,15 @@
 //! `sternpost check --from LIST --since OLD`: what differs between this run and the results of an earlier one. Of each earlier
 //! result, only the mode and the numbers of its checks are kept, so that a million of them fit into memory.
 
+use super::earlier::{Counted, Reader};
 use super::first_pass::FirstPass;
+use super::lines::read_results;
 use super::list::digest;
-use super::tally::{Counted, Reader};
 use check::{Check, Severity};
 use config::failure::Failure;
 use formats::Mode;
 use std::collections::HashMap;
 use std::fmt::Write;
-use std::fs::File;
-use std::io::{BufRead, BufReader};
 use std::path::Path;
 
 /// What is compared of a result.
@@ -58,8 +57,19 @@ fn state(result: Option<&Counted>, found: Option<FirstPass>) -> Option<State> {
     Some((standing, checks.into()))
 }
 
-/// The results of an earlier run.
-pub struct Since(HashMap<u64, State>);
+/// The results of an earlier run; `None` for a name whose lookup failed then.
+pub struct Since(HashMap<u64, Option<State>>);
+
+/// How a name compares with the earlier run.
+#[derive(Debug, PartialEq, Eq)]
+pub enum Comparison<'n> {
+    /// Nothing changed, or the name is not determined now.
+    Same,
+    /// The name was not determined then, so it can't be compared.
+    Unknown,
+    /// Something changed.
+    Changed(Change<'n>),
+}
 
 /// How a name differs from the earlier run.
 #[derive(Debug, PartialEq, Eq, serde::Serialize)]
@@ -77,36 +87,36 @@ pub struct Change<'n> {
 }
 
 impl Since {
-    /// Reads earlier results. Of several results for a name, the last one counts.
+    /// Reads earlier results. Of several results for a name, the last one counts, and a failed lookup never replaces a result.
     pub fn read(path: &Path) -> Result<Self, Failure> {
-        let fail = |error| {
-            Failure::usage(
-                format!("{} can't be read", path.display()),
-                error,
-                "Give the results of an earlier run with --since.",
-            )
-        };
         let (reader, mut all) = (Reader::default(), HashMap::new());
-        for line in BufReader::new(File::open(path).map_err(fail)?).split(b'\n') {
-            let earlier = reader.read(&line.map_err(fail)?);
-            if let Some(earlier) = earlier
-                && let Some(state) = state(earlier.result.as_ref(), earlier.first_pass)
-            {
-                all.insert(digest(&earlier.name), state);
-            }
-        }
+        let remedy = "Give the results of an earlier run with --since.";
+        read_results(path, ("a result of check --from", remedy), |line| {
+            let Some(earlier) = reader.read(line) else { return Ok(false) };
+            let state = match earlier.is_undetermined() {
+                true => None,
+                false => state(earlier.result.as_ref(), earlier.first_pass),
+            };
+            let entry: &mut Option<State> = all.entry(digest(&earlier.name)).or_default();
+            *entry = state.or(entry.take());
+            Ok(true)
+        })?;
         Ok(Self(all))
     }
 
-    /// The change of a name since then; `None` if there is none, or if it is not known now.
-    pub fn change<'n>(
+    /// Compares a name with the earlier run.
+    pub fn compare<'n>(
         &self,
         domain: &'n str,
         result: Option<&Counted>,
         found: Option<FirstPass>,
-    ) -> Option<Change<'n>> {
-        let (is, now) = state(result, found)?;
-        let old = self.0.get(&digest(domain));
+    ) -> Comparison<'n> {
+        let Some((is, now)) = state(result, found) else { return Comparison::Same };
+        let old = match self.0.get(&digest(domain)) {
+            Some(None) => return Comparison::Unknown,
+            Some(Some(old)) => Some(old),
+            None => None,
+        };
         let before = old.map(|(_, checks)| &**checks).unwrap_or_default();
         let only = |of: &[u16], other: &[u16]| -> Vec<Check> {
             let only = of.iter().filter(|number| other.binary_search(number).is_err());
@@ -122,7 +132,7 @@ impl Since {
             gone: only(before, &now),
         };
         let differs = change.was != Some(is) || !change.appeared.is_empty() || !change.gone.is_empty();
-        differs.then_some(change)
+        if differs { Comparison::Changed(change) } else { Comparison::Same }
     }
 }
 
@@ -162,16 +172,35 @@ mod tests {
             r#"{"domain":"worse.example","mode":"enforce","findings":[{"check":"MX-TTL","severity":"warning"}]}"#,
             r#"{"domain":"failed.example","mode":"enforce","findings":[]}"#,
             r#"{"domain":"failed-then.example","mode":"none","findings":[{"check":"DNS-SERVFAIL","severity":"error"}]}"#,
+            r#"{"domain":"failed-later.example","first_pass":{"mta_sts":"no-response","tlsrpt":"nxdomain"},"findings":[]}"#,
+            r#"{"domain":"broke-then.example","failed":"a fault","findings":[]}"#,
+            r#"{"domain":"failed-again.example","mode":"enforce","findings":[]}"#,
+            r#"{"domain":"failed-again.example","first_pass":{"mta_sts":"servfail","tlsrpt":"nxdomain"},"findings":[]}"#,
             r#"{"domain":"begun.example","first_pass":{"mta_sts":"nxdomain","tlsrpt":"nxdomain"},"findings":[]}"#,
         ];
         std::fs::write(&path, old.join("\n")).unwrap();
         let since = Since::read(&path).unwrap();
+        let other = folder.path().join("list");
+        std::fs::write(&other, "same.example\n").unwrap();
+        assert!(Since::read(&other).is_err(), "a list in the place of results");
         let result = |mode, checks: &[Check]| Counted {
             mode,
             findings: checks.iter().map(|check| (*check, check.severity(), None)).collect(),
+            ..Counted::default()
         };
+        fn changed<'n>(
+            since: &Since,
+            name: &'n str,
+            result: Option<&Counted>,
+            found: Option<FirstPass>,
+        ) -> Option<Change<'n>> {
+            match since.compare(name, result, found) {
+                Comparison::Changed(change) => Some(change),
+                Comparison::Same | Comparison::Unknown => None,
+            }
+        }
         let text =
-            |name: &str, result: &Counted| since.change(name, Some(result), None).map(|change| change.text());
+            |name, result: &Counted| changed(&since, name, Some(result), None).map(|change| change.text());
         let enforce = Some(Mode::Enforce);
         // MX-TTL was a warning, and is information now.
         assert_eq!(
@@ -186,20 +215,24 @@ mod tests {
             )
         );
         assert_eq!(text("failed.example", &result(None, &[Check::DnsServfail])), None);
+        for name in ["failed-then.example", "failed-later.example", "broke-then.example"] {
+            assert_eq!(since.compare(name, Some(&result(enforce, &[])), None), Comparison::Unknown, "{name}");
+        }
         assert_eq!(
-            text("failed-then.example", &result(enforce, &[])),
-            Some("failed-then.example: new, enforce".to_owned())
+            since.compare("failed-again.example", Some(&result(enforce, &[])), None),
+            Comparison::Same
         );
+        assert_eq!(text("new.example", &result(enforce, &[])), Some("new.example: new, enforce".to_owned()));
         assert_eq!(
             text("begun.example", &result(Some(Mode::Testing), &[])),
             Some("begun.example: nothing to check -> testing".to_owned())
         );
         let gone: FirstPass = serde_json::from_str(r#"{"mta_sts":"nxdomain","tlsrpt":"no-record"}"#).unwrap();
-        let change = since.change("worse.example", None, Some(gone)).unwrap();
+        let change = changed(&since, "worse.example", None, Some(gone)).unwrap();
         assert_eq!(
             change.json(),
             r#"{"schema":1,"domain":"worse.example","is_new":false,"was":"enforce","is":"nothing","appeared":[],"gone":["MX-TTL"]}"#
         );
-        assert_eq!(since.change("begun.example", None, Some(gone)), None);
+        assert_eq!(since.compare("begun.example", None, Some(gone)), Comparison::Same);
     }
 }

@@ -7,10 +7,11 @@ use super::list::Listed;
 use super::{LineResult, ToCheck};
 use formats::DomainName;
 use formats::limits::MX_HOSTS;
-use net::dns::batch::{Batch, BatchCounts, Outcome};
+use net::dns::batch::{Batch, BatchCounts, Outcome, ResolverFault};
 use net::dns::{Data, Exchange, Kind, Mx};
 use std::collections::{HashMap, VecDeque};
 use std::hash::{BuildHasher, RandomState};
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
 use tokio::sync::mpsc::error::{TryRecvError, TrySendError};
 use tokio::sync::mpsc::{Receiver, Sender};
@@ -48,11 +49,13 @@ pub enum State {
     OtherCode,
     /// No response to any attempt.
     NoResponse,
+    /// The server offers no recursion and is not authoritative for the name, so it does not know.
+    NoRecursion,
 }
 
 impl State {
     /// All states, in the order of the summary's columns.
-    pub const ALL: [Self; 7] = [
+    pub const ALL: [Self; 8] = [
         Self::Record,
         Self::NoRecord,
         Self::Nxdomain,
@@ -60,7 +63,22 @@ impl State {
         Self::Refused,
         Self::OtherCode,
         Self::NoResponse,
+        Self::NoRecursion,
     ];
+
+    /// The head of its column in a table.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Record => "record",
+            Self::NoRecord => "no record",
+            Self::Nxdomain => "NXDOMAIN",
+            Self::Servfail => "SERVFAIL",
+            Self::Refused => "REFUSED",
+            Self::OtherCode => "other code",
+            Self::NoResponse => "no answer",
+            Self::NoRecursion => "no recursion",
+        }
+    }
 
     fn of(outcome: &Outcome) -> Self {
         match outcome {
@@ -71,6 +89,7 @@ impl State {
             Outcome::Response { code: 5, .. } => Self::Refused,
             Outcome::Response { .. } => Self::OtherCode,
             Outcome::NoResponse => Self::NoResponse,
+            Outcome::NoRecursion => Self::NoRecursion,
         }
     }
 
@@ -104,7 +123,7 @@ impl FirstPass {
 }
 
 /// What the whole pass did.
-#[derive(Debug, Clone, Copy, Default)]
+#[derive(Debug, Clone, Default)]
 pub struct PassCounts {
     /// The names that were queried.
     pub names: u64,
@@ -112,10 +131,22 @@ pub struct PassCounts {
     pub time: Duration,
     /// The queries.
     pub queries: BatchCounts,
+    /// The resolvers with a fault.
+    pub faults: Vec<(SocketAddr, ResolverFault)>,
 }
 
 /// Names that wait for their check before the pass stops and lets the checks catch up.
 const BACKLOG: usize = 256;
+
+/// How often the TLSA records of an MX host are looked up again after a failure.
+const HOST_RETRIES: usize = 2;
+
+/// The pause before that.
+const HOST_PAUSE: Duration = Duration::from_secs(3);
+
+/// Names that wait for MX hosts whose lookup failed. With more, these hosts are looked up again before the list goes on, and
+/// otherwise after its last name.
+const HELD_NAMES: usize = 4096;
 
 /// MX hosts whose TLSA records are remembered, by a hash of the name. All are forgotten when there are more.
 const KNOWN_HOSTS: usize = 1 << 18;
@@ -135,6 +166,19 @@ struct Asked {
     found: FirstPass,
     /// Queries without an outcome.
     open: usize,
+}
+
+/// An MX host whose TLSA records are being looked up.
+struct AskedHost {
+    /// The hash of its name.
+    hash: u64,
+    host: DomainName,
+    /// The names that wait for it.
+    names: Vec<usize>,
+    /// Lookups that failed.
+    failures: usize,
+    /// True between a failed lookup and the next one.
+    is_held: bool,
 }
 
 /// A list whose entries keep their place, in which free places are used again.
@@ -181,8 +225,13 @@ pub struct Pass {
     batch: Batch,
     dane: bool,
     names: Places<Asked>,
-    /// MX hosts whose TLSA query is in flight, by a hash of the name, with the names that wait for it.
-    hosts: Places<(u64, DomainName, Vec<usize>)>,
+    hosts: Places<AskedHost>,
+    /// The hosts whose lookup failed and that are looked up again, with the number of names that wait for them, and when.
+    failed_hosts: Vec<usize>,
+    held_names: usize,
+    retry_at: Option<tokio::time::Instant>,
+    host_pause: Duration,
+    /// The places of `hosts`, by a hash of the name.
     hosts_in_flight: HashMap<u64, usize>,
     known_hosts: HashMap<u64, State>,
     hash: RandomState,
@@ -202,6 +251,10 @@ impl Pass {
             dane,
             names: Places { all: Vec::new(), free: Vec::new() },
             hosts: Places { all: Vec::new(), free: Vec::new() },
+            failed_hosts: Vec::new(),
+            held_names: 0,
+            retry_at: None,
+            host_pause: HOST_PAUSE,
             hosts_in_flight: HashMap::new(),
             known_hosts: HashMap::new(),
             hash: RandomState::new(),
@@ -249,6 +302,8 @@ impl Pass {
                 break;
             }
             let (has_room, in_flight) = (self.batch.has_room(), self.batch.in_flight());
+            self.plan_retry(has_ended && in_flight == 0);
+            let retry_at = self.retry_at;
             let wants_names = !has_ended && has_room && self.waiting.is_empty() && self.takes_names();
             tokio::select! {
                 () = self.batch.outcomes(&mut self.outcomes), if in_flight > 0 || !has_room => {}
@@ -256,17 +311,42 @@ impl Pass {
                     Some(listed) => self.take(listed),
                     None => has_ended = true,
                 },
+                () = until(retry_at), if retry_at.is_some() => self.retry_hosts(),
                 permit = lines.reserve(), if !self.lines.is_empty() => drop(permit),
                 permit = checks.reserve(), if !self.checks.is_empty() => drop(permit),
                 else => {}
             }
         }
-        PassCounts { names: self.count, time: begun.elapsed(), queries: self.batch.counts() }
+        PassCounts {
+            names: self.count,
+            time: begun.elapsed(),
+            queries: self.batch.counts(),
+            faults: self.batch.faults(),
+        }
+    }
+
+    /// Decides when the hosts whose lookup failed are looked up again. `is_last` is true after the last name.
+    fn plan_retry(&mut self, is_last: bool) {
+        let is_time = is_last && self.waiting.is_empty() || self.held_names >= HELD_NAMES;
+        if self.retry_at.is_none() && !self.failed_hosts.is_empty() && is_time {
+            self.retry_at = Some(tokio::time::Instant::now() + self.host_pause);
+        }
+    }
+
+    /// Looks up the hosts whose lookup failed again.
+    fn retry_hosts(&mut self) {
+        (self.retry_at, self.held_names) = (None, 0);
+        for place in std::mem::take(&mut self.failed_hosts) {
+            if let Some(asked) = self.hosts.get_mut(place) {
+                asked.is_held = false;
+                self.waiting.push_back((place, Question::Tlsa));
+            }
+        }
     }
 
     /// True unless the checks or the output lag behind.
     fn takes_names(&self) -> bool {
-        self.checks.len() < BACKLOG && self.lines.len() < BACKLOG
+        self.checks.len() < BACKLOG && self.lines.len() < BACKLOG && self.held_names < HELD_NAMES
     }
 
     fn take(&mut self, listed: Listed) {
@@ -275,6 +355,7 @@ impl Pass {
             Listed::NotADomain(text, error) => {
                 return self.lines.push_back(LineResult::NotADomain(text, error));
             }
+            Listed::Repeated => return self.lines.push_back(LineResult::Repeated),
             Listed::Unreadable(error) => return self.lines.push_back(LineResult::Unreadable(error)),
         };
         self.count += 1;
@@ -294,7 +375,7 @@ impl Pass {
             Question::Tlsa => ("_25._tcp", Kind::Tlsa),
         };
         let name = match question {
-            Question::Tlsa => self.hosts.get_mut(place).map(|(_, host, _)| &*host),
+            Question::Tlsa => self.hosts.get_mut(place).map(|asked| &asked.host),
             _ => self.names.get_mut(place).map(|asked| &asked.domain),
         };
         let Some(name) = name else { return };
@@ -343,9 +424,13 @@ impl Pass {
             asked.open += 1;
             let in_flight = self.hosts_in_flight.get(&hash).copied();
             match in_flight.and_then(|in_flight| self.hosts.get_mut(in_flight)) {
-                Some((_, _, names)) => names.push(place),
+                Some(asked) => {
+                    asked.names.push(place);
+                    self.held_names += usize::from(asked.is_held);
+                }
                 None => {
-                    let new = self.hosts.put((hash, host.clone(), vec![place]));
+                    let (host, names) = (host.clone(), vec![place]);
+                    let new = self.hosts.put(AskedHost { hash, host, names, failures: 0, is_held: false });
                     self.hosts_in_flight.insert(hash, new);
                     self.waiting.push_back((new, Question::Tlsa));
                 }
@@ -354,7 +439,14 @@ impl Pass {
     }
 
     fn host_ended(&mut self, place: usize, state: State) {
-        let Some((hash, _, names)) = self.hosts.take(place) else { return };
+        let Some(asked) = self.hosts.get_mut(place) else { return };
+        if state.is_failure() && asked.failures < HOST_RETRIES {
+            asked.failures += 1;
+            asked.is_held = true;
+            self.held_names += asked.names.len();
+            return self.failed_hosts.push(place);
+        }
+        let Some(AskedHost { hash, names, .. }) = self.hosts.take(place) else { return };
         self.hosts_in_flight.remove(&hash);
         if self.known_hosts.len() >= KNOWN_HOSTS {
             self.known_hosts.clear();
@@ -380,6 +472,13 @@ impl Pass {
             true => self.checks.push_back(ToCheck { domain: asked.domain, first_pass: Some(asked.found) }),
             false => self.lines.push_back(LineResult::Passed(asked.domain, asked.found)),
         }
+    }
+}
+
+/// Waits until then.
+async fn until(at: Option<tokio::time::Instant>) {
+    if let Some(at) = at {
+        tokio::time::sleep_until(at).await;
     }
 }
 

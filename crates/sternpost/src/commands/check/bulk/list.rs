@@ -1,8 +1,9 @@
 //! The list of `sternpost check --from`, and the file of earlier results that a run continues (`--resume`).
 
+use super::lines::{LeftOut, Lines};
 use config::failure::Failure;
 use formats::DomainName;
-use formats::domain::DomainError;
+use formats::limits::{DOMAIN_BYTES, LIST_LINE_BYTES, RESULT_LINE_BYTES};
 use std::collections::HashSet;
 use std::fs::File;
 use std::io::{BufRead, BufReader, Write};
@@ -14,7 +15,9 @@ pub enum Listed {
     /// A domain that is not in the earlier results.
     Domain(DomainName),
     /// A text that is not a domain, and why.
-    NotADomain(String, DomainError),
+    NotADomain(String, String),
+    /// A name that the list had before.
+    Repeated,
     /// The list can't be read any further.
     Unreadable(std::io::Error),
 }
@@ -53,7 +56,7 @@ impl Shard {
 }
 
 /// Reads the domains of a list in a thread, so that slow standard input does not block the checks. Domains of other shards and
-/// those in `done` are left out. Invalid UTF-8 in a line does not end the list.
+/// those in `done` are left out. Invalid UTF-8 in a line does not end the list, and neither does a line of any length.
 pub fn read_beside(
     list: Box<dyn BufRead + Send>,
     done: HashSet<u64>,
@@ -61,22 +64,22 @@ pub fn read_beside(
 ) -> Receiver<Listed> {
     let (send, receive) = tokio::sync::mpsc::channel(AHEAD);
     std::thread::spawn(move || {
-        for line in list.split(b'\n') {
-            let listed = match line {
-                Ok(line) => {
-                    let text = domain_of(&String::from_utf8_lossy(&line));
-                    if text.is_empty() {
+        let (mut lines, mut names) = (Lines::new(list, LIST_LINE_BYTES), RecentNames::default());
+        loop {
+            let listed = match lines.next() {
+                Ok(None) => return,
+                Ok(Some(line)) => {
+                    let (name, listed) = match line.is_too_long {
+                        true => too_long(line.number, line.bytes),
+                        false => match listed(&domain_of(&String::from_utf8_lossy(line.bytes))) {
+                            Some(listed) => listed,
+                            None => continue,
+                        },
+                    };
+                    if done.contains(&digest(&name)) || shard.is_some_and(|shard| !shard.has(&name)) {
                         continue;
                     }
-                    let parsed = DomainName::parse(&text);
-                    let name = parsed.as_ref().map_or(text.as_str(), DomainName::as_str);
-                    if done.contains(&digest(name)) || shard.is_some_and(|shard| !shard.has(name)) {
-                        continue;
-                    }
-                    match parsed {
-                        Ok(domain) => Listed::Domain(domain),
-                        Err(error) => Listed::NotADomain(text, error),
-                    }
+                    if names.insert(digest(&name)) { listed } else { Listed::Repeated }
                 }
                 Err(error) => Listed::Unreadable(error),
             };
@@ -87,6 +90,56 @@ pub fn read_beside(
         }
     });
     receive
+}
+
+/// A line with this text, and the name under which its result is found again; `None` for a line without text.
+fn listed(text: &str) -> Option<(String, Listed)> {
+    match DomainName::parse(text) {
+        _ if text.is_empty() => None,
+        Ok(domain) => Some((domain.as_str().to_owned(), Listed::Domain(domain))),
+        Err(error) => {
+            let text = beginning(text);
+            Some((text.clone(), Listed::NotADomain(text, error.to_string())))
+        }
+    }
+}
+
+/// A line that is too long, and the name under which its result is found again.
+fn too_long(number: u64, bytes: &[u8]) -> (String, Listed) {
+    let text = beginning(&String::from_utf8_lossy(bytes.get(..64).unwrap_or(bytes)));
+    let why = format!(
+        "line {number} is longer than {LIST_LINE_BYTES} bytes. Write each domain in a line of its own"
+    );
+    let name = format!("{text} (line {number})");
+    (name.clone(), Listed::NotADomain(name, why))
+}
+
+/// At most as many characters as a domain may have.
+fn beginning(text: &str) -> String {
+    match text.char_indices().nth(DOMAIN_BYTES) {
+        Some((end, _)) => format!("{}…", text.get(..end).unwrap_or_default()),
+        None => text.to_owned(),
+    }
+}
+
+/// The names of the list so far, by their digests, in bounded memory: of a long list at least the last [`GENERATION`] names.
+#[derive(Default)]
+struct RecentNames {
+    new: HashSet<u64>,
+    old: HashSet<u64>,
+}
+
+/// Names that are remembered before older ones are forgotten. Two generations take some 80 MB.
+const GENERATION: usize = 1 << 21;
+
+impl RecentNames {
+    /// Returns false if the name is known.
+    fn insert(&mut self, name: u64) -> bool {
+        if self.new.len() >= GENERATION {
+            self.old = std::mem::take(&mut self.new);
+        }
+        !self.old.contains(&name) && self.new.insert(name)
+    }
 }
 
 /// Lines that are read ahead.
@@ -125,9 +178,11 @@ pub fn count(from: &Path) -> Result<Option<usize>, Failure> {
     if from == Path::new("-") || std::fs::metadata(from).is_ok_and(|known| !known.is_file()) {
         return Ok(None);
     }
-    Ok(Some(
-        open(from)?.split(b'\n').map_while(Result::ok).filter(|line| !line.trim_ascii().is_empty()).count(),
-    ))
+    let (mut lines, mut count) = (Lines::new(open(from)?, LIST_LINE_BYTES), 0);
+    while let Ok(Some(line)) = lines.next() {
+        count += usize::from(!line.bytes.trim_ascii().is_empty());
+    }
+    Ok(Some(count))
 }
 
 /// A hash of a domain, so that a million of them take eight bytes each.
@@ -138,6 +193,16 @@ pub fn digest(name: &str) -> u64 {
     hasher.finish()
 }
 
+/// True if both paths are one file. `-` is standard input.
+pub fn is_same_file(one: &Path, other: &Path) -> bool {
+    use std::os::unix::fs::MetadataExt;
+    let place = |path: &Path| {
+        let path = if path == Path::new("-") { Path::new("/dev/stdin") } else { path };
+        std::fs::metadata(path).ok().map(|known| (known.dev(), known.ino()))
+    };
+    place(one).is_some_and(|own| place(other) == Some(own))
+}
+
 /// Opens the output, to which results are appended, and passes each line in it to `line`, which returns true for a result. An
 /// incomplete last line, left by a crash, is removed. A file with other content is refused, and stays as it is.
 pub fn output(path: &Path, mut line: impl FnMut(&[u8]) -> bool) -> Result<Box<dyn Write>, Failure> {
@@ -146,24 +211,27 @@ pub fn output(path: &Path, mut line: impl FnMut(&[u8]) -> bool) -> Result<Box<dy
     };
     let mut file = File::options().read(true).append(true).create(true).open(path).map_err(fail)?;
     let (mut whole, mut has_results, mut is_foreign) = (0, false, false);
-    let mut reader = BufReader::new(&mut file);
-    let mut bytes = Vec::new();
-    while reader.read_until(b'\n', &mut bytes).map_err(fail)? > 0 {
-        if bytes.ends_with(b"\n") {
-            whole += bytes.len() as u64;
-            match line(&bytes) {
-                true => has_results = true,
-                false => is_foreign = true,
-            }
-        } else {
-            is_foreign |= !bytes.starts_with(b"{");
+    let (mut lines, mut left_out) =
+        (Lines::new(BufReader::new(&mut file), RESULT_LINE_BYTES), LeftOut::default());
+    while let Some(next) = lines.next().map_err(fail)? {
+        if !next.is_whole {
+            is_foreign |= !next.bytes.starts_with(b"{");
+            continue;
         }
-        bytes.clear();
+        whole += next.length;
+        match !next.is_too_long && line(next.bytes) {
+            true => has_results = true,
+            false => {
+                is_foreign = true;
+                left_out.add(&next);
+            }
+        }
     }
     if is_foreign && !has_results {
         let why = "it is not empty and has no results of check --from, so nothing was written to it";
         return Err(fail(std::io::Error::other(why)));
     }
+    left_out.say(path);
     file.set_len(whole).map_err(fail)?;
     Ok(Box::new(file))
 }
@@ -184,6 +252,53 @@ mod tests {
         std::fs::write(&path, "{\"domain\":").unwrap();
         assert!(output(&path, |_| false).is_ok(), "an incomplete first line");
         assert_eq!(std::fs::read_to_string(&path).unwrap(), "");
+    }
+
+    #[tokio::test]
+    async fn a_line_of_any_length_is_told_with_its_number_and_the_list_goes_on() {
+        let text = format!("a.example\n{}\nb.example\n", "x.".repeat(LIST_LINE_BYTES));
+        let mut all = read_beside(Box::new(std::io::Cursor::new(text.into_bytes())), HashSet::new(), None);
+        assert!(matches!(all.recv().await, Some(Listed::Domain(name)) if name.as_str() == "a.example"));
+        let Some(Listed::NotADomain(typed, why)) = all.recv().await else { panic!() };
+        assert!(typed.starts_with("x.x.") && typed.len() < 100 && typed.ends_with("(line 2)"), "{typed}");
+        assert!(why.contains("line 2 is longer than 65536 bytes"), "{why}");
+        assert!(matches!(all.recv().await, Some(Listed::Domain(name)) if name.as_str() == "b.example"));
+        assert!(all.recv().await.is_none());
+    }
+
+    #[tokio::test]
+    async fn a_name_that_the_list_had_before_is_not_checked_again() {
+        let text = "a.example\nA.example.\nb.example\nno domain\nno domain\na.example\n";
+        let mut all = read_beside(Box::new(text.as_bytes()), HashSet::new(), None);
+        let mut kinds = String::new();
+        while let Some(listed) = all.recv().await {
+            kinds.push(match listed {
+                Listed::Domain(_) => 'd',
+                Listed::NotADomain(..) => 'n',
+                Listed::Repeated => 'r',
+                Listed::Unreadable(_) => 'u',
+            });
+        }
+        assert_eq!(kinds, "drdnrr");
+    }
+
+    #[test]
+    fn names_are_remembered_in_bounded_memory() {
+        let mut names = RecentNames::default();
+        assert!((0..3 * GENERATION as u64).all(|name| names.insert(name)));
+        assert!(names.new.len() + names.old.len() <= 2 * GENERATION);
+        assert!((2 * GENERATION as u64..3 * GENERATION as u64).all(|name| !names.insert(name)));
+    }
+
+    #[test]
+    fn a_file_is_the_same_under_each_of_its_names() {
+        let dir = tempfile::tempdir().unwrap();
+        let path = dir.path().join("one");
+        std::fs::write(&path, "").unwrap();
+        std::os::unix::fs::symlink(&path, dir.path().join("other")).unwrap();
+        assert!(is_same_file(&path, &dir.path().join("other")));
+        assert!(!is_same_file(&path, dir.path()));
+        assert!(!is_same_file(&dir.path().join("none"), &dir.path().join("none")));
     }
 
     #[test]

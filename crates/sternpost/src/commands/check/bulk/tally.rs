@@ -1,115 +1,19 @@
 //! The counts of a bulk check, for the progress line, the table at the end and `--summary`. They are taken from results as they
 //! come, and from the lines of an earlier run that is continued.
 
+use super::classes::ClassCounts;
+use super::earlier::{Counted, Earlier};
 use super::first_pass::{FirstPass, PassCounts, State};
 use crate::terminal::{say, show};
 use check::render::forms;
-use check::{Cause, Check, Examination, Severity};
+use check::{Cause, Check, Severity};
 use formats::Mode;
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use net::dns::batch::ResolverFault;
+use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
 use std::io::IsTerminal;
+use std::net::SocketAddr;
 use std::time::{Duration, Instant};
-
-/// What is counted of one checked domain.
-pub struct Counted {
-    /// The mode that applies to new senders; `None` if it could not be determined.
-    pub mode: Option<Mode>,
-    /// The findings, with their cause where it is known.
-    pub findings: Vec<(Check, Severity, Option<Cause>)>,
-}
-
-impl Counted {
-    /// The result of a check.
-    pub fn of(seen: &Examination) -> Self {
-        let findings = seen
-            .findings
-            .iter()
-            .map(|finding| (finding.check, finding.severity, finding.cause.as_ref().map(|cause| cause.id)));
-        Self { mode: Some(seen.mode).filter(|_| !seen.is_incomplete()), findings: findings.collect() }
-    }
-}
-
-/// A line of earlier results.
-#[derive(serde::Deserialize)]
-struct Line {
-    domain: Option<String>,
-    typed: Option<String>,
-    mode: Option<Mode>,
-    first_pass: Option<FirstPass>,
-    #[serde(default)]
-    findings: Vec<StoredFinding>,
-}
-
-#[derive(serde::Deserialize)]
-struct StoredFinding {
-    check: String,
-    severity: String,
-    cause: Option<StoredCause>,
-}
-
-#[derive(serde::Deserialize)]
-struct StoredCause {
-    id: String,
-}
-
-/// What an earlier line has.
-pub struct Earlier {
-    /// The domain, or the text that is not one.
-    pub name: String,
-    /// The first pass, if there was one.
-    pub first_pass: Option<FirstPass>,
-    /// The result; `None` for a name that was not checked.
-    pub result: Option<Counted>,
-    /// True if the name is not a domain.
-    pub is_invalid: bool,
-}
-
-impl Earlier {
-    /// True if DNS failed, so that a later run may know more.
-    pub fn is_undetermined(&self) -> bool {
-        match &self.result {
-            Some(result) => result.mode.is_none(),
-            None => self.first_pass.is_some_and(FirstPass::is_undetermined),
-        }
-    }
-}
-
-/// Reads the lines of earlier results.
-pub struct Reader {
-    checks: HashMap<&'static str, Check>,
-    causes: HashMap<&'static str, Cause>,
-}
-
-impl Default for Reader {
-    fn default() -> Self {
-        Self {
-            checks: Check::ALL.iter().map(|check| (check.id(), *check)).collect(),
-            causes: Cause::ALL.iter().map(|cause| (cause.id(), *cause)).collect(),
-        }
-    }
-}
-
-impl Reader {
-    /// Reads a line. `None` for one that is not a result. Checks and causes of other versions are left out.
-    pub fn read(&self, line: &[u8]) -> Option<Earlier> {
-        let line: Line = serde_json::from_slice(line).ok()?;
-        let is_invalid = line.domain.is_none();
-        let severity = |text: &str| match text {
-            "error" => Severity::Error,
-            "warning" => Severity::Warning,
-            _ => Severity::Info,
-        };
-        let findings = line.findings.iter().filter_map(|finding| {
-            let cause = finding.cause.as_ref().and_then(|cause| self.causes.get(cause.id.as_str()).copied());
-            Some((*self.checks.get(finding.check.as_str())?, severity(&finding.severity), cause))
-        });
-        let findings: Vec<_> = findings.collect();
-        let is_incomplete = findings.iter().any(|(check, ..)| *check == Check::DnsServfail);
-        let result = line.mode.map(|mode| Counted { mode: Some(mode).filter(|_| !is_incomplete), findings });
-        Some(Earlier { name: line.domain.or(line.typed)?, first_pass: line.first_pass, result, is_invalid })
-    }
-}
 
 /// The results so far.
 pub struct Tally {
@@ -122,14 +26,17 @@ pub struct Tally {
     /// Names that were done, by this run and earlier ones.
     names: usize,
     invalid: usize,
-    /// Names that were passed over, and those of them for which DNS failed.
-    passed: usize,
+    /// Lines with a name that the list had before. Not among `names`.
+    repeated: usize,
+    /// Names at which the first pass found nothing to check, and those for which DNS or the check failed.
+    nothing: usize,
     undetermined: usize,
     checked: usize,
     first_pass: BTreeMap<(&'static str, State), usize>,
     modes: BTreeMap<&'static str, usize>,
     checks: BTreeMap<Check, (Severity, usize)>,
     causes: BTreeMap<(Check, Cause), usize>,
+    classes: ClassCounts,
     is_shown: bool,
 }
 
@@ -144,13 +51,15 @@ impl Tally {
             skipped_invalid: 0,
             names: 0,
             invalid: 0,
-            passed: 0,
+            repeated: 0,
+            nothing: 0,
             undetermined: 0,
             checked: 0,
             first_pass: BTreeMap::new(),
             modes: BTreeMap::new(),
             checks: BTreeMap::new(),
             causes: BTreeMap::new(),
+            classes: ClassCounts::default(),
             is_shown: std::io::stderr().is_terminal(),
         }
     }
@@ -164,6 +73,7 @@ impl Tally {
                 self.add_invalid();
             }
             (Some(result), first_pass) => self.add(result, first_pass),
+            (None, found) if earlier.has_failed => self.add_failed(found),
             (None, Some(found)) => self.add_passed(found),
             (None, None) => self.names += 1,
         }
@@ -175,12 +85,26 @@ impl Tally {
         self.invalid += 1;
     }
 
-    /// Counts a name that the first pass found nothing to check at.
+    /// Counts a line with a name that the list had before.
+    pub fn add_repeated(&mut self) {
+        self.repeated += 1;
+    }
+
+    /// Counts a name that the first pass found nothing to check at, or that it could not determine.
     pub fn add_passed(&mut self, found: FirstPass) {
         self.names += 1;
-        self.passed += 1;
-        self.undetermined += usize::from(found.is_undetermined());
+        match found.is_undetermined() {
+            true => self.undetermined += 1,
+            false => self.nothing += 1,
+        }
         self.add_first_pass(found);
+    }
+
+    /// Counts a name whose check ended without a result.
+    pub fn add_failed(&mut self, found: Option<FirstPass>) {
+        self.names += 1;
+        self.undetermined += 1;
+        found.into_iter().for_each(|found| self.add_first_pass(found));
     }
 
     fn add_first_pass(&mut self, found: FirstPass) {
@@ -204,6 +128,7 @@ impl Tally {
         if let Some(found) = found {
             self.add_first_pass(found);
         }
+        self.classes.add(result, found);
         let mode = match result.mode {
             None => "undetermined",
             Some(Mode::Enforce) => "enforce",
@@ -235,7 +160,7 @@ impl Tally {
         }
         self.shown_at = Some(Instant::now());
         let rate = (self.names - self.skipped) as f64 / self.begun.elapsed().as_secs_f64().max(0.001);
-        let left = self.total.map(|total| total.saturating_sub(self.names));
+        let left = self.total.map(|total| total.saturating_sub(self.names + self.repeated));
         let estimate = match left {
             Some(left) => {
                 format!(" of {}, {} left", self.total.unwrap_or(0), span(left as f64 / rate.max(0.001)))
@@ -246,7 +171,7 @@ impl Tally {
     }
 
     /// Prints the table at the end to standard error; `whole` has all rows.
-    pub fn end(&self, pass: Option<PassCounts>, whole: bool) {
+    pub fn end(&self, pass: Option<&PassCounts>, whole: bool) {
         if self.is_shown {
             eprint!("\r\x1b[K");
         }
@@ -264,6 +189,9 @@ impl Tally {
         if invalid > 0 {
             let _ = write!(line, ", {invalid} lines without a valid domain");
         }
+        if self.repeated > 0 {
+            let _ = write!(line, ", {} lines with a name that the list had before", self.repeated);
+        }
         eprintln!("{line}");
         if let Some(pass) = pass.filter(|pass| pass.names > 0) {
             let (time, sent) = (pass.time.as_secs_f64().max(0.001), pass.queries.sent);
@@ -273,8 +201,11 @@ impl Tally {
                 span(pass.time.as_secs_f64()),
                 pass.names as f64 / time,
                 pass.queries.repeated,
-                pass.queries.truncated
+                pass.queries.over_tcp
             );
+        }
+        for (server, fault) in pass.iter().flat_map(|pass| &pass.faults) {
+            eprintln!("{}", resolver_fault(*server, fault));
         }
         if !whole {
             eprint!("{}", self.text(Some(20)));
@@ -287,6 +218,59 @@ impl Tally {
             true => say(&self.json()),
             false => show(&self.text(None)),
         }
+    }
+
+    /// The table of what is wrong with MTA-STS.
+    pub fn classes(&self) -> &ClassCounts {
+        &self.classes
+    }
+
+    /// Names that were done.
+    pub fn names(&self) -> usize {
+        self.names
+    }
+
+    /// Domains that were checked.
+    pub fn checked(&self) -> usize {
+        self.checked
+    }
+
+    /// Names with nothing to check.
+    pub fn nothing(&self) -> usize {
+        self.nothing
+    }
+
+    /// Names for which DNS or the check failed.
+    pub fn undetermined(&self) -> usize {
+        self.undetermined
+    }
+
+    /// Lines that are not a domain.
+    pub fn invalid(&self) -> usize {
+        self.invalid
+    }
+
+    /// The modes with their counts.
+    pub fn mode_rows(&self) -> Vec<(String, usize)> {
+        self.modes.iter().map(|(mode, count)| ((*mode).to_owned(), *count)).collect()
+    }
+
+    /// The most frequent findings with their counts.
+    pub fn finding_rows(&self, most: usize) -> Vec<(String, usize)> {
+        let mut rows = self.rows();
+        rows.sort_by_key(|(check, _, count)| (std::cmp::Reverse(*count), *check));
+        let row = |(check, _, count): (Check, Severity, usize)| {
+            (format!("{}: {}", check.id(), check.about()), count)
+        };
+        rows.into_iter().take(most).map(row).collect()
+    }
+
+    /// The states of the first pass with their counts, by query.
+    pub fn first_pass_rows(&self) -> Vec<(String, usize)> {
+        let row = |((question, state), count): (&(&'static str, State), &usize)| {
+            (format!("{question}: {}", state.label()), *count)
+        };
+        self.first_pass.iter().map(row).collect()
     }
 
     /// The checks with their counts, the most severe and then the most frequent first.
@@ -312,8 +296,8 @@ impl Tally {
         if most.is_none() {
             let _ = writeln!(
                 out,
-                "{} names: {} checked, {} with nothing to check, {} of them undetermined, {} not a domain",
-                self.names, self.checked, self.passed, self.undetermined, self.invalid
+                "{} names: {} checked, {} with nothing to check, {} undetermined, {} not a domain",
+                self.names, self.checked, self.nothing, self.undetermined, self.invalid
             );
         }
         self.first_pass_text(&mut out);
@@ -332,6 +316,9 @@ impl Tally {
                 );
             }
         }
+        if most.is_none() {
+            out += &self.classes.text();
+        }
         out
     }
 
@@ -339,15 +326,15 @@ impl Tally {
         if self.first_pass.is_empty() {
             return;
         }
-        let heads = ["record", "no record", "NXDOMAIN", "SERVFAIL", "REFUSED", "other code", "no answer"];
-        let heads: String = heads.iter().map(|head| format!(" {head:>10}")).collect();
+        let heads = State::ALL.iter().map(|state| format!(" {:>12}", state.label()));
+        let heads: String = heads.collect();
         let _ = writeln!(out, "  {:<14}{heads}", "first pass");
         for question in ["_mta-sts TXT", "_smtp._tls TXT", "MX", "TLSA"] {
             let count = |state: &State| self.first_pass.get(&(question, *state)).copied().unwrap_or(0);
             if State::ALL.iter().all(|state| count(state) == 0) {
                 continue;
             }
-            let counts: String = State::ALL.iter().map(|state| format!(" {:>10}", count(state))).collect();
+            let counts: String = State::ALL.iter().map(|state| format!(" {:>12}", count(state))).collect();
             let _ = writeln!(out, "  {question:<14}{counts}");
         }
     }
@@ -373,14 +360,36 @@ impl Tally {
             "schema": 1,
             "names": self.names,
             "checked": self.checked,
-            "nothing_to_check": self.passed,
+            "nothing_to_check": self.nothing,
             "undetermined": self.undetermined,
             "invalid": self.invalid,
             "first_pass": first_pass,
             "modes": self.modes,
+            "mta_sts": self.classes.json(),
             "checks": checks.collect::<Vec<_>>(),
         })
         .to_string()
+    }
+}
+
+/// What is wrong with a resolver, and what to do.
+fn resolver_fault(server: SocketAddr, fault: &ResolverFault) -> String {
+    let other =
+        "Name a recursive resolver that serves this machine, such as a local Unbound: --resolver 127.0.0.1";
+    match fault {
+        ResolverFault::Unreachable(why) => format!(
+            "the resolver {server} can't be reached ({why}), so the others got its queries. Remove it from --resolver or /etc/resolv.conf."
+        ),
+        ResolverFault::NoRecursion(count) => format!(
+            "the resolver {server} offers no recursion, so {count} of its responses say nothing about the names: it is an \
+             authoritative server, or does not serve this machine. {other}"
+        ),
+        ResolverFault::Refuses(count) => {
+            format!("the resolver {server} refused {count} queries and answered none. {other}")
+        }
+        ResolverFault::Silent(count) => {
+            format!("the resolver {server} was sent {count} queries and responded to none. {other}")
+        }
     }
 }
 
@@ -394,11 +403,26 @@ fn span(seconds: f64) -> String {
 
 #[cfg(test)]
 mod tests {
+    use super::super::earlier::Reader;
     use super::*;
 
     #[test]
     fn spans_are_printed_in_a_fitting_unit() {
         assert_eq!((span(5.9), span(61.0), span(7322.0)), ("5 s".into(), "1 min".into(), "2 h 2 min".into()));
+    }
+
+    #[test]
+    fn a_fault_of_a_resolver_is_told_with_its_address_and_the_remedy() {
+        let server = "192.0.2.1:53".parse().unwrap();
+        for fault in [
+            ResolverFault::Unreachable("no route".to_owned()),
+            ResolverFault::NoRecursion(5),
+            ResolverFault::Refuses(5),
+            ResolverFault::Silent(5),
+        ] {
+            let text = resolver_fault(server, &fault);
+            assert!(text.starts_with("the resolver 192.0.2.1:53 ") && text.contains("--resolver"), "{text}");
+        }
     }
 
     #[test]
@@ -411,19 +435,23 @@ mod tests {
             r#"{"schema":1,"domain":"c.example","mode":"none","findings":[{"check":"DNS-SERVFAIL","severity":"error"}]}"#,
             r#"{"schema":1,"domain":"d.example","first_pass":{"mta_sts":"servfail","tlsrpt":"nxdomain"},"findings":[]}"#,
             r#"{"schema":1,"domain":"e.example","first_pass":{"mta_sts":"no-record","tlsrpt":"nxdomain"},"findings":[]}"#,
+            r#"{"schema":1,"domain":"f.example","first_pass":{"mta_sts":"no-recursion","tlsrpt":"no-recursion"},"findings":[]}"#,
+            r#"{"schema":1,"domain":"g.example","failed":"a fault","findings":[]}"#,
             r#"{"schema":1,"typed":"no domain","findings":[{"check":"DOM-SYNTAX","severity":"error"}]}"#,
         ] {
             tally.add_earlier(&reader.read(line.as_bytes()).unwrap());
         }
         assert!(reader.read(b"no line").is_none());
-        let json: serde_json::Value = serde_json::from_str(&tally.json()).unwrap();
+        let mut json: serde_json::Value = serde_json::from_str(&tally.json()).unwrap();
+        let classes = json.as_object_mut().unwrap().remove("mta_sts").unwrap();
+        assert_eq!((&classes["domains"], &classes["misconfigured"]), (&2.into(), &2.into()));
         assert_eq!(
             json,
             serde_json::json!({
-                "schema": 1, "names": 6, "checked": 3, "nothing_to_check": 2, "undetermined": 1, "invalid": 1,
+                "schema": 1, "names": 8, "checked": 3, "nothing_to_check": 1, "undetermined": 3, "invalid": 1,
                 "first_pass": {
-                    "_mta-sts TXT": {"record": 1, "no-record": 1, "servfail": 1},
-                    "_smtp._tls TXT": {"nxdomain": 3},
+                    "_mta-sts TXT": {"record": 1, "no-record": 1, "servfail": 1, "no-recursion": 1},
+                    "_smtp._tls TXT": {"nxdomain": 3, "no-recursion": 1},
                 },
                 "modes": {"enforce": 1, "no policy, or mode none": 1, "undetermined": 1},
                 "checks": [
@@ -434,9 +462,7 @@ mod tests {
         );
         let text = tally.text(None);
         assert!(
-            text.contains(
-                "6 names: 3 checked, 2 with nothing to check, 1 of them undetermined, 1 not a domain\n"
-            ),
+            text.contains("8 names: 3 checked, 1 with nothing to check, 3 undetermined, 1 not a domain\n"),
             "{text}"
         );
         assert!(text.contains("          1   33.3 %             catch-all"), "{text}");

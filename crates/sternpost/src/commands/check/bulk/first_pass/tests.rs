@@ -8,8 +8,8 @@ use tokio::net::UdpSocket;
 use tokio::sync::mpsc::channel;
 
 /// Answers `nN.example`: every tenth name has a record at `_mta-sts`, and names have the MX hosts of [`hosts`], of which
-/// `mx0` has TLSA records, `mx2` fails, and the others have none. Notes the queries as `TYPE name`.
-async fn resolver() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
+/// `mx0` has TLSA records, `mx2` fails, `mx3` has them after it failed four times, and the others have none. Notes the queries as `TYPE name`.
+async fn resolver() -> (SocketAddr, Arc<Mutex<Vec<String>>>) {
     let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
     let address = socket.local_addr().unwrap();
     let seen = Arc::new(Mutex::new(Vec::new()));
@@ -19,9 +19,16 @@ async fn resolver() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
         while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
             let mut reply = Message::from_vec(&bytes[..length]).unwrap();
             reply.metadata.message_type = MessageType::Response;
+            reply.metadata.recursion_available = true;
             let (name, kind) = (reply.queries[0].name().clone(), reply.queries[0].query_type());
             let text = name.to_ascii();
-            queries.lock().unwrap().push(format!("{kind} {text}"));
+            let query = format!("{kind} {text}");
+            let count = {
+                let mut queries = queries.lock().unwrap();
+                queries.push(query.clone());
+                let is_same = |other: &&String| kind == RecordType::TLSA && **other == query;
+                queries.iter().filter(is_same).count()
+            };
             let data = match kind {
                 RecordType::TXT if text.starts_with("_mta-sts.") && text.contains("0.example") => {
                     vec![RData::TXT(rdata::TXT::new(vec!["v=STSv1; id=1;".to_owned()]))]
@@ -31,11 +38,11 @@ async fn resolver() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
                     let mx = |host: &String| RData::MX(rdata::MX::new(10, Name::from_ascii(host).unwrap()));
                     hosts(number).iter().map(mx).collect()
                 }
-                RecordType::TLSA if text.contains("mx0.") => {
+                RecordType::TLSA if text.contains("mx0.") || text.contains("mx3.") && count > 4 => {
                     let (usage, selector) = (CertUsage::DaneEe, Selector::Spki);
                     vec![RData::TLSA(rdata::TLSA::new(usage, selector, Matching::Sha256, vec![1; 32]))]
                 }
-                RecordType::TLSA if text.contains("mx2.") => {
+                RecordType::TLSA if text.contains("mx2.") || text.contains("mx3.") => {
                     reply.metadata.response_code = ResponseCode::ServFail;
                     Vec::new()
                 }
@@ -53,13 +60,14 @@ async fn resolver() -> (std::net::SocketAddr, Arc<Mutex<Vec<String>>>) {
     (address, seen)
 }
 
-/// The MX hosts of a name: none, `mx0` with `mx1`, `mx1`, or `mx2`.
+/// The MX hosts of a name: none, `mx0` with `mx1`, `mx1`, `mx2` or `mx3` with `mx1`.
 fn hosts(number: usize) -> Vec<String> {
     let host = |number: usize| format!("mx{number}.hoster.example.");
     match number % 4 {
         0 => Vec::new(),
         1 => vec![host(1), host(0)],
         2 => vec![host(1)],
+        _ if number >= 400 => vec![host(3), host(1)],
         _ => vec![host(2), host(1)],
     }
 }
@@ -71,11 +79,24 @@ async fn pass(
     in_flight: usize,
 ) -> (HashMap<String, FirstPass>, HashMap<String, FirstPass>, Vec<String>, PassCounts) {
     let (address, seen) = resolver().await;
+    let (checked, passed, counts) = pass_at(address, names, dane, in_flight).await;
+    let queries = seen.lock().unwrap().clone();
+    (checked, passed, queries, counts)
+}
+
+/// The same with this resolver.
+async fn pass_at(
+    address: SocketAddr,
+    names: usize,
+    dane: bool,
+    in_flight: usize,
+) -> (HashMap<String, FirstPass>, HashMap<String, FirstPass>, PassCounts) {
     let config = BatchConfig { servers: vec![address], sources: Vec::new(), in_flight, rate: None };
-    let batch = Batch::open(config).await.unwrap();
+    let batch = Batch::open(config).unwrap();
     let ((list, names_of_list), (lines, mut all_lines), (checks, mut all_checks)) =
         (channel(8), channel(8), channel(8));
-    let running = tokio::spawn(Pass::new(batch, dane).run(names_of_list, lines, checks));
+    let pass = Pass { host_pause: Duration::ZERO, ..Pass::new(batch, dane) };
+    let running = tokio::spawn(pass.run(names_of_list, lines, checks));
     tokio::spawn(async move {
         for number in 0..names {
             let domain = DomainName::parse(&format!("n{number}.example")).unwrap();
@@ -94,8 +115,7 @@ async fn pass(
             else => break,
         }
     }
-    let queries = seen.lock().unwrap().clone();
-    (checked, passed, queries, running.await.unwrap())
+    (checked, passed, running.await.unwrap())
 }
 
 #[tokio::test]
@@ -121,10 +141,10 @@ async fn with_dane_each_mx_host_is_queried_once_and_one_with_tlsa_records_counts
         };
         assert_eq!(
             (of_host("mx0"), of_host("mx1"), of_host("mx2")),
-            (1, 1, 2),
-            "mx2 fails, and is queried again"
+            (1, 1, 6),
+            "mx2 fails, and is looked up three times, with two queries each, whatever the number of its names is"
         );
-        assert_eq!(queries.len(), 3 * 400 + 4);
+        assert_eq!(queries.len(), 3 * 400 + 8);
         let has = |name: &str| checked.get(name).and_then(|found| found.tlsa);
         assert_eq!((has("n5.example"), has("n10.example")), (Some(State::Record), Some(State::Nxdomain)));
         assert_eq!(passed["n4.example"].tlsa, None);
@@ -133,4 +153,42 @@ async fn with_dane_each_mx_host_is_queried_once_and_one_with_tlsa_records_counts
         assert!(passed["n7.example"].is_undetermined() && !passed["n6.example"].is_undetermined());
         assert_eq!(checked.len(), 140, "{in_flight}");
     }
+}
+
+#[tokio::test]
+async fn a_host_whose_lookup_fails_is_looked_up_again_after_the_last_name() {
+    let (checked, passed, queries, _) = pass(440, true, 50).await;
+    assert_eq!(queries.iter().filter(|query| query.contains("TLSA _25._tcp.mx3.")).count(), 5);
+    for number in (403..440).step_by(4) {
+        let found = checked.get(&format!("n{number}.example")).and_then(|found| found.tlsa);
+        assert_eq!(found, Some(State::Record), "{number}");
+    }
+    assert!(passed["n7.example"].is_undetermined());
+}
+
+#[tokio::test]
+async fn with_many_names_of_failing_hosts_the_list_goes_on_after_the_retries() {
+    let names = 5 * HELD_NAMES;
+    let (checked, passed, queries, counts) = pass(names, true, 200).await;
+    assert_eq!((checked.len() + passed.len(), counts.names), (names, names as u64));
+    assert_eq!(queries.iter().filter(|query| query.contains("TLSA _25._tcp.mx2.")).count(), 6);
+    assert!(passed["n7.example"].is_undetermined());
+}
+
+#[tokio::test]
+async fn names_behind_a_server_without_recursion_are_undetermined() {
+    let socket = UdpSocket::bind("127.0.0.1:0").await.unwrap();
+    let address = socket.local_addr().unwrap();
+    tokio::spawn(async move {
+        let mut bytes = [0; 4096];
+        while let Ok((length, from)) = socket.recv_from(&mut bytes).await {
+            // A referral without its records.
+            bytes[2] |= 0x80;
+            let _ = socket.send_to(&bytes[..length], from).await;
+        }
+    });
+    let (_, passed, counts) = pass_at(address, 20, false, 10).await;
+    assert!(passed.values().all(|found| found.is_undetermined() && found.mta_sts == State::NoRecursion));
+    assert_eq!(passed.len(), 20);
+    assert!(matches!(counts.faults[..], [(server, ResolverFault::NoRecursion(80))] if server == address));
 }
