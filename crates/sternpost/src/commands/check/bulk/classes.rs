@@ -143,6 +143,7 @@ pub const CLASSES: &[Class] = &[
             || any(of, OTHER_CERTIFICATE)
             || any(of, TLS)
             || has_status_error(of)
+            || is_unknown_to_provider(of)
             || any(of, OTHER_HTTP)
     }),
     class(1, "host-no-address", "the policy host has no public address", |of| any(of, ADDRESS)),
