@@ -103,8 +103,26 @@ limits! {
     REPORT_POLICIES: usize = 10_000;
     /// A number of sessions in a received report; higher ones are reduced to it. No sender has that many in a day.
     REPORT_SESSIONS: u64 = 1 << 40;
+    /// Causes of failures of one domain that are stored of one report, those with the most sessions. The sessions of all others
+    /// are stored as one number: they are failures that can't be excused.
+    REPORT_CAUSES: usize = 256;
+    /// Results about one domain, and causes of failures, that are read of one sender to decide whether the domain may
+    /// enforce. Those with failures come first, then the newest.
+    SENDER_RESULTS: usize = 20_000;
+    /// Causes of failures of one domain that are shown of one sender and raise alerts, those with the most sessions.
+    SENDER_CAUSES: usize = 20;
     /// Daily sums that one report can change. Failures in a report of more domains and days count on the newest days.
     REPORT_DAY_SUMS: usize = 2048;
+    /// Daily sums about domains that are not ours, of which `inbox.keep_received` limits the age. Those of the oldest days are
+    /// deleted first, every minute. With the names of the domains they use 150 MiB at most.
+    OTHER_DOMAIN_SUMS: usize = 200_000;
+    /// Daily sums by submitter. Those of the oldest days are deleted first. With the names they use 400 MiB at most.
+    SUBMITTER_SUMS: usize = 500_000;
+    /// Days after which the daily sums of our domains and of submitters are deleted: ten years.
+    SUM_DAYS: u32 = 3660;
+    /// Reports whose text has been deleted and that are still recognized if they arrive again, until twice
+    /// `inbox.keep_received`. The oldest ones of the source with most are forgotten first. They use 700 MiB at most.
+    EXPIRED_REPORTS: usize = 200_000;
     /// Days after its period within which a report has to arrive to be evidence for or against enforcement, unless the
     /// operator vouches for it. A later one is stored and shown.
     REPORT_EVIDENCE_DAYS: u32 = 30;

@@ -109,8 +109,9 @@ pub async fn weekly_summary(context: &RolloutContext, now: Timestamp) -> Result<
     for active in context.store.alerts::<Alert>().await.map_err(fail)? {
         alerts.entry(active.domain).or_default().push(active.alert.what);
     }
+    let names: Vec<&str> = context.known.iter().map(|spec| spec.name.as_str()).collect();
     let known = Known {
-        days: context.store.days_of_all(from).await.map_err(fail)?,
+        days: context.store.days_of_each(&names, from).await.map_err(fail)?,
         rollouts: context.store.rollouts().await.map_err(fail)?,
         alerts,
     };

@@ -23,6 +23,7 @@
 
 mod about;
 mod arrived;
+mod causes;
 mod columns;
 mod filing;
 mod groups;
@@ -35,19 +36,22 @@ mod quota;
 mod retention;
 mod rows;
 mod sums;
+mod surplus;
 mod totals;
 mod trends;
 mod turn;
 mod unverified;
 mod upgrade;
 
-pub use about::{CauseSum, DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
+pub use about::{DaySum, FailureSum, KeptReport, PolicyOutcome, SenderSum};
 pub use arrived::{ArrivedCounts, ArrivedReport, WhichReports};
+pub use causes::CauseSum;
 pub use groups::{FailureGroup, KindSum};
 pub use list::{EvidenceStatus, ListedReport, Search, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;
 pub use retention::DropSelection;
+pub use surplus::SumLimits;
 pub use totals::{DomainTotal, LastReport, SubmitterTotal};
 pub use trends::Trend;
 pub use turn::ImportTurn;
@@ -142,6 +146,10 @@ fn find<T: Copy, const N: usize>(all: [T; N], number: i64, table: &'static str) 
     let found = usize::try_from(number).ok().and_then(|at| all.get(at)).copied();
     found.ok_or_else(|| damaged(table)(number))
 }
+
+/// The result type of the row that sums the failures of a report beyond [`REPORT_CAUSES`](formats::limits::REPORT_CAUSES)
+/// causes. Its cause is unknown, so it can't be excused.
+pub const OTHER_CAUSES: &str = "other-causes";
 
 /// The stored number of a policy type. All types that RFC 8460 does not define share one number.
 fn kind_number(kind: &PolicyType) -> i64 {

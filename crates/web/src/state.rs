@@ -28,8 +28,8 @@ use tokio::sync::Mutex;
 /// The state shared by all pages: the rollout context, authentication, and session counts by day.
 pub struct Dashboard {
     contexts: Contexts,
-    /// The cached session counts, with the store's report version and the first day that they are valid for.
-    days: Mutex<Option<(i64, Timestamp, Arc<AllDays>)>>,
+    /// The cached session counts.
+    days: Mutex<Option<CachedDays>>,
     /// The evidence of domains on the overview, by domain name.
     gates: Mutex<BTreeMap<String, CachedGate>>,
     /// All domains at one moment, for the overview.
@@ -38,6 +38,14 @@ pub struct Dashboard {
     /// The last live checks of domains.
     pub(crate) checks: DomainChecks,
     pub(crate) config: DashboardConfig,
+}
+
+/// The session counts of all domains, with the values that they are valid for.
+struct CachedDays {
+    reports_version: i64,
+    since: Timestamp,
+    domains: Vec<DomainName>,
+    days: Arc<AllDays>,
 }
 
 /// The evidence of a domain, with the values that it was computed for.
@@ -83,8 +91,8 @@ impl Dashboard {
         self.contexts.last().known.len()
     }
 
-    /// The session counts of every domain since that day. They are read again when the reports in the store have
-    /// changed.
+    /// The session counts of each of our domains since that day. They are read again when the reports in the store or the
+    /// domains have changed.
     pub(crate) async fn days(
         &self,
         context: &RolloutContext,
@@ -92,12 +100,19 @@ impl Dashboard {
     ) -> Result<Arc<AllDays>, StoreError> {
         let since = DateRange::utc_day(since).start;
         let mut held = self.days.lock().await;
-        let version = context.store.reports_version().await?;
-        if let Some((_, _, days)) = held.as_ref().filter(|(of, from, _)| (*of, *from) == (version, since)) {
-            return Ok(days.clone());
+        let reports_version = context.store.reports_version().await?;
+        let domains = || context.known.iter().map(|spec| &spec.name);
+        let is_current = |cached: &&CachedDays| {
+            (cached.reports_version, cached.since) == (reports_version, since)
+                && cached.domains.iter().eq(domains())
+        };
+        if let Some(cached) = held.as_ref().filter(is_current) {
+            return Ok(cached.days.clone());
         }
-        let days = Arc::new(context.store.days_of_all(since).await?);
-        *held = Some((version, since, days.clone()));
+        let names: Vec<&str> = domains().map(DomainName::as_str).collect();
+        let days = Arc::new(context.store.days_of_each(&names, since).await?);
+        let domains = domains().cloned().collect();
+        *held = Some(CachedDays { reports_version, since, domains, days: days.clone() });
         Ok(days)
     }
 

@@ -75,7 +75,7 @@ pub(super) const KEYS: &[Key] = &[
         default: "400",
         unset: "",
         about: "Days after which the text and the details of a received report are deleted. Its numbers stay in the sums \
-            by day. A DMARC report is deleted. It must cover the days that `[gate]` looks back, and 30 more.",
+            by day, those about domains of others until that many days after the day. A DMARC report is deleted. It must cover the days that `[gate]` looks back, and 30 more.",
     },
     Key {
         path: "inbox.received_size",

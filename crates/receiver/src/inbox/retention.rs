@@ -2,12 +2,18 @@
 //! so input that no signature vouches for is limited in bytes and in age. [`Inbox`](super::Inbox) keeps to the quotas
 //! with everything that it stores; [`Retention::enforce`] removes what is too old, and is called every minute. What was
 //! there before the version with these limits is spared for [`SPARED_TIME`].
+//!
+//! Anybody with a domain can sign, about whatever domain. So what stays of reports that are evidence is limited too: sums about
+//! domains that are not ours, sums by submitter, and the rows of expired reports.
 
-use formats::limits::{QUARANTINE_ITEMS, UNVERIFIED_REPORTS};
+use formats::DomainName;
+use formats::limits::{
+    EXPIRED_REPORTS, OTHER_DOMAIN_SUMS, QUARANTINE_ITEMS, SUBMITTER_SUMS, SUM_DAYS, UNVERIFIED_REPORTS,
+};
 use jiff::{SignedDuration, Timestamp};
 use std::net::IpAddr;
 use std::time::Duration;
-use store::reports::{Earlier, Quota};
+use store::reports::{Earlier, Quota, SumLimits};
 use store::{Store, StoreError};
 
 /// The limits of the configuration.
@@ -22,7 +28,8 @@ pub struct Retention {
     /// Days after which reports that are not evidence are deleted with their numbers, and DMARC reports that no signature
     /// vouches for.
     pub unverified_days: u32,
-    /// Days after which the text and the details of a report are deleted; its sums stay. DMARC reports are deleted.
+    /// Days after which the text and the details of a report are deleted; its sums stay, unless they are about a domain that is
+    /// not ours. DMARC reports are deleted.
     pub received_days: u32,
     /// The size of reports that are evidence, with their rows in all tables, beyond which the same happens to the oldest
     /// ones of the source that uses most.
@@ -88,9 +95,7 @@ impl Retention {
 
     /// Removes what is too old or more than the quotas allow, in short transactions.
     pub async fn enforce(&self, store: &Store, now: Timestamp) -> Result<Removed, StoreError> {
-        let since = |days: u32| {
-            now.saturating_sub(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MIN)
-        };
+        let since = |days| days_before(now, days);
         let _: u64 = repeat!(store.size_earlier_reports());
         self.earlier(store, now).await?;
         let before = since(self.quarantine_days);
@@ -104,6 +109,7 @@ impl Retention {
         expired += repeat!(store.shrink_evidence(self.received_bytes));
         let before = since(self.received_days.saturating_mul(2));
         let _: u64 = repeat!(store.forget_expired_reports(before));
+        let _: u64 = repeat!(store.shrink_expired(EXPIRED_REPORTS as u64));
         let mut dmarc = 0;
         for (verified, days) in [(true, self.received_days), (false, self.unverified_days)] {
             let before = since(days);
@@ -111,6 +117,31 @@ impl Retention {
         }
         Ok(Removed { quarantined, unverified, expired, dmarc })
     }
+
+    /// What stays of the sums by day.
+    pub fn sums(&self, now: Timestamp) -> SumLimits {
+        SumLimits {
+            others: OTHER_DOMAIN_SUMS as u64,
+            submitters: SUBMITTER_SUMS as u64,
+            before: days_before(now, SUM_DAYS.max(self.received_days)),
+            others_before: days_before(now, self.received_days),
+        }
+    }
+
+    /// Removes the sums by day that are too old, or more than their limits allow. `own` are our domains; those in the store
+    /// count as ours too.
+    pub async fn enforce_sums(
+        &self,
+        store: &Store,
+        own: &[&DomainName],
+        now: Timestamp,
+    ) -> Result<u64, StoreError> {
+        store.shrink_sums(own, &self.sums(now)).await
+    }
+}
+
+fn days_before(now: Timestamp, days: u32) -> Timestamp {
+    now.saturating_sub(SignedDuration::from_hours(24 * i64::from(days))).unwrap_or(Timestamp::MIN)
 }
 
 /// The source of input from a client: its IPv4 /24 or IPv6 /48, which is about what one customer of a provider has.

@@ -9,6 +9,7 @@ use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
 use store::reports::{CauseSum, DaySum};
+use suffix::independent_domain;
 
 const DAY: SignedDuration = SignedDuration::from_hours(24);
 /// A cause counts as over when its last day ended this long ago. Reports arrive up to two days after the day that
@@ -21,6 +22,9 @@ const BASELINE_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 19);
 const MIN_BASELINE_DAYS: usize = 10;
 /// Minimum number of sessions in a week for a failure rate to be meaningful.
 const MIN_WEEK_SESSIONS: u64 = 50;
+
+/// Causes that one sender alone reports raise an alert each, unless there are more of them.
+const MAX_CAUSES_ALONE: usize = 10;
 
 const CONSEQUENCE_ENFORCED: &str = "Their mail is queued and bounces after a few days.";
 const CONSEQUENCE_TESTING: &str =
@@ -56,7 +60,26 @@ pub fn reported(
         ),
     };
     let mut all = Vec::new();
-    for (cause, (sessions, senders, sender)) in recent_causes(sums.causes, decisions, mode.since, now) {
+    let mut causes = recent_causes(sums.causes, decisions, mode.since, now);
+    for (sender, of_sender) in take_many_of_one_sender(&mut causes) {
+        let some: Vec<String> = of_sender.iter().take(3).map(Cause::to_string).collect();
+        all.push(Alert {
+            kind: AlertKind::ReportedFailure,
+            subject: format!("many causes by {sender}"),
+            what: format!(
+                "{sender} reported {} or more causes of failures for mail to {domain} that no other verified sender did, among them {}",
+                of_sender.len(),
+                some.join(", ")
+            ),
+            consequence: consequence.into(),
+            remedy: format!(
+                "Read its reports: sternpost reports list --domain {domain} --failed. If the failures are not real, the sender can only delay enforcement; remove its reports with sternpost reports drop. Otherwise: {remedy}"
+            ),
+            cause: None,
+            domains: Vec::new(),
+        });
+    }
+    for (cause, (sessions, senders, sender)) in causes {
         all.push(Alert {
             kind: AlertKind::ReportedFailure,
             subject: cause.to_string(),
@@ -152,11 +175,25 @@ fn recent_causes(
         let (sessions, senders, sender) = found.entry(cause).or_default();
         *sessions = sessions.saturating_add(sum.sessions);
         // The sums differ in the address only; their senders may be the same or not.
-        *senders =
-            (*senders).max(sum.senders).max(1 + u64::from(!sender.is_empty() && *sender != sum.sender));
+        let is_other = !sender.is_empty() && independent_domain(sender) != independent_domain(&sum.sender);
+        *senders = (*senders).max(sum.senders).max(1 + u64::from(is_other));
         *sender = sum.sender.clone();
     }
     found
+}
+
+/// Removes the causes that one sender alone reports if they are more than [`MAX_CAUSES_ALONE`], and returns them by the sender's
+/// registrable domain.
+fn take_many_of_one_sender(causes: &mut BTreeMap<Cause, (u64, u64, String)>) -> BTreeMap<String, Vec<Cause>> {
+    let mut alone: BTreeMap<String, Vec<Cause>> = BTreeMap::new();
+    for (cause, (_, senders, sender)) in causes.iter() {
+        if *senders == 1 {
+            alone.entry(independent_domain(sender).to_owned()).or_default().push(cause.clone());
+        }
+    }
+    alone.retain(|_, of_sender| of_sender.len() > MAX_CAUSES_ALONE);
+    alone.values().flatten().for_each(|cause| drop(causes.remove(cause)));
+    alone
 }
 
 #[cfg(test)]
@@ -231,6 +268,67 @@ mod tests {
         let asked = disputed(&domain, &Gate::Ask(vec!["only big.example reported x".into()])).unwrap();
         assert!(asked.what.contains("only big.example reported x"), "{}", asked.what);
         assert!(asked.remedy.contains("sternpost promote a.example"), "{}", asked.remedy);
+    }
+
+    /// Through the store, as reports arrive.
+    #[tokio::test]
+    async fn invented_causes_neither_hide_a_genuine_one_nor_raise_an_alert_each() {
+        use formats::ResultType;
+        use formats::report::{FailureDetail, Report};
+        use store::Store;
+        use store::reports::{Arrival, NewReport, Trust};
+        let domain = DomainName::parse("a.example").unwrap();
+        let detail = |host: String, sessions| FailureDetail {
+            result_type: ResultType::parse("certificate-expired"),
+            sending_mta_ip: None,
+            receiving_mx_hostname: Some(host),
+            receiving_mx_helo: None,
+            receiving_ip: None,
+            failed_session_count: sessions,
+            additional_information: None,
+            failure_reason_code: None,
+        };
+        let report = |sender: &str, details: Vec<FailureDetail>| NewReport {
+            submitter: sender.into(),
+            signer: Some(sender.into()),
+            trust: Trust::Verified,
+            about: None,
+            arrival: Arrival::Smtp,
+            received_at: at(100),
+            source: sender.into(),
+            report: Report {
+                organization_name: Some(sender.into()),
+                date_range: formats::report::DateRange::utc_day(at(99)),
+                contact_info: None,
+                report_id: "1".into(),
+                policies: vec![formats::report::PolicyReport {
+                    policy_type: PolicyType::Sts,
+                    policy_string: Vec::new(),
+                    policy_domain: Some(domain.clone()),
+                    mx_host: Vec::new(),
+                    successful: 100_000,
+                    failed: 3,
+                    details,
+                }],
+            },
+            warnings: 0,
+            packed: vec![0],
+        };
+        let place = tempfile::tempdir().unwrap();
+        let store = Store::open(&place.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+        let invented = (0..100_000).map(|number| detail(format!("mx{number}.invented.example"), 1 << 40));
+        store.keep_report(&report("evil.example", invented.collect())).await.unwrap();
+        store.keep_report(&report("big.example", vec![detail("mx1.a.example".into(), 3)])).await.unwrap();
+        let causes = store.causes_of(&domain, at(90)).await.unwrap();
+        for mode in [Mode::Testing, Mode::Enforce] {
+            let rollout =
+                RolloutState { mode: Some(InMode { mode, since: at(50) }), ..RolloutState::default() };
+            let sums = ReportSums { days: &[], causes: &causes };
+            let alerts = reported(&domain, &rollout, &Decisions::default(), sums, 0.01, at(100));
+            let subjects: Vec<&str> = alerts.iter().map(|alert| alert.subject.as_str()).collect();
+            assert_eq!(subjects, ["many causes by evil.example", "certificate-expired at mx1.a.example"]);
+            assert!(alerts[1].what.starts_with("big.example reported"), "{}", alerts[1].what);
+        }
     }
 
     #[test]

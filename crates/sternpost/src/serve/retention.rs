@@ -63,6 +63,8 @@ pub struct RetentionTask {
     channels: Vec<String>,
     /// The domain that the alert is about: that of the first report address. `None` without an address or a guard.
     domain: Option<DomainName>,
+    /// The domains of the configuration file.
+    own: Vec<DomainName>,
     pub counts: Counts,
 }
 
@@ -78,6 +80,8 @@ struct State {
     last_loss: Option<Timestamp>,
     /// The active alert.
     raised: Option<Alert>,
+    /// The version of the reports when the sums were last within their limits, and when that was.
+    sums: Option<(i64, Timestamp)>,
     /// When unused texts were last searched for.
     texts: Option<Timestamp>,
     /// Whether the log already reports that the file can't be made smaller in steps.
@@ -94,6 +98,7 @@ impl RetentionTask {
             limits: config.retention(),
             channels: config.guard.as_ref().map(Messenger::channels).unwrap_or_default(),
             domain: domain.filter(|_| config.guard.is_some()),
+            own: config.domains.iter().map(|spec| spec.name.clone()).collect(),
             counts: Counts::default(),
         }
     }
@@ -138,11 +143,31 @@ impl RetentionTask {
         }
         state.evicted = Some(usage.evicted);
         self.alert(state, &usage, now).await?;
+        self.limit_sums(state, now).await?;
         if state.texts.is_none_or(|last| later(last, TEXTS_INTERVAL) <= now) {
             while self.store.forget_texts().await? > 0 {}
             state.texts = Some(now);
         }
         self.release_space(state).await
+    }
+
+    /// Removes surplus sums, if reports have changed or a day may have become too old. This reads all sums.
+    async fn limit_sums(&self, state: &mut State, now: Timestamp) -> Result<(), StoreError> {
+        let version = self.store.reports_version().await?;
+        let is_done = |(of, at): (i64, Timestamp)| of == version && later(at, TEXTS_INTERVAL) > now;
+        if state.sums.is_some_and(is_done) {
+            return Ok(());
+        }
+        let own: Vec<&DomainName> = self.own.iter().collect();
+        let removed = self.limits.enforce_sums(&self.store, &own, now).await?;
+        if removed > 0 {
+            tracing::info!(
+                removed,
+                "removed sums of received reports: old ones, and surplus ones about other domains"
+            );
+        }
+        state.sums = Some((version, now));
+        Ok(())
     }
 
     /// Writes to the log what was there before the limits, so that the operator can act before it is deleted.
@@ -317,6 +342,57 @@ mod tests {
         // Thirty days after the arrival.
         task(24 * 30 + 1).round(&mut state).await.unwrap();
         assert_eq!(store.quarantine_usage().await.unwrap().items, 0);
+    }
+
+    #[tokio::test]
+    async fn sums_about_other_domains_have_an_age_and_those_about_ours_stay() {
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+        let config = Config::parse("[[domain]]\nname = \"a.example\"\n", None).unwrap();
+        let names = ["a.example", "other.example"].map(|name| DomainName::parse(name).unwrap());
+        for name in &names {
+            store.keep_report(&report(name)).await.unwrap();
+        }
+        let mut state = State::default();
+        let days = async |at: i64, state: &mut State| {
+            let now = Timestamp::from_second(at * 86_400).unwrap();
+            RetentionTask::new(&config, &store, Arc::new(ManualClock::new(now))).round(state).await.unwrap();
+            let names: Vec<&str> = names.iter().map(DomainName::as_str).collect();
+            store.days_of_each(&names, Timestamp::UNIX_EPOCH).await.unwrap().into_keys().collect::<Vec<_>>()
+        };
+        assert_eq!(days(101, &mut state).await, ["a.example", "other.example"]);
+        assert_eq!(days(501, &mut state).await, ["a.example"]);
+    }
+
+    /// A signed report about day 100.
+    fn report(domain: &DomainName) -> store::reports::NewReport {
+        let at = |day: i64| Timestamp::from_second(day * 86_400).unwrap();
+        store::reports::NewReport {
+            submitter: "big.example".into(),
+            signer: Some("big.example".into()),
+            trust: store::reports::Trust::Verified,
+            about: None,
+            arrival: Arrival::Smtp,
+            received_at: at(101),
+            source: "big.example".into(),
+            report: formats::report::Report {
+                organization_name: None,
+                date_range: formats::report::DateRange::utc_day(at(100)),
+                contact_info: None,
+                report_id: "1".into(),
+                policies: vec![formats::report::PolicyReport {
+                    policy_type: formats::result_type::PolicyType::Sts,
+                    policy_string: Vec::new(),
+                    policy_domain: Some(domain.clone()),
+                    mx_host: Vec::new(),
+                    successful: 5,
+                    failed: 0,
+                    details: Vec::new(),
+                }],
+            },
+            warnings: 0,
+            packed: vec![0],
+        }
     }
 
     #[tokio::test]

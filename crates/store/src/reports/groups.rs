@@ -21,9 +21,9 @@ pub struct FailureGroup {
     pub counts: bool,
     /// The number of failed sessions.
     pub sessions: u64,
-    /// The number of distinct submitters that reported it.
+    /// The number of senders that reported it. All names below one registrable domain are one sender.
     pub senders: u64,
-    /// The domain of one of these submitters.
+    /// The submitter's domain of one of these senders.
     pub sender: String,
     /// The number of distinct addresses of the host, with one for reports that name none.
     pub addresses: u64,
@@ -80,34 +80,6 @@ impl FromRow for KindSum {
 }
 
 impl Store {
-    /// Returns up to 200 groups of failures of a domain since `since`. Those that count as evidence come first, then the
-    /// most frequent.
-    pub async fn failure_groups(
-        &self,
-        domain: &DomainName,
-        since: Timestamp,
-    ) -> Result<Vec<FailureGroup>, StoreError> {
-        sql(concat!(
-            "SELECT result.text, host.text, CAST(report.trust >= $4 AS INTEGER) AS counts, ",
-            total!("failure.sessions"),
-            ", count(DISTINCT report.submitter), min(submitter.text), count(DISTINCT failure.address), max(failure.address),
-                    min(failure.day), max(failure.day), max(report.id)
-             FROM failure JOIN report ON report.id = failure.report
-             JOIN name AS result ON result.id = failure.result_type JOIN name AS host ON host.id = failure.host
-             JOIN name AS submitter ON submitter.id = report.submitter
-             WHERE failure.tenant = $1 AND failure.domain = (SELECT id FROM name WHERE text = $2)
-               AND failure.day + 86400 > $3 AND failure.sessions > 0
-             GROUP BY result.text, host.text, counts
-             ORDER BY counts DESC, sum(CAST(failure.sessions AS DOUBLE PRECISION)) DESC, result.text, host.text LIMIT 200"
-        ))
-        .bind(self.tenant)
-        .bind(domain.as_str())
-        .bind(since.as_second())
-        .bind(Trust::Trusted as i64)
-        .fetch_all(self)
-        .await
-    }
-
     /// Returns the sessions of a domain since `since` by the type of the policy, in reports that count as evidence.
     pub async fn sessions_by_kind(
         &self,

@@ -12,7 +12,7 @@ use super::columns::{BATCH_ROWS, count, domain};
 use super::filing::{Filed, file};
 use super::identities;
 use super::names::TextIds;
-use super::rows::insert_results;
+use super::rows::{failures, insert_results};
 use super::sums::{Sums, rows};
 use super::turn::ImportTurn;
 use super::{KeepOutcome, NewReport, Trust, digest};
@@ -20,6 +20,7 @@ use crate::query::{FromRow, Row, insert as insert_rows, parameters, sql, unnumbe
 use crate::writing::{Counter, Lock, TenantCounter, Tries, Writing};
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
+use formats::limits::REPORT_CAUSES;
 use formats::report::Report;
 use std::collections::HashMap;
 
@@ -274,16 +275,28 @@ fn organization(report: &Report) -> &str {
 
 /// All texts of a report that are stored as numbers.
 fn texts<'r>(new: &'r NewReport, filed: &'r [Filed<'r>]) -> impl Iterator<Item = &'r str> {
-    let details = new.report.policies.iter().flat_map(|policy| &policy.details).flat_map(|detail| {
-        [detail.result_type.as_str(), detail.receiving_mx_hostname.as_deref().unwrap_or_default()]
-    });
+    let mut of_failures = Vec::new();
+    if details(new) <= REPORT_CAUSES {
+        of_failures.extend(new.report.policies.iter().flat_map(|policy| &policy.details).flat_map(
+            |detail| {
+                [detail.result_type.as_str(), detail.receiving_mx_hostname.as_deref().unwrap_or_default()]
+            },
+        ));
+    } else {
+        of_failures.extend(failures(new, filed).iter().flat_map(|row| [row.result_type, row.host]));
+    }
     [new.submitter.as_str(), organization(&new.report)]
         .into_iter()
         .chain(new.signer.as_deref())
         .chain(new.about.as_ref().map(DomainName::as_str))
         .chain(new.report.policies.iter().map(domain))
         .chain(filed.iter().map(|filed| filed.domain))
-        .chain(details)
+        .chain(of_failures)
+}
+
+/// The number of failure details of a report.
+fn details(new: &NewReport) -> usize {
+    new.report.policies.iter().map(|policy| policy.details.len()).sum()
 }
 
 /// The values of a report by which copies of it are found. `said` is a buffer, used again for each report.
@@ -436,12 +449,23 @@ async fn insert(
     Ok(())
 }
 
-/// The approximate size of a report in the database: its text, its rows and those of its texts in bytes.
+/// The approximate size of a report in the database: its text, its rows and those of its texts in bytes. Each detail
+/// counts, also where several are one row.
 fn size(new: &NewReport) -> i64 {
-    let details: usize = new.report.policies.iter().map(|policy| policy.details.len()).sum();
-    let rows = 2 + new.report.policies.len() + details;
-    count((new.packed.len() + ROW_BYTES * rows) as u64)
+    let report = &new.report;
+    let rows = 2 + report.policies.len() + details(new);
+    let of_details = report.policies.iter().flat_map(|policy| &policy.details).flat_map(|detail| {
+        [detail.result_type.as_str(), detail.receiving_mx_hostname.as_deref().unwrap_or_default()]
+    });
+    let texts = [new.submitter.as_str(), organization(report), report.report_id.as_str()];
+    // A text and its entry in the index.
+    let long: usize =
+        texts.into_iter().chain(of_details).map(|text| 2 * text.len().saturating_sub(LONG_TEXT_BYTES)).sum();
+    count((new.packed.len() + ROW_BYTES * rows + long) as u64)
 }
+
+/// Texts up to this length are part of [`ROW_BYTES`].
+const LONG_TEXT_BYTES: usize = 80;
 
 /// The approximate size of an outcome or a failure with its index entries, the texts that it names and its sums. Measured:
 /// 140 bytes for an outcome with a new domain of 20 characters, 130 for a failure with a new host, 160 for a report

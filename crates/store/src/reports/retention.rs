@@ -1,7 +1,8 @@
 //! The end of received reports. There are three ways:
 //!
 //! - A report **expires** some time after it arrived ([`Store::expire_reports`]). Its text and details are deleted, its
-//!   numbers stay in the sums by day, and a row without text stays for a while, so that a copy is still a duplicate.
+//!   numbers stay in the sums by day, and a row without text stays for a while, so that a copy is still a duplicate (how
+//!   many sums and rows stay is limited in `surplus`).
 //!   Reports also expire when all that are evidence use too much space ([`Store::shrink_evidence`]), since everybody who
 //!   has a domain can sign.
 //! - A report is **dropped** at the operator's request ([`Store::drop_reports`]): it goes with its numbers.
@@ -17,7 +18,7 @@
 use super::identities;
 use super::sums::{StoredCounts, StoredPolicyCounts, Sums};
 use super::{Trust, kind_of, range};
-use crate::query::{FromRow, Query, Row, Value, built, parameters, sql, total, unnumbered};
+use crate::query::{Query, Value, built, parameters, sql, total, unnumbered};
 use crate::writing::{Counter, Lock, TenantCounter, Tries, Writing};
 use crate::{Store, StoreError, Tenant, count, stored};
 use jiff::Timestamp;
@@ -29,6 +30,9 @@ pub(super) const BATCH_REPORTS: u32 = 100;
 const BATCH_BYTES: i64 = 4 << 20;
 /// The maximum number of ids in one statement.
 const BATCH_IDS: usize = 500;
+
+/// The length in characters of the `report-id` and the organization of an expired report whose row is kept.
+const EXPIRED_TEXT: usize = 255;
 
 /// The condition that the limits apply to a report.
 macro_rules! not_earlier {
@@ -222,6 +226,12 @@ async fn expire_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreEr
     let mut query = among(writing.tenant, text, ids);
     query.values.insert(0, Value::Blob(Vec::new().into()));
     query.execute(&mut *writing).await?;
+    // Such long texts only serve to use up space, so a copy of the report may be new again.
+    let text = format!(
+        "DELETE FROM report WHERE tenant = ? AND is_expired = 1
+         AND (length(report_id) > {EXPIRED_TEXT} OR (SELECT length(text) FROM name WHERE name.id = report.organization) > {EXPIRED_TEXT}) AND id"
+    );
+    among(writing.tenant, &text, ids).execute(&mut *writing).await?;
     Ok(removed)
 }
 
@@ -276,21 +286,6 @@ async fn drop_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreErro
     Ok(known.len() as u64)
 }
 
-/// A row of `outcome`.
-struct OutcomeRow {
-    report: i64,
-    policy: StoredPolicyCounts,
-}
-
-impl FromRow for OutcomeRow {
-    fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
-        let (report, domain, kind) = (row.get()?, row.get()?, kind_of(row.get()?));
-        let (successful, failed) = (row.get()?, row.get()?);
-        let has_failures = row.get::<i64>()? != 0;
-        Ok(Self { report, policy: StoredPolicyCounts { domain, kind, successful, failed, has_failures } })
-    }
-}
-
 /// Reads the counts of the reports that exist and are not expired.
 async fn counts(writing: &mut Writing, ids: &[i64]) -> Result<BTreeMap<i64, StoredCounts>, StoreError> {
     let text = "SELECT id, submitter, trust, range_start, range_end FROM report WHERE tenant = ? AND is_expired = 0 AND id";
@@ -301,13 +296,19 @@ async fn counts(writing: &mut Writing, ids: &[i64]) -> Result<BTreeMap<i64, Stor
         let (trust, range) = (Trust::parse(trust)?, range(start, end)?);
         reports.insert(id, StoredCounts { submitter, trust, range, policies: Vec::new() });
     }
-    let text = "SELECT report, domain, kind, successful, failed,
-                       CAST(EXISTS (SELECT 1 FROM failure WHERE failure.report = outcome.report AND failure.domain = outcome.domain
-                                    AND failure.kind = outcome.kind AND failure.entry = outcome.entry AND failure.sessions > 0) AS INTEGER)
-                FROM outcome WHERE tenant = ? AND report";
-    for OutcomeRow { report, policy } in among(writing.tenant, text, ids).fetch_all(writing).await? {
+    let text = "SELECT DISTINCT report, domain, kind, entry FROM failure WHERE tenant = ? AND sessions > 0 AND report";
+    let failing: Vec<(i64, i64, i64, i64)> =
+        among(writing.tenant, text, ids).fetch_all(&mut *writing).await?;
+    let failing: BTreeSet<(i64, i64, i64, i64)> = failing.into_iter().collect();
+    let text =
+        "SELECT report, domain, kind, entry, successful, failed FROM outcome WHERE tenant = ? AND report";
+    let rows: Vec<(i64, i64, i64, i64, i64, i64)> =
+        among(writing.tenant, text, ids).fetch_all(writing).await?;
+    for (report, domain, kind, entry, successful, failed) in rows {
         if let Some(one) = reports.get_mut(&report) {
-            one.policies.push(policy);
+            let has_failures = failing.contains(&(report, domain, kind, entry));
+            let kind = kind_of(kind);
+            one.policies.push(StoredPolicyCounts { domain, kind, successful, failed, has_failures });
         }
     }
     Ok(reports)

@@ -2,13 +2,15 @@
 
 use super::columns::{BATCH_ROWS, count, first, sessions};
 use super::filing::Filed;
-use super::{NewReport, kind_number};
+use super::{NewReport, OTHER_CAUSES, kind_number};
 use crate::query::{insert, sql};
 use crate::writing::Writing;
 use crate::{PolicyDigest, StoreError};
+use formats::limits::REPORT_CAUSES;
 use formats::report::PolicyReport;
 use formats::result_type::PolicyType;
-use std::collections::BTreeMap;
+use std::cmp::Reverse;
+use std::collections::{BTreeMap, HashMap};
 
 /// One policy of a report with its place.
 struct Entry<'r> {
@@ -63,26 +65,24 @@ pub async fn insert_results(
         });
         rows.execute(&mut *writing).await?;
     }
-    let failures: Vec<_> = entries
+    let failures: Vec<_> = reports
         .iter()
-        .flat_map(|entry| {
-            causes(entry.policy).into_iter().map(move |(cause, sessions)| (entry, cause, sessions))
-        })
+        .flat_map(|(id, new, filed)| failures(new, filed).into_iter().map(move |row| (*id, days(new), row)))
         .collect();
     for batch in failures.chunks(BATCH_ROWS) {
         let head = "INSERT INTO failure (tenant, domain, day, report, kind, result_type, host, address, sessions, entry)";
-        let rows = insert(head, batch, "", |(entry, (result, host, address), sessions)| {
+        let rows = insert(head, batch, "", |(report, days, failure)| {
             [
                 writing.tenant.into(),
-                id_of(entry.filed.domain).into(),
-                entry.days.0.into(),
-                entry.report.into(),
-                kind_number(&entry.policy.policy_type).into(),
-                id_of(result).into(),
-                id_of(host).into(),
-                address.into(),
-                (*sessions).into(),
-                entry.number.into(),
+                id_of(failure.domain).into(),
+                days.0.into(),
+                (*report).into(),
+                failure.kind.into(),
+                id_of(failure.result_type).into(),
+                id_of(failure.host).into(),
+                failure.address.as_str().into(),
+                failure.sessions.into(),
+                failure.entry.into(),
             ]
         });
         rows.execute(&mut *writing).await?;
@@ -91,8 +91,7 @@ pub async fn insert_results(
 }
 
 fn entries<'r>(id: i64, new: &'r NewReport, filed: &'r [Filed<'r>]) -> impl Iterator<Item = Entry<'r>> {
-    let days = new.report.date_range.utc_days();
-    let days = (first(&days), count(days.len() as u64));
+    let days = days(new);
     new.report.policies.iter().zip(filed).enumerate().map(move |(number, (policy, filed))| Entry {
         report: id,
         number: count(number as u64),
@@ -100,6 +99,67 @@ fn entries<'r>(id: i64, new: &'r NewReport, filed: &'r [Filed<'r>]) -> impl Iter
         filed,
         policy,
     })
+}
+
+/// The first day of a report, and the number of days.
+fn days(new: &NewReport) -> (i64, i64) {
+    let days = new.report.date_range.utc_days();
+    (first(&days), count(days.len() as u64))
+}
+
+/// A row of the failures of a report.
+pub struct FailureRow<'r> {
+    domain: &'r str,
+    /// The position of the policy in the report.
+    entry: i64,
+    kind: i64,
+    pub result_type: &'r str,
+    pub host: &'r str,
+    address: String,
+    sessions: i64,
+}
+
+/// Sums the failed sessions of a report by policy, result type, MX host and address. Of each domain, the [`REPORT_CAUSES`]
+/// with the most sessions have rows of their own; the others of a policy are one row of [`OTHER_CAUSES`].
+pub fn failures<'r>(new: &'r NewReport, filed: &'r [Filed<'r>]) -> Vec<FailureRow<'r>> {
+    let mut all: Vec<FailureRow<'r>> = Vec::new();
+    for entry in entries(0, new, filed) {
+        all.extend(causes(entry.policy).into_iter().map(|((result_type, host, address), sessions)| {
+            FailureRow {
+                domain: entry.filed.domain,
+                entry: entry.number,
+                kind: kind_number(&entry.policy.policy_type),
+                result_type,
+                host,
+                address,
+                sessions,
+            }
+        }));
+    }
+    if all.len() <= REPORT_CAUSES {
+        return all;
+    }
+    all.sort_by_key(|row| Reverse(row.sessions));
+    let mut of_domain: HashMap<&str, usize> = HashMap::new();
+    let mut others: BTreeMap<i64, FailureRow<'r>> = BTreeMap::new();
+    all.retain(|row| {
+        let listed = of_domain.entry(row.domain).or_default();
+        *listed += 1;
+        if *listed <= REPORT_CAUSES {
+            return true;
+        }
+        let other = others.entry(row.entry).or_insert_with(|| FailureRow {
+            result_type: OTHER_CAUSES,
+            host: "",
+            address: String::new(),
+            sessions: 0,
+            ..*row
+        });
+        other.sessions = other.sessions.saturating_add(row.sessions);
+        false
+    });
+    all.extend(others.into_values());
+    all
 }
 
 /// Sums the failed sessions of a policy by result type, MX host and address.

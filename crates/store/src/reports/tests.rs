@@ -4,7 +4,7 @@ use crate::query::built;
 use formats::DomainName;
 use formats::result_type::PolicyType;
 
-fn text(domain: &str, id: &str, ok: u64, failed: u64) -> String {
+pub(super) fn text(domain: &str, id: &str, ok: u64, failed: u64) -> String {
     let details = match failed {
         0 => String::new(),
         _ => format!(
@@ -16,7 +16,7 @@ fn text(domain: &str, id: &str, ok: u64, failed: u64) -> String {
     )
 }
 
-fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
+pub(super) fn new(submitter: &str, trust: Trust, text: &str) -> NewReport {
     NewReport {
         submitter: submitter.into(),
         signer: trust.counts().then(|| submitter.into()),
@@ -35,7 +35,7 @@ async fn keep(store: &Store, submitter: &str, trust: Trust, text: &str) -> KeepO
     store.keep_report(&new(submitter, trust, text)).await.unwrap()
 }
 
-fn name(text: &str) -> DomainName {
+pub(super) fn name(text: &str) -> DomainName {
     DomainName::parse(text).unwrap()
 }
 

@@ -13,7 +13,7 @@ use crate::notices::NewNotice;
 use crate::people::{Invitation, Person};
 use crate::record_changes::ChangeState;
 use crate::reports::{
-    Arrival, DropSelection, NewQuarantined, NewReport, QuarantineSelection, Quota, Search, Trust,
+    Arrival, DropSelection, NewQuarantined, NewReport, QuarantineSelection, Quota, Search, SumLimits, Trust,
     WhichReports,
 };
 use crate::second_factors::Proposal;
@@ -283,7 +283,7 @@ fn reads() -> Vec<Call> {
         report_count();
         reports_about(&a(), ZERO);
         days_of(&a(), ZERO);
-        days_of_all(ZERO);
+        days_of_each(&["a.example"], ZERO);
         causes_of(&a(), ZERO);
         senders_about(&a(), ZERO);
         senders(ZERO);
@@ -358,6 +358,8 @@ fn changes() -> Vec<Call> {
         keep_unverified_within(&NO_ROOM);
         keep_report(&report("8", Trust::Verified));
         shrink_evidence(0);
+        shrink_expired(0);
+        shrink_sums(&[], &SumLimits { others: 0, submitters: 0, before: later(), others_before: later() });
         delete_dmarc_reports(false, later(), 9);
         end_other_sessions(store.tenant(), "ada", &token(store, "s1"));
         activate_second_factor(store.tenant(), "ada", Proposal { secret: "x", session: &token(store, "s1") }, ZERO, 5, &[text("code")]);

@@ -365,3 +365,35 @@ fn through_the_store_they_move_no_more() {
     let all: Vec<_> = HONEST.iter().flat_map(|name| clean_by(name, 100..NOW, 100)).collect();
     assert_eq!(result(&stored(&all), false, NOW).1, Gate::Ready);
 }
+
+/// The store bounds what it keeps and returns of a report with many causes, whoever sent it.
+#[tokio::test]
+async fn a_flood_of_causes_leaves_the_verdict_as_it_is() {
+    let place = tempfile::tempdir().unwrap();
+    let store = Store::open(&place.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+    let domain = DomainName::parse("a.example").unwrap();
+    let mut all: Vec<_> = HONEST.iter().flat_map(|name| clean_by(name, 100..NOW, 100)).collect();
+    all.extend((110..NOW).map(|day| {
+        let mut flood = report(EVIL[0], day, 0, 1000);
+        let failure = flood.outcomes[0].failures[0].clone();
+        flood.outcomes[0].failures = (0..1000)
+            .map(|number| store::reports::FailureSum {
+                host: format!("mx{number}.invented.example"),
+                sessions: 1,
+                ..failure.clone()
+            })
+            .collect();
+        flood
+    }));
+    let new: Vec<NewReport> = all.iter().map(|one| arriving(one, &domain)).collect();
+    store.keep_reports(&new).await.unwrap();
+    let kept = store.reports_about(&domain, at(100)).await.unwrap();
+    let most = kept.iter().map(|report| report.outcomes[0].failures.len()).max();
+    assert_eq!(most, Some(formats::limits::REPORT_CAUSES));
+    for now in [112, 126, NOW] {
+        let (direct, stored) = (result(&all, false, now), result(&kept, false, now));
+        assert_eq!((direct.0.clean_days, direct.0.accusers), (stored.0.clean_days, stored.0.accusers));
+        assert_eq!(std::mem::discriminant(&direct.1), std::mem::discriminant(&stored.1), "{}", stored.1);
+    }
+    assert!(matches!(result(&kept, false, NOW).1, Gate::Ask(_)));
+}

@@ -253,7 +253,9 @@ impl<'a> Summary<'a> {
             let count = self.causes.entry(one.source).or_default().entry(cause).or_default();
             *count = count.saturating_add(failure.sessions);
         }
-        // Failures without details can't be excused, since their cause is unknown.
+        // Failures without a known cause can't be excused.
+        explained = explained.saturating_add(outcome.unlisted);
+        accused = accused.saturating_add(outcome.unlisted);
         accused = accused.saturating_add(outcome.failed.saturating_sub(explained));
         one.failed = one.failed.saturating_add(outcome.failed);
         if accused > 0 {

@@ -32,6 +32,7 @@ pub(super) fn report(sender: &str, day: i64, successful: u64, failed: u64) -> Ke
             successful,
             failed,
             failures: if failed > 0 { vec![failure] } else { vec![] },
+            unlisted: 0,
         }],
     }
 }
@@ -134,6 +135,22 @@ fn an_excused_cause_does_not_count() {
     assert_eq!((evidence.clean_days, evidence.failures.len()), (14, 0));
     assert_eq!(evidence.excused, [(expired(), 3)]);
     assert_eq!(gate(&evidence, &Thresholds::default()), Gate::Ready);
+}
+
+#[test]
+fn failures_of_causes_that_are_not_listed_can_not_be_excused() {
+    let mut reports = clean(100..114, 100);
+    let mut many = report("many.example", 110, 1, 3);
+    many.outcomes[0].unlisted = 2;
+    // Also where the summary of the report denies them.
+    many.outcomes[0].failed = 0;
+    reports.push(many);
+    let (excused, mx_hosts) = (&BTreeSet::from([expired()]), &mx_hosts());
+    let (probes, policy, since, now) = (&[], None, at(100), at(114));
+    let facts = EvidenceInput { reports: &reports, probes, mx_hosts, policy, since, excused, now };
+    let (evidence, gate) = judge(&facts, &Thresholds::default());
+    assert_eq!(evidence.clean_days, 3);
+    assert!(gate.to_string().contains("since many.example reported failures without a cause"), "{gate}");
 }
 
 #[test]
