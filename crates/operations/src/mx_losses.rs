@@ -18,8 +18,17 @@ const PROBE_TIME: Duration = Duration::from_secs(300);
 pub struct MxLosses {
     /// The hosts that senders would not deliver to, each with the reason.
     pub hosts: Vec<(DomainName, String)>,
-    /// The hosts that can't be reached from here, so that nothing is known about them.
+    /// The hosts that can't be reached from here, so that nothing is known about their certificates.
     pub unreached: Vec<DomainName>,
+    /// The number of hosts whose certificate was seen, or that refused TLS.
+    pub probed: usize,
+}
+
+impl MxLosses {
+    /// True if no MX host was reached, so that nothing speaks for enforcement or against it.
+    pub fn is_unseen(&self) -> bool {
+        self.probed == 0
+    }
 }
 
 /// Probes the MX hosts of a domain.
@@ -90,6 +99,7 @@ fn losses<'h>(
 ) -> MxLosses {
     let mut found = MxLosses::default();
     for (host, probe) in hosts {
+        found.probed += usize::from(probe.is_some());
         match probe {
             _ if !patterns.iter().any(|pattern| pattern.matches(host)) => {
                 found.hosts.push((host.clone(), "the policy does not name it".to_owned()));
@@ -115,7 +125,10 @@ mod tests {
         let why = || "the certificate is for mx1.example.org".to_owned();
         let probes = [(&good, Some(Ok(()))), (&bad, Some(Err(why()))), (&new, Some(Ok(()))), (&down, None)];
         let found = losses(&patterns, probes.into_iter());
-        assert_eq!(found.hosts, [(bad, why()), (new, "the policy does not name it".to_owned())]);
-        assert_eq!(found.unreached, [down]);
+        assert_eq!(found.hosts, [(bad, why()), (new.clone(), "the policy does not name it".to_owned())]);
+        assert_eq!(found.unreached, [down.clone()]);
+        assert!(found.probed == 3 && !found.is_unseen());
+        let none = losses(&patterns, [(&down, None), (&new, None)].into_iter());
+        assert!(none.is_unseen(), "{none:?}");
     }
 }

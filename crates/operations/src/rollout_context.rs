@@ -17,6 +17,7 @@ use receiver::publish::DnsPublisher;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::gate::{Evidence, EvidenceInput, Gate, judge, may_promote_alone};
+use receiver::rollout::guard::{Alert, AlertKind};
 use receiver::rollout::plan::Permit;
 use receiver::rollout::timeline::Reading;
 use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
@@ -416,6 +417,13 @@ impl RolloutContext {
             evidence.earlier_sessions = sessions.fold(0, u64::saturating_add);
         }
         Ok((evidence, gate))
+    }
+
+    /// The active alerts of domains of which the guard reaches no MX host, by domain.
+    pub async fn unreached(&self) -> Result<BTreeMap<String, Alert>, Failure> {
+        let active = self.store.alerts::<Alert>().await.map_err(|error| store_failure(&error))?;
+        let unreached = active.into_iter().filter(|one| one.alert.kind == AlertKind::MxUnreached);
+        Ok(unreached.map(|one| (one.domain, one.alert)).collect())
     }
 
     /// Approves enforcement if the domain has `auto_promote`, the evidence is sufficient, and the guard's own probes of

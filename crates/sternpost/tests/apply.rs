@@ -363,6 +363,67 @@ fn enforcement_by_force_names_the_hosts_that_lose_mail_and_needs_a_second_word()
     assert!(status.contains("Reason: mx2 is only a spare"), "{status}");
 }
 
+/// On a machine whose outgoing port 25 is blocked, the guard raises an alert with its remedy, `plan` and `status` say why there
+/// are no probes, and no MX host speaks for enforcement, so that `promote --force` refuses.
+#[test]
+fn where_no_mx_host_is_reached_the_guard_says_so_and_force_needs_a_further_word() {
+    let mut case = domain("example.org");
+    case.setup.answers = HttpBehavior::Policy(
+        "version: STSv1\r\nmode: testing\r\nmx: mx1.example.org\r\nmax_age: 86400\r\n".into(),
+    );
+    let more = "[guard]\nevery = 1\n";
+    let scene = Scene::with(&[case], "mailto:tlsrpt@example.org", more);
+    let file = scene.dir.path().join("sternpost.toml");
+    let blocked: String =
+        std::fs::read_to_string(&file)
+            .unwrap()
+            .lines()
+            .map(|line| {
+                if line.starts_with("smtp_port") { "smtp_port = 1\n".to_owned() } else { format!("{line}\n") }
+            })
+            .collect();
+    std::fs::write(&file, blocked).unwrap();
+    let (_, printed) = scene.run(&["plan"]);
+    assert!(printed.contains("from testing to enforce") && !printed.contains("no probes: "), "{printed}");
+    let force = ["promote", "example.org", "--force", "--reason", "all hosts were tested by hand"];
+    let (code, printed) = scene.run(&force);
+    assert_eq!(code, 1, "{printed}");
+    for part in [
+        "mx1.example.org can't be reached",
+        "no MX host can be reached from here",
+        "port 25",
+        "--although-no-host-was-seen",
+    ] {
+        assert!(printed.contains(part), "{part}\n{printed}");
+    }
+    let mut serve = scene.command(&["serve"]).stdout(Stdio::null()).stderr(Stdio::null()).spawn().unwrap();
+    let begun = Instant::now();
+    let status = loop {
+        let (_, status) = scene.run(&["status"]);
+        if status.contains("mx-unreached: ") {
+            break status;
+        }
+        assert!(begun.elapsed() < Duration::from_secs(120), "{status}");
+        std::thread::sleep(Duration::from_millis(200));
+    };
+    serve.kill().unwrap();
+    serve.wait().unwrap();
+    for part in [
+        "no probes: the guard reaches no MX host",
+        "no MX host of example.org can be reached from this machine: mx1.example.org (",
+        "nc -zvw 10 mx1.example.org 25",
+    ] {
+        assert!(status.contains(part), "{part}\n{status}");
+    }
+    let (_, printed) = scene.run(&["plan"]);
+    assert!(printed.contains("no probes: no MX host of example.org can be reached"), "{printed}");
+    let (_, json) = scene.run(&["plan", "--json"]);
+    let plan: serde_json::Value = serde_json::from_str(&json).unwrap();
+    assert_eq!(undocumented(&plan, &entry("docs/receiving.md", "### `plan --json`")), [""; 0], "{plan}");
+    let (code, printed) = scene.run(&[&force[..], &["--although-no-host-was-seen"]].concat());
+    assert!(code == 0 && printed.contains("is allowed"), "{code} {printed}");
+}
+
 #[test]
 fn reports_from_before_testing_are_counted_among_those_that_do_not_count() {
     let scene = Scene::new();

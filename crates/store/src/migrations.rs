@@ -89,6 +89,9 @@ fn migrator(files: &[File]) -> Migrator {
 }
 
 #[cfg(test)]
+mod with_data;
+
+#[cfg(test)]
 mod tests {
     use super::*;
     use std::collections::{BTreeMap, BTreeSet};

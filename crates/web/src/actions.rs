@@ -78,6 +78,9 @@ pub struct ApproveForm {
 /// The limit of the time for probing all MX hosts of a domain while a browser waits.
 const PROBE_LIMIT: Duration = Duration::from_secs(30);
 
+/// The part of a token that accepts that no MX host could be reached.
+const UNSEEN: &str = "unseen";
+
 /// The mail that enforcement could cost now.
 #[derive(Debug, PartialEq, Eq)]
 enum Risk {
@@ -88,17 +91,20 @@ enum Risk {
 }
 
 impl Risk {
-    /// The value that a form sends to accept the risk: the names of the hosts, separated by spaces, or `unknown`.
+    /// The value that a form sends to accept the risk: the names of the hosts, separated by spaces, and `unseen` if no host
+    /// could be reached; or `unknown`.
     fn token(&self) -> String {
         match self {
             Self::Hosts(found) => {
-                found.hosts.iter().map(|(host, _)| host.as_str()).collect::<Vec<_>>().join(" ")
+                let unseen = found.is_unseen().then_some(UNSEEN);
+                let names = found.hosts.iter().map(|(host, _)| host.as_str());
+                names.chain(unseen).collect::<Vec<_>>().join(" ")
             }
             Self::Unknown => "unknown".to_owned(),
         }
     }
 
-    /// True if `accepted` contains every host that would lose mail, or that nothing is known.
+    /// True if `accepted` contains every host that would lose mail, and that no host was reached or nothing is known.
     fn is_accepted(&self, accepted: &str) -> bool {
         let token = self.token();
         token

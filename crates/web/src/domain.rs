@@ -162,9 +162,10 @@ impl Page {
             AlertKind::ReportedFailure | AlertKind::FailureRate | AlertKind::DecisionNeeded => {
                 Some(("See the failures", "failures"))
             }
-            AlertKind::MxUncovered | AlertKind::MxUnverified | AlertKind::MxCertificateEnds => {
-                Some(("See the MX hosts", "mx"))
-            }
+            AlertKind::MxUncovered
+            | AlertKind::MxUnverified
+            | AlertKind::MxCertificateEnds
+            | AlertKind::MxUnreached => Some(("See the MX hosts", "mx")),
             AlertKind::RecordGone | AlertKind::PolicyUnserved | AlertKind::PolicyCertificateEnds => {
                 Some(("See the records", "records"))
             }

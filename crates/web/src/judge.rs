@@ -159,6 +159,7 @@ pub fn urgency(kind: AlertKind, binds: bool) -> Urgency {
         | AlertKind::QuarantineFull
         | AlertKind::DecisionNeeded
         | AlertKind::CheckFailed
+        | AlertKind::MxUnreached
         | AlertKind::Unconfigured => Urgency::Waiting,
     }
 }

@@ -16,7 +16,8 @@ pub(super) const KEYS: &[Key] = &[
             left. It alerts on an unreachable policy host and on missing DNS records. From reports, it alerts on \
             failures seen by verified senders, on a high failure rate and on a drop to zero reports. Each alert \
             is logged as an error when it begins, and again when it ends. The role also carries out \
-            `auto_promote`.",
+            `auto_promote`. It needs outgoing port 25, which most clouds block until asked: where no MX host of a \
+            domain is reached by three checks in a row, the alert `mx-unreached` is raised.",
     },
     Key {
         path: "guard.at_once",

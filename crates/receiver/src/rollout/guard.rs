@@ -8,7 +8,7 @@ mod conditions;
 mod expiry;
 
 pub use alert::{Alert, AlertGroup, AlertKind, groups};
-pub use conditions::{Certificates, alerts};
+pub use conditions::{Probes, alerts};
 pub use expiry::Validity;
 
 use super::RolloutState;
@@ -46,10 +46,28 @@ impl ProbedHost {
     }
 }
 
+/// An MX host whose certificate could not be verified, since no session with it came as far as TLS.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct UnreachedHost {
+    /// The MX host's name.
+    pub name: DomainName,
+    /// Why the sessions at its first addresses failed, or that it has no address.
+    pub why: String,
+}
+
+/// The result of probing one MX host.
+enum Probe {
+    /// A session came as far as TLS, or the host refused TLS. The certificate is the one that ends first.
+    Reached(ProbedHost, Option<Box<CertificateFacts>>),
+    Unreached(UnreachedHost),
+}
+
 /// The default of [`Guard::deadline`].
 pub const DEADLINE: Duration = Duration::from_secs(180);
 /// Hosts of one domain that are probed at once.
 const PROBES_AT_ONCE: usize = 16;
+/// Addresses of a host that the reason names why it was not reached.
+const FAULTS: usize = 2;
 /// The part of a check's deadline that one host may take.
 const HOST_SHARE: u32 = 3;
 
@@ -75,8 +93,10 @@ pub struct Guard {
 pub struct GuardCheck {
     /// The alerts, most severe first.
     pub alerts: Vec<Alert>,
-    /// The results of probing its MX hosts; those that could not be reached are missing.
+    /// The results of probing its MX hosts; those that could not be reached are in `unreached`.
     pub hosts: Vec<ProbedHost>,
+    /// The MX hosts of which no address could be reached from here.
+    pub unreached: Vec<UnreachedHost>,
     /// All MX hosts of the domain.
     pub mx: Vec<DomainName>,
     /// The certificates that MX hosts presented, of those whose TLS authentication succeeded.
@@ -120,20 +140,24 @@ impl Guard {
             return Ok(GuardCheck::default());
         }
         let seen = observe(self.dns.as_ref(), self.policies.as_ref(), &desired.domain, &self.omitted).await?;
-        let probed = self.probe_hosts(&seen.mx).await;
-        let (mut hosts, mut certificates) = (Vec::with_capacity(probed.len()), Vec::new());
-        for (host, certificate) in probed {
-            certificates.extend(certificate.map(|certificate| (host.name.clone(), certificate)));
-            hosts.push(host);
+        let (mut hosts, mut unreached, mut certificates) = (Vec::new(), Vec::new(), Vec::new());
+        for probe in self.probe_hosts(&seen.mx).await {
+            match probe {
+                Probe::Reached(host, certificate) => {
+                    certificates.extend(certificate.map(|certificate| (host.name.clone(), *certificate)));
+                    hosts.push(host);
+                }
+                Probe::Unreached(host) => unreached.push(host),
+            }
         }
         let policy_host = seen.certificate.as_ref().map(Validity::from);
-        let all = Certificates { mx: &hosts, policy_host };
-        let alerts = alerts(desired, rollout, &seen, all, self.clock.now());
-        Ok(GuardCheck { alerts, hosts, mx: seen.mx, certificates })
+        let probed = Probes { mx: &hosts, unreached: &unreached, policy_host };
+        let alerts = alerts(desired, rollout, &seen, probed, self.clock.now());
+        Ok(GuardCheck { alerts, hosts, unreached, mx: seen.mx, certificates })
     }
 
     /// Probes the MX hosts, several at once. See [`Self::probe_host`].
-    async fn probe_hosts(&self, names: &[DomainName]) -> Vec<(ProbedHost, Option<CertificateFacts>)> {
+    async fn probe_hosts(&self, names: &[DomainName]) -> Vec<Probe> {
         let limit = Arc::new(Semaphore::new(PROBES_AT_ONCE));
         let mut probes = JoinSet::new();
         for (place, name) in names.iter().take(MX_HOSTS).cloned().enumerate() {
@@ -145,38 +169,57 @@ impl Guard {
         }
         let mut all = probes.join_all().await;
         all.sort_by_key(|(place, _)| *place);
-        all.into_iter().filter_map(|(_, probed)| probed).collect()
+        all.into_iter().map(|(_, probe)| probe).collect()
     }
 
     /// Probes one MX host at all of its addresses, until one fails. An address that does not end in its time counts as not
-    /// reached. Returns the certificate that ends first, too. `None` when no address can be reached: mail then waits, whatever
-    /// the policy says.
-    async fn probe_host(&self, name: &DomainName) -> Option<(ProbedHost, Option<CertificateFacts>)> {
-        let found = host_addresses(self.dns.as_ref(), name).await.ok()?;
+    /// reached. If no address can be reached, mail waits, whatever the policy says.
+    async fn probe_host(&self, name: &DomainName) -> Probe {
+        let unreached = |why| Probe::Unreached(UnreachedHost { name: name.clone(), why });
+        let found = match host_addresses(self.dns.as_ref(), name).await {
+            Ok(found) => found,
+            Err(error) => return unreached(format!("its addresses are not known: {error}")),
+        };
         let count = u32::try_from(found.addresses.len()).unwrap_or(u32::MAX).max(1);
-        let mut presented = Vec::new();
+        let limit = self.deadline / HOST_SHARE / count;
+        let (mut presented, mut faults) = (Vec::new(), Vec::new());
         for address in found.addresses {
             let target = Target { host: name.clone(), address };
             let session = self.mail.session(&target, &TlsDemand::Pkix, None);
-            let Ok(session) = timeout(self.deadline / HOST_SHARE / count, session).await else { continue };
+            let Ok(session) = timeout(limit, session).await else {
+                faults.push(format!("no answer at {address}"));
+                continue;
+            };
             let proof = match session {
                 Ok(report) => {
                     let leaf = report.tls.and_then(|tls| tls.chain.into_iter().next());
                     leaf.ok_or_else(|| "it presents no certificate".to_owned())
                 }
                 Err(failure) => match &failure.fault {
-                    Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..) => continue,
+                    fault @ (Fault::Connect(_) | Fault::Wire(_) | Fault::Refused(..)) => {
+                        faults.push(format!("{address}: {fault}"));
+                        continue;
+                    }
                     fault => Err(fault.to_string()),
                 },
             };
             match proof {
                 Ok(certificate) => presented.push(certificate),
-                Err(why) => return Some((ProbedHost { name: name.clone(), proof: Err(why) }, None)),
+                Err(why) => return Probe::Reached(ProbedHost { name: name.clone(), proof: Err(why) }, None),
             }
         }
-        let first =
-            presented.into_iter().min_by_key(|certificate: &CertificateFacts| certificate.not_after)?;
-        Some((ProbedHost { name: name.clone(), proof: Ok(Validity::from(&first)) }, Some(first)))
+        let first = presented.into_iter().min_by_key(|certificate: &CertificateFacts| certificate.not_after);
+        match first {
+            Some(first) => {
+                let proof = Ok(Validity::from(&first));
+                Probe::Reached(ProbedHost { name: name.clone(), proof }, Some(Box::new(first)))
+            }
+            None if faults.is_empty() => unreached("it has no addresses".to_owned()),
+            None => {
+                faults.truncate(FAULTS);
+                unreached(faults.join(", "))
+            }
+        }
     }
 }
 

@@ -1,10 +1,12 @@
 //! `sternpost config`: validates the configuration file and tries what it needs of the machine, prints the effective values,
 //! and prints the reference of all keys, limits and metrics.
 
+mod confinement;
 pub mod ports;
 pub mod problems;
 mod service_user;
 mod socket_units;
+mod unit_file;
 
 use crate::serve::rehearsal;
 use crate::terminal::{say, show};

@@ -13,6 +13,7 @@ use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::Observation;
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::gate::{Evidence, Gate};
+use receiver::rollout::guard::Alert;
 use receiver::rollout::observed::NoMailHosts;
 use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
@@ -75,6 +76,9 @@ enum StageView {
     },
     Evidence {
         gate: Gate,
+        /// The guard's alert that it reaches no MX host, so that there are no probes: what, and the remedy.
+        #[serde(skip_serializing_if = "Option::is_none")]
+        unreached: Option<UnreachedHosts>,
         /// The evidence that does not count, and why.
         #[serde(skip_serializing_if = "Vec::is_empty")]
         not_counted: Vec<String>,
@@ -89,13 +93,21 @@ enum StageView {
     },
 }
 
+/// The guard's alert that it reaches no MX host of a domain, so that it can't probe any.
+#[derive(Debug, Clone, Serialize)]
+struct UnreachedHosts {
+    what: String,
+    remedy: String,
+}
+
 /// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
     let context = RolloutContext::open(named).await?;
     let specs = context.domains(&options.domains)?;
     let (mut plans, mut failures) = (Vec::new(), Vec::new());
-    let planned = specs.iter().map(|spec| of(&context, spec));
+    let unreached = context.unreached().await?;
+    let planned = specs.iter().map(|spec| of(&context, spec, unreached.get(spec.name.as_str())));
     let mut planned = futures_util::stream::iter(planned).buffered(SIDE_BY_SIDE);
     while let Some(plan) = planned.next().await {
         match plan {
@@ -131,7 +143,7 @@ pub fn failure_json(failure: &Failure) -> serde_json::Value {
 /// Domains that are looked up at the same time.
 pub const SIDE_BY_SIDE: usize = 16;
 
-async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure> {
+async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Alert>) -> Result<Plan, Failure> {
     let (desired, applier) = (context.desired(spec), context.applier(spec)?);
     let observed = applier.observe(&desired).await;
     let Observation { rollout, seen, now } =
@@ -146,8 +158,18 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Plan, Failure
             .into_iter()
             .map(|stage| {
                 let mut view = stage_view(stage, spec, &desired, &judged);
-                if let StageView::Step { word: "delegate", records, .. } = &mut view {
-                    records.extend(challenge_alias(context, spec));
+                match &mut view {
+                    StageView::Step { word: "delegate", records, .. } => {
+                        records.extend(challenge_alias(context, spec));
+                    }
+                    StageView::Evidence { unreached: shown, .. } => {
+                        let parts = |alert: &Alert| UnreachedHosts {
+                            what: alert.what.clone(),
+                            remedy: alert.remedy.clone(),
+                        };
+                        *shown = unreached.map(parts);
+                    }
+                    _ => {}
                 }
                 view
             })
@@ -163,7 +185,9 @@ fn stage_view(
     (evidence, gate): &(Evidence, Gate),
 ) -> StageView {
     match stage {
-        Stage::Evidence => StageView::Evidence { gate: gate.clone(), not_counted: evidence.left_out() },
+        Stage::Evidence => {
+            StageView::Evidence { gate: gate.clone(), unreached: None, not_counted: evidence.left_out() }
+        }
         Stage::Blocked(hosts) => {
             StageView::Blocked { why: blocked(&hosts), hosts, stop: "stop: an MX host has no valid name" }
         }
@@ -346,9 +370,11 @@ fn below(stage: &StageView) -> Vec<String> {
         }
         StageView::Wait { why, .. } => vec![(*why).to_owned()],
         StageView::Blocked { why, .. } => why.lines().map(str::to_owned).collect(),
-        StageView::Evidence { gate, not_counted } => {
+        StageView::Evidence { gate, unreached, not_counted } => {
             let mut lines: Vec<String> =
                 not_counted.iter().map(|one| format!("not counted: {one}")).collect();
+            lines
+                .extend(unreached.iter().map(|hosts| format!("no probes: {}. {}", hosts.what, hosts.remedy)));
             let next = match gate {
                 Gate::Ask(_) => "decide: fix the cause, or allow enforcement with sternpost promote",
                 Gate::Ready => "allow enforcement with sternpost promote",
@@ -384,7 +410,7 @@ mod tests {
             (Gate::Ready, "allow enforcement with sternpost promote"),
             (Gate::Ask(Vec::new()), "fix the cause"),
         ] {
-            let lines = below(&StageView::Evidence { gate, not_counted: Vec::new() });
+            let lines = below(&StageView::Evidence { gate, unreached: None, not_counted: Vec::new() });
             assert!(lines.last().unwrap().contains(expected), "{lines:?}");
         }
     }

@@ -5,7 +5,7 @@ use crate::terminal::{marks, say};
 use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode, ResultType};
 use operations::RolloutContext;
-use operations::mx_losses::mx_losses;
+use operations::mx_losses::{MxLosses, mx_losses};
 use operations::promotion::{
     OPERATOR, allow, count_again, excuse_cause, hold_back, omit_endpoint, wait_again,
 };
@@ -27,6 +27,9 @@ pub struct Promote {
     /// With --force: promote even if MX hosts fail the probe; senders will not deliver mail to these hosts
     #[arg(long, requires = "force")]
     although_mail_is_lost: bool,
+    /// With --force: promote even if no MX host can be reached from here, so that no certificate was verified
+    #[arg(long, requires = "force")]
+    although_no_host_was_seen: bool,
     /// Reason, recorded in the journal
     #[arg(long, value_name = "TEXT")]
     reason: Option<String>,
@@ -130,7 +133,7 @@ pub async fn promote(options: &Promote, named: Option<&Path>) -> Result<Exit, Fa
     let reason = options.reason.as_deref().map(str::trim).filter(|_| options.force);
     if let Some(reason) = reason {
         check_reason(reason)?;
-        check_hosts(&context, &spec, options.although_mail_is_lost).await?;
+        check_hosts(&context, &spec, options).await?;
     }
     let outcome = allow(&mut context, &spec, OPERATOR, reason).await?;
     context.store.close().await;
@@ -156,8 +159,9 @@ fn check_reason(reason: &str) -> Result<(), Failure> {
     }
 }
 
-/// Probes the MX hosts, and names those that would lose mail. Fails if there are any and the operator has not accepted that.
-async fn check_hosts(context: &RolloutContext, spec: &DomainSpec, is_accepted: bool) -> Result<(), Failure> {
+/// Probes the MX hosts, and names those that would lose mail. Fails if there are any, or if none could be reached, and the
+/// operator has not accepted that.
+async fn check_hosts(context: &RolloutContext, spec: &DomainSpec, options: &Promote) -> Result<(), Failure> {
     let rollout = context.rollout(&spec.name).await?;
     if rollout.mode.is_none_or(|known| known.mode != Mode::Testing) {
         return Ok(());
@@ -172,18 +176,34 @@ async fn check_hosts(context: &RolloutContext, spec: &DomainSpec, is_accepted: b
     for (host, why) in &found.hosts {
         say(&format!("{} {host}: {why}", marks().error));
     }
-    if found.hosts.is_empty() || is_accepted {
-        return Ok(());
+    if !found.hosts.is_empty() && !options.although_mail_is_lost {
+        return Err(refused_for_losses(&spec.name, &found));
     }
+    if found.is_unseen() && !options.although_no_host_was_seen {
+        return Err(refused_unseen(&spec.name));
+    }
+    Ok(())
+}
+
+fn refused_for_losses(domain: &DomainName, found: &MxLosses) -> Failure {
     let hosts: Vec<&str> = found.hosts.iter().map(|(host, _)| host.as_str()).collect();
-    Err(Failure::finding(
-        format!("{} is not promoted", spec.name),
+    Failure::finding(
+        format!("{domain} is not promoted"),
         format!("senders would not deliver to {}", hosts.join(" and ")),
         format!(
-            "Mend these hosts first: sternpost check {}\nTo enforce the policy nevertheless, add --although-mail-is-lost.",
-            spec.name
+            "Mend these hosts first: sternpost check {domain}\nTo enforce the policy nevertheless, add --although-mail-is-lost."
         ),
-    ))
+    )
+}
+
+fn refused_unseen(domain: &DomainName) -> Failure {
+    Failure::finding(
+        format!("{domain} is not promoted"),
+        "no MX host can be reached from here, so it is unknown whether senders could deliver to any of them",
+        format!(
+            "If outgoing port 25 is blocked on this machine, as in most clouds, have the provider open it, and run the command again.\nOr verify the hosts from a machine where it is open: sternpost check {domain}\nIf you have done that, add --although-no-host-was-seen."
+        ),
+    )
 }
 
 /// Keeps a domain in testing, or returns it to testing.

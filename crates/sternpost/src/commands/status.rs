@@ -77,6 +77,9 @@ struct Status {
     rollout: RolloutState,
     evidence: Evidence,
     gate: Gate,
+    /// Whether the guard reaches no MX host, so that there are no new probes. The alert is in `alerts`.
+    #[serde(skip)]
+    is_unreached: bool,
     /// Failures in recent reports that count as evidence, most frequent first.
     failures: Vec<Explanation>,
     #[serde(skip_serializing_if = "Decisions::is_empty")]
@@ -98,9 +101,13 @@ struct LastObservation {
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open_to_show(named).await?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
+    let unreached = context.unreached().await?;
     for spec in context.domains(&options.domains)? {
         match of(&context, &spec).await {
-            Ok(status) => all.push(status),
+            Ok(status) => {
+                let is_unreached = unreached.contains_key(&status.domain);
+                all.push(Status { is_unreached, ..status });
+            }
             // One domain whose state can't be read does not hide the others.
             Err(failure) => failed.push(format!("{}: {}", spec.name, failure.parts().1)),
         }
@@ -187,6 +194,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         rollout,
         evidence,
         gate,
+        is_unreached: false,
         decisions: context.decisions(name),
         outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastObservation { at, seen }),
         journal: store.journal_of(name).await.map_err(fail)?,
@@ -291,6 +299,12 @@ fn in_words(status: &Status, all_servers: bool) -> String {
     }
     for left_out in status.evidence.left_out() {
         let _ = writeln!(out, "    not counted: {left_out}");
+    }
+    if status.is_unreached {
+        let _ = writeln!(
+            out,
+            "    no probes: the guard reaches no MX host from this machine (alert mx-unreached); is outgoing port 25 blocked?"
+        );
     }
     if let Some(next) = first_step(status) {
         let _ = writeln!(out, "  next: {next}");

@@ -103,8 +103,7 @@ impl AlertBook {
     }
 
     /// Whether an alert of this kind is active for the domain.
-    #[cfg(test)]
-    fn has(&self, domain: &str, kind: AlertKind) -> bool {
+    pub fn has(&self, domain: &str, kind: AlertKind) -> bool {
         self.raised.iter().any(|(place, alert)| place.0 == domain && alert.kind == kind)
     }
 

@@ -6,6 +6,8 @@
 //! Checks start evenly spread over the interval, and several run at once. Each ends by a deadline. Domains whose last
 //! check was slow wait for a few slots of their own, so that they hold up no other domain.
 
+mod own_alerts;
+mod reach;
 mod slots;
 
 use super::alert_book::AlertBook;
@@ -19,7 +21,8 @@ use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
 use operations::goal::CurrentGoal;
 use operations::seen_certificates;
-use operations::unconfigured::Unconfigured;
+use own_alerts::{check_failed, missed};
+use reach::MxReach;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardCheck, GuardError};
 use receiver::rollout::reported::{ReportSums, disputed, reported};
@@ -38,7 +41,7 @@ use tokio::time::Instant;
 
 /// Age up to which reports are evaluated: 30 days.
 const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
-/// Failed checks in a row that raise an alert.
+/// Checks in a row that failed, or that reached no MX host, after which an alert is raised.
 const FAILED_CHECKS: u32 = 3;
 /// The part of the deadline after which a check counts as slow.
 const SLOW_SHARE: u32 = 6;
@@ -52,6 +55,7 @@ pub struct GuardRole {
     config: Arc<GuardConfig>,
     book: AlertBook,
     slots: CheckSlots,
+    reach: MxReach,
     tasks: JoinSet<Done>,
     /// Slots for continued plans, which may wait for name servers.
     plans: Arc<Semaphore>,
@@ -124,8 +128,15 @@ struct Checked {
     took: Duration,
     /// Whether the check had one of the slots for slow domains.
     was_slow: bool,
-    /// The alerts, or why the check has no verdict.
-    alerts: Result<Vec<Alert>, CheckError>,
+    /// The verdict, or why the check has none.
+    verdict: Result<Verdict, CheckError>,
+}
+
+/// What a check found.
+struct Verdict {
+    alerts: Vec<Alert>,
+    /// Whether an MX host was reached, whatever its certificate.
+    has_reached_mx: bool,
 }
 
 /// Why a check has no verdict.
@@ -163,6 +174,7 @@ impl GuardRole {
             slow_plans: Arc::new(Semaphore::new((config.at_once / SLOW_PLANS).max(1))),
             late_plans: BTreeSet::new(),
             slots: CheckSlots::new(config.at_once),
+            reach: MxReach::default(),
             config: Arc::new(config),
             tasks: JoinSet::new(),
             counts: Counts::default(),
@@ -243,9 +255,9 @@ impl GuardRole {
         self.tasks.spawn(async move {
             let started = Instant::now();
             let check = AssertUnwindSafe(check(&context, &config, &spec)).catch_unwind().await;
-            let alerts = check.unwrap_or(Err(CheckError::Panic));
+            let verdict = check.unwrap_or(Err(CheckError::Panic));
             drop(running);
-            Done::Checked(Box::new(Checked { spec, took: started.elapsed(), was_slow: is_slow, alerts }))
+            Done::Checked(Box::new(Checked { spec, took: started.elapsed(), was_slow: is_slow, verdict }))
         });
     }
 
@@ -281,18 +293,20 @@ impl GuardRole {
 
     /// Updates the alerts after a check, and starts what follows from it.
     async fn settle(&mut self, checked: Checked) {
-        let Checked { spec, took, alerts, .. } = checked;
+        let Checked { spec, took, verdict, .. } = checked;
         let domain = spec.name.clone();
         let is_slow = took > self.config.deadline / SLOW_SHARE;
         self.slots.set_slow(&domain, is_slow);
-        let alerts = match alerts {
-            Ok(alerts) => alerts,
+        let Verdict { alerts, has_reached_mx } = match verdict {
+            Ok(verdict) => verdict,
             Err(error) => {
                 self.slots.release(&domain);
                 return self.failed(&domain, &error).await;
             }
         };
         self.slots.clear_failures(&domain);
+        let is_active = self.book.has(domain.as_str(), AlertKind::MxUnreached);
+        let alerts = self.reach.settle(&domain, has_reached_mx, FAILED_CHECKS, is_active, alerts);
         let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
         self.book.update(&domain, alerts).await;
         let (context, config) = (self.context.clone(), self.config.clone());
@@ -333,33 +347,8 @@ impl GuardRole {
         let known: BTreeSet<&str> = watched.iter().map(|spec| spec.name.as_str()).collect();
         self.late_plans.retain(|name| known.contains(name.as_str()));
         self.slots.keep_only(&known);
+        self.reach.keep_only(&known);
         self.book.keep_only(&known).await;
-    }
-}
-
-/// The alert about checks that fail.
-fn check_failed(domain: &DomainName, error: &CheckError) -> Alert {
-    Alert {
-        kind: AlertKind::CheckFailed,
-        subject: domain.to_string(),
-        what: format!("the last {FAILED_CHECKS} checks of {domain} or more have failed: {error}"),
-        consequence: "Its other alerts are those of the last complete check: new problems are not noticed, and solved ones stay.".into(),
-        remedy: format!("See what the check meets: sternpost check {domain}. If many domains have this alert, check the resolver and the network of this machine"),
-        cause: None,
-        domains: Vec::new(),
-    }
-}
-
-/// The alert about a domain that has disappeared from the configuration.
-fn missed(domain: &Unconfigured) -> Alert {
-    Alert {
-        kind: AlertKind::Unconfigured,
-        subject: domain.name.to_string(),
-        what: domain.what(),
-        consequence: domain.consequence().into(),
-        remedy: domain.remedy(),
-        cause: None,
-        domains: Vec::new(),
     }
 }
 
@@ -368,7 +357,7 @@ async fn check(
     context: &RolloutContext,
     config: &GuardConfig,
     spec: &DomainSpec,
-) -> Result<Vec<Alert>, CheckError> {
+) -> Result<Verdict, CheckError> {
     let applier = context.applier(spec).map_err(CheckError::Setup)?;
     let rollout = context.rollout(&spec.name).await.map_err(CheckError::Setup)?;
     let guard = Guard {
@@ -385,7 +374,7 @@ async fn check(
     alerts.extend(context.unconfigured.iter().filter(|missing| missing.name == spec.name).map(missed));
     alerts.extend(alerts_of_reports(context, config, spec, &rollout).await.map_err(CheckError::Reports)?);
     alerts.extend(alert_of_evidence(context, spec, &rollout).await.map_err(CheckError::Evidence)?);
-    Ok(alerts)
+    Ok(Verdict { alerts, has_reached_mx: !checked.hosts.is_empty() })
 }
 
 /// The alerts that follow from received reports.

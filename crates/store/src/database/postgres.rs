@@ -6,7 +6,7 @@
 
 mod link;
 mod pool;
-pub(super) mod schema;
+pub(crate) mod schema;
 
 use super::StoreError;
 use super::location::PostgresLocation;

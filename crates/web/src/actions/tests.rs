@@ -116,8 +116,10 @@ async fn an_approval_against_the_evidence_names_the_hosts_that_lose_mail_and_nee
 fn a_risk_is_accepted_only_as_it_is() {
     let hosts = |names: &[&str]| {
         let hosts = names.iter().map(|host| (name(host), "why".to_owned())).collect();
-        Risk::Hosts(MxLosses { hosts, unreached: vec![name("down")] })
+        Risk::Hosts(MxLosses { hosts, unreached: vec![name("down")], probed: 1 })
     };
+    let unseen = Risk::Hosts(MxLosses { hosts: Vec::new(), unreached: vec![name("down")], probed: 0 });
+    assert!(unseen.is_accepted("unseen") && !unseen.is_accepted("") && !unseen.is_accepted("unknown"));
     assert!(hosts(&[]).is_accepted(""));
     let both = hosts(&["a", "b"]);
     assert!(both.is_accepted(&both.token()) && both.is_accepted("b.test c.test a.test"));
@@ -135,5 +137,17 @@ async fn hosts_that_could_not_be_probed_in_time_need_a_second_form() {
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
     let page = String::from_utf8(body.to_vec()).unwrap();
     let limit = format!("within {} seconds", PROBE_LIMIT.as_secs());
+    let found = MxLosses { hosts: Vec::new(), unreached: vec![name("down")], probed: 0 };
+    let Ok(response) = losses_page(&visitor, "a.test", "why", Risk::Hosts(found)) else { panic!() };
+    let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
+    let unseen = String::from_utf8(body.to_vec()).unwrap();
+    for part in [
+        "No MX host of it can be reached from here",
+        "outgoing port 25",
+        "value=\"unseen\" required",
+        "<li>down.test</li>",
+    ] {
+        assert!(unseen.contains(part), "{part}\n{unseen}");
+    }
     assert!(page.contains(&limit) && page.contains("name=\"accepted\" value=\"unknown\" required"), "{page}");
 }

@@ -55,7 +55,7 @@ pub enum Order {
 impl Order {
     fn of_alert(kind: AlertKind) -> Self {
         match kind {
-            AlertKind::CheckFailed => Self::Blind,
+            AlertKind::CheckFailed | AlertKind::MxUnreached => Self::Blind,
             AlertKind::PolicyCertificateEnds | AlertKind::MxCertificateEnds => Self::Deadline,
             AlertKind::MxUncovered
             | AlertKind::PolicyUnserved
@@ -164,6 +164,7 @@ fn shared_title(alert: &Alert) -> String {
         AlertKind::Silence => "Reports that used to arrive have stopped".to_owned(),
         AlertKind::DecisionNeeded => "Reported failures need your decision".to_owned(),
         AlertKind::CheckFailed => "Checks of the guard fail, so other alerts may be old".to_owned(),
+        AlertKind::MxUnreached => "MX hosts can't be reached from this machine".to_owned(),
         AlertKind::Unconfigured => "Domains with a policy are not configured any more".to_owned(),
         AlertKind::MxUnverified | AlertKind::MxCertificateEnds | AlertKind::QuarantineFull => {
             sentence(&text::readable(&alert.what))

@@ -47,6 +47,8 @@ pub enum AlertKind {
     MxUnverified,
     /// An MX host's certificate expires soon.
     MxCertificateEnds,
+    /// No MX host can be reached from here, so nothing is known about their certificates.
+    MxUnreached,
     /// Verified senders reported a failure.
     ReportedFailure,
     /// The failure rate in verified reports is too high.
@@ -64,14 +66,21 @@ pub enum AlertKind {
 }
 
 impl AlertKind {
+    /// Whether the alert is raised only after several checks in a row: a connection may fail once for reasons of the
+    /// network between.
+    pub fn needs_repetition(self) -> bool {
+        self == Self::MxUnreached
+    }
+
     /// All kinds that a check of a domain raises.
-    pub const ALL: [Self; 12] = [
+    pub const ALL: [Self; 13] = [
         Self::MxUncovered,
         Self::PolicyUnserved,
         Self::RecordGone,
         Self::PolicyCertificateEnds,
         Self::MxUnverified,
         Self::MxCertificateEnds,
+        Self::MxUnreached,
         Self::ReportedFailure,
         Self::FailureRate,
         Self::Silence,
@@ -90,6 +99,7 @@ impl fmt::Display for AlertKind {
             Self::PolicyCertificateEnds => "policy-certificate-ends",
             Self::MxUnverified => "mx-unverified",
             Self::MxCertificateEnds => "mx-certificate-ends",
+            Self::MxUnreached => "mx-unreached",
             Self::ReportedFailure => "reported-failure",
             Self::FailureRate => "failure-rate",
             Self::Silence => "silence",

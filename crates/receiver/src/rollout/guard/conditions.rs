@@ -2,7 +2,7 @@
 //! does not name or that fail TLS authentication, a policy that can't be fetched, a missing record, and certificates that
 //! end soon.
 
-use super::{Alert, AlertKind, ProbedHost, Validity};
+use super::{Alert, AlertKind, ProbedHost, UnreachedHost, Validity};
 use crate::rollout::RolloutState;
 use crate::rollout::desired::DesiredState;
 use crate::rollout::observed::ObservedState;
@@ -20,16 +20,22 @@ const CONSEQUENCE_PARTLY_SERVED: &str = "A sender uses any of the addresses: whe
 const CONSEQUENCE_UNPROTECTED: &str =
     "Senders without a cached policy deliver unprotected, and the others don't learn of policy changes.";
 
+const CONSEQUENCE_UNSEEN: &str = "Nobody verifies the certificates of these hosts: the guard can't warn of one that has expired or will, and makes no probes as evidence for enforcement.";
+/// MX hosts that an alert names.
+const MAX_NAMED: usize = 5;
+
 /// The parent of Microsoft 365's MX hosts without DANE.
 const MICROSOFT_BEFORE: &str = ".mail.protection.outlook.com";
 /// The parent of Microsoft 365's MX hosts with DANE, which new domains get since July 2026.
 const MICROSOFT_NOW: &str = ".mx.microsoft";
 
-/// The certificates of a domain's MX hosts and policy host.
+/// What was seen of a domain's MX hosts and of the certificate of its policy host.
 #[derive(Debug, Clone, Copy, Default)]
-pub struct Certificates<'a> {
+pub struct Probes<'a> {
     /// The MX hosts that could be reached.
     pub mx: &'a [ProbedHost],
+    /// The MX hosts that could not be reached.
+    pub unreached: &'a [UnreachedHost],
     /// The certificate of the policy host that ends first, over all of its addresses; `None` if none was seen.
     pub policy_host: Option<Validity>,
 }
@@ -39,7 +45,7 @@ pub fn alerts(
     desired: &DesiredState,
     rollout: &RolloutState,
     seen: &ObservedState,
-    certificates: Certificates<'_>,
+    probes: Probes<'_>,
     now: Timestamp,
 ) -> Vec<Alert> {
     let Some(mode) = rollout.mode.map(|known| known.mode).filter(|mode| *mode != Mode::None) else {
@@ -49,12 +55,13 @@ pub fn alerts(
     for host in &seen.mx {
         all.extend(uncovered(&desired.domain, rollout, host, now));
     }
-    all.extend(certificates.mx.iter().filter_map(|host| mx_certificate(host, mode, now)));
+    all.extend(probes.mx.iter().filter_map(|host| mx_certificate(host, mode, now)));
     all.extend(record_gone(&desired.domain, seen));
     all.extend(policy_host(desired, rollout, seen));
-    all.extend(
-        certificates.policy_host.and_then(|validity| policy_certificate(&desired.domain, validity, now)),
-    );
+    all.extend(probes.policy_host.and_then(|validity| policy_certificate(&desired.domain, validity, now)));
+    if probes.mx.is_empty() && !probes.unreached.is_empty() {
+        all.push(mx_unreached(&desired.domain, probes.unreached));
+    }
     all
 }
 
@@ -137,6 +144,27 @@ fn mx_certificate(host: &ProbedHost, mode: Mode, now: Timestamp) -> Option<Alert
         Ok(_) => return None,
     };
     Some(Alert { cause: Some(name.to_string()), ..found })
+}
+
+/// The alert about a domain of which no MX host could be reached. A failed probe of a host that others reach is a fault of
+/// this machine's network, so the remedy begins with port 25.
+fn mx_unreached(domain: &DomainName, unreached: &[UnreachedHost]) -> Alert {
+    let reasons: Vec<String> =
+        unreached.iter().take(MAX_NAMED).map(|host| format!("{} ({})", host.name, host.why)).collect();
+    let more = match unreached.len().saturating_sub(MAX_NAMED) {
+        0 => String::new(),
+        more => format!(" and {more} more"),
+    };
+    let first = unreached.first().map_or("mx.example.org", |host| host.name.as_str());
+    let mut names: Vec<&str> = unreached.iter().map(|host| host.name.as_str()).collect();
+    names.sort_unstable();
+    let what =
+        format!("no MX host of {domain} can be reached from this machine: {}{more}", reasons.join(", "));
+    let remedy = format!(
+        "Test it: nc -zvw 10 {first} 25. If that fails although the host receives mail, outgoing port 25 is blocked here, as in most clouds: have the provider open it, or run [guard] on a machine where it is open"
+    );
+    let found = alert(AlertKind::MxUnreached, domain, what, CONSEQUENCE_UNSEEN, remedy);
+    Alert { cause: Some(names.join(" ")), ..found }
 }
 
 fn record_gone(domain: &DomainName, seen: &ObservedState) -> Option<Alert> {

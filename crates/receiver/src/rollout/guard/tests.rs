@@ -64,7 +64,7 @@ fn all(
     seen: &ObservedState,
     hosts: &[ProbedHost],
 ) -> Vec<Alert> {
-    alerts(desired, rollout, seen, Certificates { mx: hosts, policy_host: None }, now())
+    alerts(desired, rollout, seen, Probes { mx: hosts, ..Probes::default() }, now())
 }
 
 /// A certificate for 90 days that ends at this time.
@@ -119,7 +119,7 @@ fn each_fault_raises_an_alert_with_its_remedy() {
     assert_eq!(kinds(&desired, &rollout, &gone, &[]), [AlertKind::RecordGone]);
     let down = ObservedState { served: None, unserved: Some("status 500".into()), ..well.clone() };
     assert_eq!(kinds(&desired, &rollout, &down, &[]), [AlertKind::PolicyUnserved]);
-    let with = |until| Certificates { mx: &[], policy_host: Some(ends(until)) };
+    let with = |until| Probes { policy_host: Some(ends(until)), ..Probes::default() };
     let raised = alerts(&desired, &rollout, &well, with(days(13)), now());
     assert_eq!((raised.len(), raised[0].kind), (1, AlertKind::PolicyCertificateEnds));
     assert_eq!(alerts(&desired, &rollout, &well, with(days(14)), now()), []);
@@ -175,7 +175,7 @@ fn short_lived_certificates_raise_no_alert_while_they_are_renewed_in_time() {
     for (life, left, is_raised) in [(6, 3, false), (6, 1, true), (45, 15, false), (45, 13, true)] {
         let validity = Validity { from: days(left - life), until: days(left) };
         let host = ProbedHost { name: name("mx1.a.example"), proof: Ok(validity) };
-        let certificates = Certificates { mx: &[host], policy_host: Some(validity) };
+        let certificates = Probes { mx: &[host], policy_host: Some(validity), ..Probes::default() };
         let raised = alerts(&desired, &rollout, &seen, certificates, now());
         let kinds: Vec<AlertKind> = raised.iter().map(|alert| alert.kind).collect();
         let both = [AlertKind::MxCertificateEnds, AlertKind::PolicyCertificateEnds];

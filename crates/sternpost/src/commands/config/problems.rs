@@ -1,9 +1,11 @@
 //! What `sternpost config check` finds beyond the text of the file: addresses that can't be bound together or are in use,
 //! ports that need a capability, folders that are missing, and files with secrets that all users can read.
 
+use super::confinement::refused_ways;
 use super::ports::{has_open, user_of};
 use super::service_user::ServiceUser;
 use super::socket_units::{self, Mismatch};
+use super::unit_file::UnitFile;
 use crate::terminal::marks;
 use config::Config;
 use config::failure::Failure;
@@ -57,6 +59,9 @@ impl Problem {
     }
 }
 
+/// The folder with the store of the packaged service.
+const SERVICE_STATE: &str = "/var/lib/sternpost";
+
 /// Everything that is wrong. Each address is bound for a moment.
 pub async fn problems(config: &Config) -> Vec<Problem> {
     let mut found = of_text(config);
@@ -86,9 +91,14 @@ pub async fn problems(config: &Config) -> Vec<Problem> {
         is_new || !is_folder
     });
     let place = config.store.file().unwrap_or(&config.state_folder);
-    if let Some(service) = ServiceUser::find(place, Path::new("/")) {
+    let service = ServiceUser::find(place, Path::new("/"));
+    if let Some(service) = &service {
         let lacks = service.lacks(config, &listening);
         found.extend(lacks.into_iter().map(|(what, remedy)| Problem::error(what, remedy)));
+    }
+    if service.is_some() || place.starts_with(SERVICE_STATE) {
+        let refused = refused_ways(config, &UnitFile::read(Path::new("/")));
+        found.extend(refused.into_iter().map(|(what, remedy)| Problem::warning(what, remedy)));
     }
     found.extend(socket_units::mismatches(&listening, Path::new("/")).iter().map(of_socket_unit));
     found

@@ -2,16 +2,13 @@
 //! secrets, and create sockets and the store in their folders. The user is the owner of the store or of its folder; the
 //! groups are those of /etc/group and of `SupplementaryGroups=` in the unit and its drop-ins.
 
+use super::unit_file::UnitFile;
 use config::{Config, Listening};
 use nix::unistd::geteuid;
 use sender::serve::listen::Address;
 use std::fs::Metadata;
 use std::os::unix::fs::MetadataExt;
 use std::path::{Path, PathBuf};
-
-/// The folders with units and drop-ins (systemd.unit(5)).
-const UNIT_FOLDERS: [&str; 4] =
-    ["etc/systemd/system", "run/systemd/system", "usr/lib/systemd/system", "lib/systemd/system"];
 
 /// Permission bits, as of the others.
 const READ: u32 = 0o4;
@@ -110,16 +107,7 @@ fn groups(uid: u32, passwd: &str, group: &str, further: &[String]) -> Vec<u32> {
 
 /// The values of `SupplementaryGroups=` in the unit and its drop-ins.
 fn supplementary_groups(root: &Path) -> Vec<String> {
-    let mut files = Vec::new();
-    for folder in UNIT_FOLDERS.map(|folder| root.join(folder)) {
-        files.push(folder.join("sternpost.service"));
-        let drop_ins = std::fs::read_dir(folder.join("sternpost.service.d"));
-        files.extend(drop_ins.into_iter().flatten().flatten().map(|entry| entry.path()));
-    }
-    let texts = files.iter().filter_map(|file| std::fs::read_to_string(file).ok());
-    let lines = texts.flat_map(|text| text.lines().map(str::to_owned).collect::<Vec<_>>());
-    let values = lines.filter_map(|line| line.trim().strip_prefix("SupplementaryGroups=").map(str::to_owned));
-    values.flat_map(|value| value.split_whitespace().map(str::to_owned).collect::<Vec<_>>()).collect()
+    UnitFile::read(root).list("SupplementaryGroups").into_iter().map(str::to_owned).collect()
 }
 
 #[cfg(test)]

@@ -1,19 +1,11 @@
 //! The socket units of this machine that hand sockets to the service, and whether the configuration takes them. Outside of
 //! the unit, `sternpost config check` has no other way to know what systemd will hand over.
 
+use super::unit_file::UNIT_FOLDERS;
 use config::Listening;
 use sender::serve::listen::Address;
 use std::collections::BTreeMap;
 use std::path::Path;
-
-/// The folders with units, the most important first (systemd.unit(5)).
-const UNIT_FOLDERS: [&str; 5] = [
-    "etc/systemd/system",
-    "run/systemd/system",
-    "usr/local/lib/systemd/system",
-    "usr/lib/systemd/system",
-    "lib/systemd/system",
-];
 
 /// The folders with links to the units that are enabled.
 const ENABLED_FOLDERS: [&str; 2] = ["etc/systemd/system", "run/systemd/system"];

@@ -9,7 +9,7 @@ use crate::database::SchemaState;
 use crate::query::{built, sql};
 use crate::writing::{Connection, Writing};
 use crate::{Store, StoreError};
-use sqlx::migrate::MigrateError;
+use sqlx::migrate::{MigrateError, Migrator};
 use sqlx::{SqlSafeStr, SqlStr};
 use std::time::Duration;
 
@@ -28,7 +28,7 @@ const LOCK: &str = "SET LOCAL statement_timeout = 0; SET LOCAL lock_timeout = '6
 const APPLIED: &str = "SELECT version, checksum FROM _sqlx_migrations ORDER BY version";
 
 /// Reads which migrations the database has. Changes nothing.
-pub(in crate::database) async fn state(store: &Store) -> Result<SchemaState, StoreError> {
+pub(crate) async fn state(store: &Store) -> Result<SchemaState, StoreError> {
     let found = sql("SELECT count(*) FROM pg_class WHERE oid = to_regclass('_sqlx_migrations')");
     let (exists,) = found.fetch_one::<(i64,)>(store).await?;
     let applied = match exists {
@@ -39,7 +39,12 @@ pub(in crate::database) async fn state(store: &Store) -> Result<SchemaState, Sto
 }
 
 /// Runs the missing migrations. Returns the state before.
-pub(in crate::database) async fn migrate(store: &Store) -> Result<SchemaState, StoreError> {
+pub(crate) async fn migrate(store: &Store) -> Result<SchemaState, StoreError> {
+    migrate_by(store, &crate::migrations::postgres()).await
+}
+
+/// Runs those of these migrations that are missing. Returns the state before.
+pub(crate) async fn migrate_by(store: &Store, migrator: &Migrator) -> Result<SchemaState, StoreError> {
     let before = state(store).await?;
     if before.pending.is_empty() || before.unknown.is_some() {
         return Ok(before);
@@ -49,8 +54,7 @@ pub(in crate::database) async fn migrate(store: &Store) -> Result<SchemaState, S
     run(&mut writing, LOCK.into_sql_str()).await?;
     // Another program may have migrated meanwhile.
     let applied = sql(APPLIED).fetch_all(&mut writing).await?;
-    let migrator = crate::migrations::postgres();
-    let state = SchemaState::of(&applied, &migrator)?;
+    let state = SchemaState::of(&applied, migrator)?;
     for migration in migrator.iter().filter(|migration| state.pending.contains(&migration.version)) {
         run(&mut writing, migration.sql.clone()).await.map_err(|error| failed(error, migration.version))?;
         let insert = "INSERT INTO _sqlx_migrations (version, description, success, checksum, execution_time) \

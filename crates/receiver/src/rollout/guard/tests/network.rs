@@ -200,6 +200,27 @@ async fn a_host_that_never_answers_leaves_the_others_their_verdict() {
     assert_eq!(raised, [(AlertKind::MxCertificateEnds, hosts[2]), policy_host[0], policy_host[1]]);
 }
 
+/// Where outgoing port 25 is blocked, DNS and the policy host answer, and no MX host does.
+#[tokio::test(start_paused = true)]
+async fn a_guard_that_reaches_no_mx_host_says_so_and_one_that_reaches_any_does_not() {
+    let both = [(POLICY_HOST[0], 60), (POLICY_HOST[1], 60)];
+    let mx = || vec![("mx1.a.example", vec!["192.0.2.10", "2001:db8::10"]), ("mx2.a.example", Vec::new())];
+    let checked = check(Network { mx: mx(), days: both.into(), ..Network::default() }).await.unwrap();
+    let [alert] = checked.alerts.as_slice() else { panic!("{:?}", checked.alerts) };
+    assert_eq!((alert.kind, alert.subject.as_str()), (AlertKind::MxUnreached, "a.example"));
+    for part in ["mx1.a.example (no answer at ", "mx2.a.example (", "from this machine"] {
+        assert!(alert.what.contains(part), "{part}: {}", alert.what);
+    }
+    assert!(alert.remedy.contains("nc -zvw 10 mx1.a.example 25"), "{}", alert.remedy);
+    assert_eq!(alert.cause.as_deref(), Some("mx1.a.example mx2.a.example"));
+    assert_eq!((checked.hosts.len(), checked.unreached.len()), (0, 2));
+
+    let days = [both[0], both[1], ("2001:db8::10", 60)];
+    let checked = check(Network { mx: mx(), days: days.into(), ..Network::default() }).await.unwrap();
+    assert_eq!(checked.alerts, []);
+    assert_eq!((checked.hosts.len(), checked.unreached.len()), (1, 1));
+}
+
 #[tokio::test(start_paused = true)]
 async fn the_earliest_end_over_all_addresses_counts() {
     let addresses = ["192.0.2.10", "2001:db8::10", "192.0.2.11"];
