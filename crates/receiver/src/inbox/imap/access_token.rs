@@ -9,6 +9,7 @@ use super::sign_in::{dial, secure};
 use formats::limits::{ACCESS_TOKEN_BYTES, IMAP_TIME};
 use formats::tlsrpt_record::HttpsUrl;
 use http_body_util::{BodyExt, Full, Limited};
+use hyper::StatusCode;
 use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
@@ -65,11 +66,17 @@ pub enum TokenError {
     #[error("the command for an access token failed: {0}")]
     Command(String),
     /// The token endpoint could not be reached, or its answer is not valid.
-    #[error("the token endpoint {0} does not answer: {1}")]
+    #[error("no access token from the token endpoint {0}: {1}")]
     Endpoint(String, String),
     /// The OAuth server refused the request (RFC 6749 §5.2).
     #[error("the OAuth server refuses a token: {0}")]
     Refused(String),
+    /// The new refresh token of this client can't be written to its file.
+    #[error(
+        "can't store the new refresh token of {0} in {1}: {2}. Make the file and its folder writable, or sign-in fails once the \
+         old token expires"
+    )]
+    NotStored(String, PathBuf, std::io::Error),
     /// The source has no token, or one with characters that a token can't have.
     #[error("there is no valid access token in {0}")]
     Invalid(String),
@@ -128,12 +135,14 @@ impl TokenEndpoint {
         }
         let body = self.form(client_secret.as_deref(), refresh_token.as_deref());
         let exchange = self.post(dns, tls, body);
-        let bytes = tokio::time::timeout(IMAP_TIME, exchange).await.map_err(|_| ImapError::Slow)??;
-        let answer = self.answer(&bytes, secrets)?;
+        let (status, bytes) =
+            tokio::time::timeout(IMAP_TIME, exchange).await.map_err(|_| ImapError::Slow)??;
+        let answer = self.answer(status, &bytes, secrets)?;
         if let (Some(path), Some(new)) = (&self.refresh_token_file, &answer.refresh_token)
             && Some(new) != refresh_token.as_ref()
+            && let Err(error) = self.keep(path, new)
         {
-            self.keep(path, new);
+            tracing::error!("{error}");
         }
         Ok(answer.access_token.unwrap_or_default())
     }
@@ -151,8 +160,13 @@ impl TokenEndpoint {
         fields.collect::<Vec<_>>().join("&")
     }
 
-    /// Posts the form and returns the body of the answer, of any status: errors have a body too.
-    async fn post(&self, dns: &dyn Dns, tls: &Arc<ClientConfig>, body: String) -> Result<Vec<u8>, ImapError> {
+    /// Posts the form and returns status and body of the answer: errors have a body too.
+    async fn post(
+        &self,
+        dns: &dyn Dns,
+        tls: &Arc<ClientConfig>,
+        body: String,
+    ) -> Result<(StatusCode, Vec<u8>), ImapError> {
         let stream = dial(dns, self.url.host(), self.url.port()).await?;
         let stream = secure(tls, self.url.host(), stream).await?;
         let failed = |error: &dyn std::fmt::Display| {
@@ -169,8 +183,9 @@ impl TokenEndpoint {
             .map_err(|error| failed(&error))?;
         let exchange = async {
             let response = sender.send_request(request).await.map_err(|error| failed(&error))?;
+            let status = response.status();
             let body = Limited::new(response.into_body(), ACCESS_TOKEN_BYTES).collect().await;
-            Ok(body.map_err(|error| failed(&error))?.to_bytes().to_vec())
+            Ok((status, body.map_err(|error| failed(&error))?.to_bytes().to_vec()))
         };
         let mut exchange = std::pin::pin!(exchange);
         tokio::select! {
@@ -190,11 +205,14 @@ impl TokenEndpoint {
     }
 
     /// Reads an answer. An error text that repeats secrets, also new ones, is shown without them.
-    fn answer(&self, bytes: &[u8], secrets: &Secrets) -> Result<Answer, TokenError> {
-        let host = || self.url.host().to_string();
+    fn answer(&self, status: StatusCode, bytes: &[u8], secrets: &Secrets) -> Result<Answer, TokenError> {
+        let unusable = |what: &str| {
+            let why = format!("status {}, {what}", status.as_u16());
+            TokenError::Endpoint(self.url.host().to_string(), why)
+        };
         // The reason could quote a part of the answer.
         let answer: Answer = serde_json::from_slice(bytes)
-            .map_err(|_| TokenError::Endpoint(host(), "the answer is not the JSON of RFC 6749".to_owned()))?;
+            .map_err(|_| unusable("and the answer is not the JSON of RFC 6749"))?;
         for new in answer.access_token.iter().chain(&answer.refresh_token) {
             secrets.remember(new);
         }
@@ -202,19 +220,16 @@ impl TokenEndpoint {
             let about = answer.error_description.as_deref().unwrap_or_default();
             return Err(TokenError::Refused(secrets.shown(&format!("{error}: {about}"), ERROR_CHARACTERS)));
         }
+        if !status.is_success() {
+            return Err(unusable("without an error code of RFC 6749"));
+        }
         Ok(answer)
     }
 
     /// Replaces the refresh token in its file. If that fails, the old token stays, which many servers still take.
-    fn keep(&self, path: &Path, token: &str) {
-        if let Err(error) = replace(path, token) {
-            tracing::error!(
-                "can't store the new refresh token of {} in {}: {error}. Make the file and its folder writable, or \
-                 sign-in fails once the old token expires",
-                self.client_id,
-                path.display()
-            );
-        }
+    pub(super) fn keep(&self, path: &Path, token: &str) -> Result<(), TokenError> {
+        let failed = |error| TokenError::NotStored(self.client_id.clone(), path.to_owned(), error);
+        replace(path, token).map_err(failed)
     }
 }
 

@@ -170,6 +170,14 @@ async fn an_access_token_comes_from_a_file_or_a_command() {
 
 /// An OAuth server that answers one request, which is returned.
 async fn oauth_server(scene: &Scene, answer: &'static str) -> (u16, JoinHandle<String>) {
+    oauth_server_with(scene, "200 OK", answer).await
+}
+
+async fn oauth_server_with(
+    scene: &Scene,
+    status: &'static str,
+    answer: &'static str,
+) -> (u16, JoinHandle<String>) {
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let port = listener.local_addr().unwrap().port();
     let acceptor = scene.server.acceptor.clone();
@@ -190,7 +198,7 @@ async fn oauth_server(scene: &Scene, answer: &'static str) -> (u16, JoinHandle<S
         }
         let mut body = vec![0; length];
         stream.read_exact(&mut body).await.unwrap();
-        let head = format!("HTTP/1.1 200 OK\r\ncontent-length: {}\r\n\r\n", answer.len());
+        let head = format!("HTTP/1.1 {status}\r\ncontent-length: {}\r\n\r\n", answer.len());
         stream.write_all(head.as_bytes()).await.unwrap();
         stream.write_all(answer.as_bytes()).await.unwrap();
         stream.flush().await.unwrap();
@@ -256,4 +264,61 @@ async fn the_reason_of_an_oauth_server_is_shown_without_secrets() {
         let error = token(&scene, endpoint(port, Some(client), None)).await.unwrap_err();
         assert!(error.contains(expected) && !error.contains("s3cret"), "{error}");
     }
+}
+
+/// RFC 6749 §5.2, and what servers and proxies answer in place of it.
+#[tokio::test]
+async fn a_token_endpoint_that_fails_is_named_with_its_status_or_reason_and_without_secrets() {
+    let scene = Scene::new(Quirks::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    for (status, answer, expected) in [
+        (
+            "400 Bad Request",
+            "{\"error\":\"invalid_grant\",\"error_description\":\"old-token has expired\"}",
+            "refuses a token: invalid_grant: … has expired",
+        ),
+        ("401 Unauthorized", "{\"error\":\"invalid_client\"}", "refuses a token: invalid_client"),
+        ("401 Unauthorized", "{\"message\":\"s3cret\"}", "status 401, without an error code of RFC 6749"),
+        (
+            "503 Service Unavailable",
+            "<html>old-token, s3cret</html>",
+            "token endpoint imap.example: status 503, and the answer is not the JSON of RFC 6749",
+        ),
+        // A token in the answer of an error is not used.
+        ("500 Oops", "{\"access_token\":\"good-token\"}", "status 500, without an error code"),
+    ] {
+        let (client, refresh) =
+            (secret(dir.path(), "client", "s3cret"), secret(dir.path(), "refresh", "old-token"));
+        let (port, _server) = oauth_server_with(&scene, status, answer).await;
+        let error = token(&scene, endpoint(port, Some(client), Some(refresh.clone()))).await.unwrap_err();
+        assert!(error.contains(expected), "{error}");
+        assert!(
+            ["s3cret", "old-token", "good-token"].iter().all(|secret| !error.contains(secret)),
+            "{error}"
+        );
+        assert_eq!(std::fs::read_to_string(refresh).unwrap(), "old-token");
+    }
+}
+
+/// The mailbox is read with the access token as long as the old refresh token works.
+#[tokio::test]
+async fn a_new_refresh_token_that_can_not_be_stored_is_not_lost_silently() {
+    let scene = Scene::new(Quirks::default()).await;
+    let dir = tempfile::tempdir().unwrap();
+    let refresh = secret(dir.path(), "refresh", "old-token");
+    // The place of the new file is taken by a folder, which also root can't replace.
+    std::fs::create_dir(dir.path().join("refresh.new")).unwrap();
+    let answer = "{\"access_token\":\"good-token\",\"refresh_token\":\"new-token\"}";
+    let (port, _server) = oauth_server(&scene, answer).await;
+    let source = endpoint(port, None, Some(refresh.clone()));
+    assert_eq!(token(&scene, source.clone()).await.unwrap(), "good-token");
+    assert_eq!(std::fs::read_to_string(&refresh).unwrap(), "old-token");
+    // What the log says.
+    let TokenSource::Endpoint(endpoint) = source else { panic!("{source:?}") };
+    let text = endpoint.keep(&refresh, "new-token").unwrap_err().to_string();
+    assert!(
+        text.starts_with("can't store the new refresh token of my client in ") && text.contains("writable"),
+        "{text}"
+    );
+    assert!(["old-token", "new-token"].iter().all(|secret| !text.contains(secret)), "{text}");
 }
