@@ -4,6 +4,18 @@ use std::sync::Mutex;
 #[derive(Default)]
 struct TestMailbox(Mutex<Vec<Incoming>>);
 
+/// A mailbox whose store fails.
+struct FullMailbox;
+
+impl Mailbox for FullMailbox {
+    fn takes(&self, _: &str) -> bool {
+        true
+    }
+    fn keep(&self, _: Incoming) -> BoxFuture<'_, Result<(), KeepError>> {
+        Box::pin(async { Err(KeepError::Temporary("the disk\r\n250 is full".into())) })
+    }
+}
+
 impl Mailbox for TestMailbox {
     fn takes(&self, recipient: &str) -> bool {
         recipient == "a@b.example"
@@ -31,8 +43,13 @@ fn config() -> ServerConfig {
 }
 
 async fn run_with(config: &ServerConfig, script: &[u8]) -> (String, Vec<Incoming>) {
-    let (near, far) = tokio::io::duplex(1 << 16);
     let mailbox = TestMailbox::default();
+    let output = run_at(&mailbox, config, script).await;
+    (output, mailbox.0.into_inner().unwrap())
+}
+
+async fn run_at(mailbox: &dyn Mailbox, config: &ServerConfig, script: &[u8]) -> String {
+    let (near, far) = tokio::io::duplex(1 << 16);
     let (mut replies, mut commands) = tokio::io::split(near);
     let write = async {
         let _ = commands.write_all(script).await;
@@ -40,8 +57,8 @@ async fn run_with(config: &ServerConfig, script: &[u8]) -> (String, Vec<Incoming
     };
     let mut output = String::new();
     let (_, (), _) =
-        tokio::join!(serve(Box::new(far), config, &mailbox), write, replies.read_to_string(&mut output));
-    (output, mailbox.0.into_inner().unwrap())
+        tokio::join!(serve(Box::new(far), config, mailbox), write, replies.read_to_string(&mut output));
+    output
 }
 
 /// A session with one message of these bytes, from the reply 354 on.
@@ -67,6 +84,48 @@ async fn lmtp_replies_once_for_each_recipient() {
     let (output, kept) = run_session(Protocol::Lmtp, script).await;
     assert!(output.starts_with("220 mx.b.example LMTP\r\n502"), "{output}");
     assert_eq!((output.matches("250 kept\r\n").count(), kept.len()), (2, 1));
+}
+
+/// RFC 2033 §4.2: one reply for each accepted recipient, whatever becomes of the message.
+#[tokio::test]
+async fn lmtp_refuses_a_message_once_for_each_recipient() {
+    let head = "LHLO x\r\nMAIL FROM:<>\r\nRCPT TO:<a@b.example>\r\nRCPT TO:<no@b.example>\r\n\
+                RCPT TO:<a@b.example>\r\nDATA\r\n";
+    let refused = async |config: ServerConfig, mailbox: &dyn Mailbox, data: &[u8]| {
+        let script = [head.as_bytes(), data, b"NOOP\r\n"].concat();
+        let config = ServerConfig { protocol: Protocol::Lmtp, ..config };
+        let output = run_at(mailbox, &config, &script).await;
+        output.split_once("354 go ahead\r\n").map(|(_, after)| after.to_owned()).unwrap_or(output)
+    };
+    let lines = [[b'x'; 998].as_slice(), b"\r\n"].concat();
+    let memory = MemoryBudget::new(200_000, 1000);
+    let mut others = memory.reservation();
+    assert!(others.cover(100_000));
+    let scarce = ServerConfig { memory, ..config() };
+    let kept = TestMailbox::default();
+    for (config, data, reply) in [
+        (scarce, lines.repeat(100), NO_ROOM.to_owned()),
+        (config(), lines.repeat(15_729), "552 message size exceeds the limit".to_owned()),
+        (config(), b"one\ntwo\r\n".to_vec(), "550 5.5.2 bare <LF> received".to_owned()),
+        (config(), vec![b'x'; INBOX_LINE_BYTES + 1], "554 5.6.0".to_owned()),
+    ] {
+        let data = [data.as_slice(), b"\r\n.\r\n"].concat();
+        let output = refused(config, &kept, &data).await;
+        let lines: Vec<&str> = output.lines().collect();
+        // Of three recipients, one was not accepted.
+        assert_eq!((lines.len(), lines[2]), (3, "250 ok"), "{output}");
+        assert!(lines[..2].iter().all(|line| line.starts_with(&reply)), "{output}");
+    }
+    assert!(kept.0.into_inner().unwrap().is_empty());
+    let output = run_at(
+        &FullMailbox,
+        &ServerConfig { protocol: Protocol::Lmtp, ..config() },
+        format!("{head}hi\r\n.\r\nNOOP\r\n").as_bytes(),
+    )
+    .await;
+    let (_, output) = output.split_once("354 go ahead\r\n").unwrap();
+    // All recipients are accepted here, and a reason can't be more than one line.
+    assert_eq!(output, format!("{}250 ok\r\n", "451 the disk  250 is full\r\n".repeat(3)));
 }
 
 #[tokio::test]
