@@ -243,7 +243,7 @@ impl Lab {
                 served.answers = Some(HttpBehavior::Aborts);
             }
             Some(Fault::HostStatus) => {
-                let status = if number % 3 == 0 { 500 } else { 404 };
+                let status = if number.is_multiple_of(3) { 500 } else { 404 };
                 served.answers = Some(HttpBehavior::Status(status));
             }
             Some(Fault::PolicyMx) => lines = Some(vec![format!("postmaster@{name}")]),

@@ -126,7 +126,7 @@ mod tests {
         let probes = [(&good, Some(Ok(()))), (&bad, Some(Err(why()))), (&new, Some(Ok(()))), (&down, None)];
         let found = losses(&patterns, probes.into_iter());
         assert_eq!(found.hosts, [(bad, why()), (new.clone(), "the policy does not name it".to_owned())]);
-        assert_eq!(found.unreached, [down.clone()]);
+        assert_eq!(found.unreached, std::slice::from_ref(&down));
         assert!(found.probed == 3 && !found.is_unseen());
         let none = losses(&patterns, [(&down, None), (&new, None)].into_iter());
         assert!(none.is_unseen(), "{none:?}");

@@ -40,7 +40,7 @@ enum Command {
     /// A check takes seconds: it sends some dozen DNS queries, fetches the policy, and opens a few SMTP sessions to each MX
     /// host, on port 25, without sending mail. Many home and cloud networks block that port: use --skip-port-25 there.
     #[command(after_help = "Example:\n  sternpost check --verbose example.org")]
-    Check(check::Options),
+    Check(Box<check::Options>),
     /// Show what a sender would do with mail for a domain now, and why
     #[command(
         after_help = "Examples:\n  sternpost query --trace example.org\n  sternpost query --cached --map strict example.org"

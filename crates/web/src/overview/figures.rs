@@ -103,7 +103,6 @@ pub fn segments(totals: &Totals) -> Vec<Segment> {
         ("retiring", "retiring", retiring),
         ("unset", "not set up", unset),
     ];
-    let mut from = 0;
     let mut segments = Vec::new();
     for (class, label, count) in modes.into_iter().filter(|(.., count)| *count > 0) {
         let width = (count * 1_000 / all.max(1)).max(MIN_WIDTH);
@@ -118,18 +117,19 @@ pub fn segments(totals: &Totals) -> Vec<Segment> {
             } else {
                 OverviewQuery::default().link(&[("state", class)])
             },
-            from,
+            from: 0,
             width,
         });
-        from += width;
     }
     // What the small ones have too much, the largest gives.
-    let excess = from as isize - 1_000;
-    if let Some(largest) = (0..segments.len()).max_by_key(|at| segments[*at].width) {
-        segments[largest].width = segments[largest].width.saturating_add_signed(-excess);
-        for later in segments.iter_mut().skip(largest + 1) {
-            later.from = later.from.saturating_add_signed(-excess);
-        }
+    let excess = segments.iter().map(|segment| segment.width).sum::<usize>() as isize - 1_000;
+    if let Some(largest) = segments.iter_mut().max_by_key(|segment| segment.width) {
+        largest.width = largest.width.saturating_add_signed(-excess);
+    }
+    let mut from = 0;
+    for segment in &mut segments {
+        segment.from = from;
+        from += segment.width;
     }
     segments
 }

@@ -85,12 +85,12 @@ mod tests {
         let blind = |cause: &str| (AlertKind::MxUnreached, Some(cause.to_owned()));
         reach.settle(&two, true, 3, false, Vec::new());
         for _ in 0..2 {
-            assert_eq!(causes(reach.settle(&one, false, 3, false, unreached())), [gone.clone()]);
+            assert_eq!(causes(reach.settle(&one, false, 3, false, unreached())), std::slice::from_ref(&gone));
         }
         // A check that reaches a host begins the count anew.
         assert!(reach.settle(&one, true, 3, false, Vec::new()).is_empty());
         for _ in 0..2 {
-            assert_eq!(causes(reach.settle(&one, false, 3, false, unreached())), [gone.clone()]);
+            assert_eq!(causes(reach.settle(&one, false, 3, false, unreached())), std::slice::from_ref(&gone));
         }
         assert_eq!(
             causes(reach.settle(&one, false, 3, false, unreached())),
