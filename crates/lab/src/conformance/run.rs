@@ -1,6 +1,6 @@
 //! Runs cases through a mail server: changes the domains, hands messages over, waits until the server has settled, and
 //! judges what was seen. Cases run side by side; those that restart the server or move its clock run alone afterwards. The cases about TLS reports
-//! come last, day by day ([`days`]).
+//! come last, day by day (`run/days.rs`).
 
 mod days;
 
