@@ -1,6 +1,7 @@
 //! A bar chart as SVG. It is narrow, so that it can be read on a phone, has its own style for light and dark viewers, and its values
 //! are in its text.
 
+use formats::markup::escaped;
 use std::fmt::Write;
 
 /// A bar with its label above it.
@@ -53,10 +54,6 @@ pub fn bars(title: &str, bars: &[Bar]) -> String {
         out += "<text class=\"t\" x=\"0\" y=\"16\">no data</text>\n";
     }
     out + "</svg>\n"
-}
-
-fn escaped(text: &str) -> String {
-    text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;").replace('"', "&quot;")
 }
 
 #[cfg(test)]
