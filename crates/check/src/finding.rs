@@ -4,6 +4,7 @@
 use crate::catalogue::{Check, Part, Severity};
 use crate::causes::behind_host::Remedied;
 use crate::causes::{Cause, FoundCause};
+use crate::protection::Protection;
 use crate::senders::SenderView;
 use formats::limits::{EVIDENCE_CHARACTERS, EVIDENCE_LINES};
 use formats::printable::printable;
@@ -38,6 +39,9 @@ pub struct Examination {
     pub domain: DomainName,
     /// The overall result in one sentence.
     pub verdict: String,
+    /// The verdict as one word.
+    #[serde(skip)]
+    pub protection: Protection,
     /// The mode that applies to new senders; [`Mode::None`] without a valid policy and record.
     pub mode: Mode,
     /// The findings, most severe first.
@@ -186,6 +190,8 @@ impl Findings {
         self.senders.iter_mut().for_each(|sender| sender.summary = plain(&sender.summary));
         self.all.sort_by_key(|finding| (finding.severity, finding.check));
         let verdict = self.verdict(domain, mode);
+        let worst = self.all.first().map(|worst| (worst.severity, worst.check));
+        let protection = Protection::of(&self, mode, worst);
         let passed = Check::ALL
             .iter()
             .copied()
@@ -194,6 +200,7 @@ impl Findings {
         Examination {
             domain: domain.clone(),
             verdict,
+            protection,
             mode,
             findings: self.all,
             passed,
@@ -203,7 +210,7 @@ impl Findings {
         }
     }
 
-    fn refuses_by_dane(&self) -> bool {
+    pub(crate) fn refuses_by_dane(&self) -> bool {
         let refuses =
             |finding: &Finding| finding.severity == Severity::Error && finding.check.part() == Part::Dane;
         self.all.iter().any(refuses)

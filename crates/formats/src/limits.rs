@@ -411,8 +411,20 @@ limits! {
     PUBLIC_CHECKS_PER_ADDRESS: u32 = 5;
     /// Concurrent public checks.
     PUBLIC_CHECKS_AT_ONCE: usize = 4;
-    /// Results of public checks that are kept for sharing; older ones are deleted.
-    PUBLIC_RESULTS: u32 = 500;
+    /// Public checks that run or wait; a further one gets status 429.
+    PUBLIC_CHECKS_STARTED: usize = 100;
+    /// One public check, with its time in the queue. It then has no result.
+    PUBLIC_CHECK_TIME: Duration = Duration::from_secs(300);
+    /// Answers that the page of a running public check shows; further ones are left out until the check is done.
+    PUBLIC_CHECK_ANSWERS: usize = 100;
+    /// Checks per minute that requests for badges start, because the last check of the domain is a day old.
+    BADGE_CHECKS: u32 = 5;
+    /// Pages with results of public checks; those that were checked last are kept.
+    PUBLIC_PAGES: u32 = 10_000;
+    /// Results of public checks without their pages, for the history of domains; those that were checked last are kept.
+    PUBLIC_RESULTS: u32 = 100_000;
+    /// Results of public checks of one domain; those that were checked last are kept.
+    PUBLIC_RESULTS_OF_DOMAIN: u32 = 100;
     /// The body of a submitted form. A larger one is answered with 413.
     FORM_BYTES: usize = 16_384;
     /// Receiving the body of a submitted form. The request is then answered with 408, and the connection is closed.

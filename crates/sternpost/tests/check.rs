@@ -5,6 +5,8 @@
 
 mod patience;
 mod ports;
+#[path = "check/public.rs"]
+mod public;
 
 use lab::{Lab, Ports};
 use net::clock::{Clock, SystemClock};
@@ -648,88 +650,6 @@ fn a_resolver_that_does_not_answer_is_said_before_anything_else() {
     assert!(err.contains("the DNS resolver does not answer"), "{err}");
 }
 
-/// The status line, the headers and the body of an answer.
-fn got(address: &str, path: &str) -> (String, String) {
-    got_by(address, path, "")
-}
-
-/// The same, with further lines of head.
-fn got_by(address: &str, path: &str, lines: &str) -> (String, String) {
-    use std::io::{Read, Write};
-    let mut stream = std::net::TcpStream::connect(address).unwrap();
-    write!(stream, "GET {path} HTTP/1.1\r\nHost: {address}\r\n{lines}Connection: close\r\n\r\n").unwrap();
-    let mut text = String::new();
-    stream.read_to_string(&mut text).unwrap();
-    let (head, body) = text.split_once("\r\n\r\n").unwrap();
-    (head.to_owned(), body.to_owned())
-}
-
-#[test]
-fn everybody_may_check_where_that_is_switched_on_and_not_too_often() {
-    let place = Place::new();
-    let address = ports::unused().to_string();
-    let serve = |more: &str| {
-        place.configure(&format!("[dashboard]\nlisten = [\"{address}\"]\n{more}"));
-        let log = place.dir.path().join("log");
-        let child = Command::new(env!("CARGO_BIN_EXE_sternpost"))
-            .current_dir(place.dir.path())
-            .arg("serve")
-            .stdout(Stdio::null())
-            .stderr(std::fs::File::create(&log).unwrap())
-            .spawn()
-            .unwrap();
-        let mut serving = Ended(child);
-        patience::until_ready(&mut serving.0, &log);
-        serving
-    };
-    let off = serve("");
-    let (head, _) = got(&address, "/check?domain=mx-expired.test");
-    assert!(!head.contains(" 200 ") && !head.contains("/check/"), "it is off by default: {head}");
-    drop(off);
-    let on = serve("public_check = true\n");
-    let (head, body) = got(&address, "/check");
-    assert!(
-        head.contains(" 200 ")
-            && head.contains("default-src 'none'")
-            && body.contains("<label for=\"domain\">"),
-        "{head}"
-    );
-    let (head, body) = got(&address, "/check?domain=%3Cscript%3Ex");
-    assert!(
-        head.contains(" 400 ") && !body.contains("<script>") && body.contains("is not a domain"),
-        "{body}"
-    );
-    let (head, _) = got(&address, "/check?domain=mx-expired.test");
-    let to =
-        head.lines().find_map(|line| line.strip_prefix("location: ")).unwrap_or_else(|| panic!("{head}"));
-    let (head, body) = got(&address, to);
-    assert!(head.contains(" 200 ") && body.contains("SMTP-CERT-EXPIRED"), "{body}");
-    assert_eq!(got(&address, to).1, body, "it can be passed on");
-    let body_of_link = body;
-    assert!(got(&address, "/check/elsewhere").0.contains(" 404 "));
-    let (_, body) = got(&address, "/check.json?domain=mx-expired.test");
-    let seen: Value = serde_json::from_str(&body).unwrap();
-    assert!(seen["verdict"].as_str().unwrap().starts_with("mx-expired.test is losing mail"), "{body}");
-    let refused: Vec<String> = (0..25)
-        .map(|_| got(&address, "/check.json?domain=nothing-yet.test"))
-        .filter(|(head, _)| head.contains(" 429 "))
-        .map(|(_, body)| body)
-        .collect();
-    assert!(refused.len() > 10, "{}", refused.len());
-    assert!(refused[0].contains("checks per minute from one address"), "{}", refused[0]);
-    assert!(got(&address, "/").0.contains("/sign-in"), "the rest takes a sign-in");
-    drop(on);
-    let _on = serve("public_check = true\nbehind_proxy = true\n");
-    assert_eq!(got(&address, to).1, body_of_link, "the link outlives a restart");
-    let of = |client: &str| {
-        let lines = format!("X-Forwarded-For: 192.0.2.1, {client}\r\n");
-        got_by(&address, "/check.json?domain=nothing-yet.test", &lines).0.contains(" 200 ")
-    };
-    let taken: Vec<bool> = (0..8).map(|_| of("203.0.113.1")).collect();
-    assert!(taken[0] && taken.contains(&false), "{taken:?}");
-    assert!(of("203.0.113.2"), "another client has a share of its own");
-}
-
 #[test]
 fn a_host_is_looked_at_where_somebody_says_that_it_will_be() {
     let place = Place::new();
@@ -760,16 +680,6 @@ fn at_a_terminal_answers_come_as_they_are_seen_and_make_way_for_the_outcome() {
         assert!(live.contains(answer), "{answer}: {live}");
     }
     assert!(outcome.starts_with("good-all.test is protected"), "{outcome}");
-}
-
-/// A process that ends with the test.
-struct Ended(std::process::Child);
-
-impl Drop for Ended {
-    fn drop(&mut self) {
-        let _ = self.0.kill();
-        let _ = self.0.wait();
-    }
 }
 
 /// The table for an auditor (`lab conformance --domain`), held against the schema of the documentation by its members.

@@ -31,7 +31,7 @@
 //! | [`people`] | dashboard users and invitations | dashboard |
 //! | [`sessions`] | sessions of dashboard users | dashboard |
 //! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
-//! | [`shared`] | result pages that are shared by link | dashboard |
+//! | [`public_results`] | results of public checks, with their pages | dashboard |
 //!
 //! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
 
@@ -56,6 +56,7 @@ pub mod outgoing;
 pub mod people;
 pub mod policies;
 mod policy_digest;
+pub mod public_results;
 mod query;
 pub mod record_changes;
 pub mod report_hook;
@@ -66,7 +67,6 @@ pub mod schedule;
 mod scratch;
 pub mod second_factors;
 pub mod sessions;
-pub mod shared;
 pub mod tallies;
 mod tenant;
 pub mod testing_probes;

@@ -16,6 +16,8 @@ struct Page<'p> {
     title: String,
     now: String,
     version: &'static str,
+    /// Whether the page is one of the public check: it then links to its other pages.
+    is_public: bool,
     all: Vec<CheckPage<'p>>,
 }
 
@@ -111,11 +113,25 @@ pub fn prose(text: &str) -> Vec<(bool, &str)> {
 
 /// Renders the page for one or more examinations, each with the time that it took.
 pub fn render(all: &[(Examination, Duration)], now: Timestamp) -> Result<String, askama::Error> {
+    render_with(all, now, false)
+}
+
+/// Renders the page as one of the public check, which has links to the check and to the history of the domain.
+pub fn render_public(seen: (Examination, Duration), now: Timestamp) -> Result<String, askama::Error> {
+    render_with(&[seen], now, true)
+}
+
+fn render_with(
+    all: &[(Examination, Duration)],
+    now: Timestamp,
+    is_public: bool,
+) -> Result<String, askama::Error> {
     let names: Vec<&str> = all.iter().map(|(seen, _)| seen.domain.as_str()).collect();
     Page {
         title: format!("Mail transport security of {}", names.join(", ")),
         now: now.strftime("%Y-%m-%d %H:%M UTC").to_string(),
         version: env!("CARGO_PKG_VERSION"),
+        is_public,
         all: all.iter().map(|(seen, took)| check_page(seen, *took)).collect(),
     }
     .render()

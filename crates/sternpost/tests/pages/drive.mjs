@@ -10,7 +10,8 @@ const [operatorLink, readerLink, unusedLink] = process.argv.slice(5);
 const PAGES = ["/", "/?tag=shop", "/t/main/senders", "/?q=nothing-like-it", "/?state=action&sort=failed&dir=desc", "/alerts", "/domains/failing.example", "/domains/ready.example",
   "/domains/new.example", "/domains/silent.example", "/domains/enforced.example", "/domains/enforced.example?days=365", "/domains/xn--mller-kva.example",
   "/domains/enforced.example/report", "/report", "/reports", "/reports?domain=failing.example&failed=on", "/reports?submitter=sender", "/reports/1", "/dmarc",
-  "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/journal?domain=ready.example", "/sending", "/settings", "/account", "/domains/failing.example/check", "/check", "/check?domain=no+domain", "/nothing-here"];
+  "/dmarc?domain=failing.example", "/quarantine", "/senders", "/journal", "/journal?domain=ready.example", "/sending", "/settings", "/account", "/domains/failing.example/check", "/check", "/check?domain=no+domain",
+  "/check/domain/checked.example", "/check/domain/unknown.example", "/check/running/none", "/nothing-here"];
 
 /** Leaves the script out of all pages. */
 const withoutScript = (context) => context.route("**/page.js*", (route) => route.fulfill({ contentType: "text/javascript", body: "" }));
@@ -30,6 +31,9 @@ function code(key) {
 
 /** What was just done is said on the page that follows. */
 const said = (page, hasText) => page.getByRole("status").filter({ hasText }).waitFor();
+
+// A result of the public check; no name server answers here.
+assert.equal((await fetch(`${base}/check.json?domain=checked.example`)).status, 200);
 
 const operator = await welcome(operatorLink);
 const reader = await welcome(readerLink);

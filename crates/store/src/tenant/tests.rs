@@ -11,6 +11,7 @@ use crate::hosting::StoredCertificate;
 use crate::mx_certificates::MxCertificate;
 use crate::notices::NewNotice;
 use crate::people::{Invitation, Person};
+use crate::public_results::{NewPublicResult, PublicLimits};
 use crate::record_changes::ChangeState;
 use crate::reports::{
     Arrival, DropSelection, NewQuarantined, NewReport, QuarantineSelection, Quota, Search, SumLimits, Trust,
@@ -52,6 +53,19 @@ const NO_NOTICE: Option<NewNotice<'_, ()>> = None;
 const ROOM: Quota = Quota { bytes: 1 << 30, items: 1000 };
 /// Room for nothing.
 const NO_ROOM: Quota = Quota { bytes: 0, items: 0 };
+
+fn shared() -> NewPublicResult<'static> {
+    let domain = Box::leak(Box::new(a()));
+    NewPublicResult {
+        word: "word",
+        domain,
+        at: at(DAY),
+        protection: "testing",
+        verdict: "v",
+        checks: "",
+        page: b"page",
+    }
+}
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -226,7 +240,7 @@ fn fill() -> Vec<Call> {
         put_last_look(&a(), at(DAY), &text("seen"));
         report_hook("hook");
         do_once("weekly", at(DAY), NO_NOTICE);
-        put_shared_page("word", "page", 5);
+        put_public_result(&shared(), PublicLimits { pages: 5, results: 5, of_domain: 5 });
         keep_reports(&[report("1", Trust::Verified), report("2", Trust::Unverified), report("3", Trust::Verified)]);
         keep_report(&report("4", Trust::Unverified));
         keep_dmarc_reports(&[dmarc("1")], DmarcQuota::default());
@@ -272,7 +286,8 @@ fn reads() -> Vec<Call> {
         record_changes::<String>(&a());
         last_look::<String>(&a());
         last_done("weekly");
-        shared_page("word");
+        public_page("word");
+        public_results(&a());
         log_place("mainlog");
         oldest_spooled();
         oldest_refused();
