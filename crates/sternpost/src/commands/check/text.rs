@@ -154,6 +154,7 @@ mod tests {
             };
             let seen = Examination {
                 domain: formats::DomainName::parse("example.org").unwrap(),
+                protection: check::Protection::None,
                 verdict: text.clone(),
                 mode: formats::Mode::None,
                 findings: vec![finding],
