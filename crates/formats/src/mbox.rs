@@ -17,9 +17,12 @@ pub struct Splitter {
 pub enum Found {
     /// The message's bytes, without its `From ` line.
     Mail(Vec<u8>),
-    /// The message exceeds the size limit.
-    TooLong,
+    /// The message exceeds the size limit; its beginning, at most [`BEGINNING_BYTES`].
+    TooLong(Vec<u8>),
 }
+
+/// What is kept of a message that is too long: its header, as a rule.
+pub const BEGINNING_BYTES: usize = 65_536;
 
 impl Splitter {
     /// Creates a splitter for messages of at most `most` bytes.
@@ -38,13 +41,22 @@ impl Splitter {
         let quotes = line.iter().take_while(|byte| **byte == b'>').count();
         let is_quoted = quotes > 0 && line.get(quotes..).is_some_and(|rest| rest.starts_with(b"From "));
         let body = if is_quoted { line.get(1..).unwrap_or_default() } else { line };
-        self.is_too_long |= self.mail.len() + body.len() > self.most;
+        if !self.is_begun || self.is_too_long {
+            return None;
+        }
+        let room = self.most - self.mail.len();
+        self.is_too_long = body.len() > room;
+        self.mail.extend_from_slice(body.get(..room).unwrap_or(body));
         if self.is_too_long {
-            self.mail = Vec::new();
-        } else if self.is_begun {
-            self.mail.extend_from_slice(body);
+            self.mail.truncate(BEGINNING_BYTES.min(self.most));
+            self.mail.shrink_to_fit();
         }
         None
+    }
+
+    /// True if the last line was empty, as at the end of a message that was written as a whole (RFC 4155).
+    pub fn is_after_empty(&self) -> bool {
+        self.after_empty
     }
 
     /// Returns the last message at the end of the file.
@@ -52,7 +64,7 @@ impl Splitter {
         let mail = std::mem::take(&mut self.mail);
         let is_too_long = std::mem::take(&mut self.is_too_long);
         match (std::mem::take(&mut self.is_begun), is_too_long, mail.is_empty()) {
-            (true, true, _) => Some(Found::TooLong),
+            (true, true, _) => Some(Found::TooLong(mail)),
             (true, false, false) => Some(Found::Mail(mail)),
             _ => None,
         }
@@ -89,14 +101,15 @@ mod tests {
     #[test]
     fn a_message_that_is_too_long_does_not_affect_the_next_one() {
         let file = b"From x\n12345678901\n\nFrom y\n1234\n";
-        assert_eq!(Splitter::all(file, 10), [Found::TooLong, mail("1234\n")]);
+        assert_eq!(Splitter::all(file, 10), [Found::TooLong(b"1234567890".to_vec()), mail("1234\n")]);
     }
 
     proptest! {
         #[test]
         fn no_message_exceeds_the_limit_and_nothing_panics(file in proptest::collection::vec(any::<u8>(), 0..400)) {
             for found in Splitter::all(&file, 50) {
-                prop_assert!(!matches!(found, Found::Mail(mail) if mail.len() > 50));
+                let (Found::Mail(mail) | Found::TooLong(mail)) = found;
+                prop_assert!(mail.len() <= 50);
             }
         }
 

@@ -15,6 +15,12 @@ fn with_header(mail: &[u8], name: &'static str, value: &str) -> Vec<u8> {
     [format!("{name}: {value}\r\n").as_bytes(), mail].concat()
 }
 
+fn replaced(mail: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(mail.to_vec()).unwrap();
+    assert!(text.contains(from), "{text}");
+    text.replace(from, to).into_bytes()
+}
+
 /// The failed sessions of a domain's reports that count, and the sessions of those that do not.
 async fn sums(inbox: &Inbox, domain: &str) -> (u64, u64) {
     let since = jiff::Timestamp::UNIX_EPOCH;
@@ -41,24 +47,47 @@ async fn dane_results_count_for_the_domain_of_the_mail_if_the_sender_has_signed_
     let mail = message("multipart/report", pack(&dane("1")).unwrap());
     let named = with_header(&mail, "TLS-Report-Domain", "a.example");
     let signed = |mail: &[u8], headers: &[&str]| sign_headers(mail, &key, "big.example", headers, false);
+    let (here, elsewhere) = ([(5, 0), (0, 0), (0, 0)], [(0, 0), (0, 0), (5, 0)]);
     for (about, mail, expected) in [
-        ("the header is signed", signed(&named, &SIGNED), [(5, 0), (0, 0), (0, 0)]),
+        ("the header is signed", signed(&named, &SIGNED), here),
+        ("the subject is signed, and there is no header", signed(&mail, &SIGNED[..3]), here),
+        // As signers do that sign the fields of RFC 6376 §5.4.1.
+        ("the subject is signed, and the header names the same domain", signed(&named, &SIGNED[..3]), here),
+        ("neither is signed", signed(&named, &["From", "TLS-Report-Submitter"]), elsewhere),
         (
-            "the subject is signed, and there is no header",
-            signed(&mail, &SIGNED[..3]),
-            [(5, 0), (0, 0), (0, 0)],
+            "the signed subject has no domain",
+            signed(&replaced(&named, "Report Domain: a.example", "Your report for a.example"), &SIGNED[..3]),
+            elsewhere,
         ),
-        ("the header is not signed", signed(&named, &SIGNED[..3]), [(0, 0), (0, 0), (5, 0)]),
+        (
+            "the signed subject names another domain",
+            signed(&replaced(&named, "Report Domain: a.example", "Report Domain: b.example"), &SIGNED[..3]),
+            elsewhere,
+        ),
+        (
+            "a second subject is added",
+            with_header(
+                &signed(&named, &SIGNED[..3]),
+                "Subject",
+                "Report Domain: a.example Submitter: x.example",
+            ),
+            elsewhere,
+        ),
+        (
+            "a second header names the same domain",
+            with_header(&signed(&named, &SIGNED[..3]), "TLS-Report-Domain", "a.example"),
+            elsewhere,
+        ),
         // A report for one domain that is sent on for another.
         (
             "a header is added",
             with_header(&signed(&mail, &SIGNED[..3]), "TLS-Report-Domain", "b.example"),
-            [(0, 0), (0, 0), (5, 0)],
+            elsewhere,
         ),
         (
             "a second header is added",
             with_header(&signed(&named, &SIGNED), "TLS-Report-Domain", "b.example"),
-            [(0, 0), (0, 0), (5, 0)],
+            elsewhere,
         ),
     ] {
         let (_dir, inbox) = sharing(dns()).await;
