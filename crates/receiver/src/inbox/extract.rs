@@ -7,7 +7,6 @@ mod contents;
 
 use super::claims;
 use super::dmarc::ExtractedDmarc;
-use super::files::is_mbox;
 use super::job_memory::{JobMemory, Stop};
 use super::mime::{Kind, Mail, Part, is_mail, take_apart};
 use super::pool::Busy;
@@ -18,8 +17,11 @@ use formats::dmarc::{DmarcFileName, is_dmarc_text};
 use formats::limits::{
     DMARC_ELEMENTS, INBOX_DEPTH, INBOX_MULTIPARTS, INBOX_PACKINGS, INBOX_PARTS, INBOX_REPORTS,
 };
+use formats::mbox::{Found, Splitter, is_mbox};
 use formats::printable::printable;
-use formats::report::{HeldText, ReadError, ReadReport, UnlimitedMemory, UnpackBudget, UnpackError, is_tar};
+use formats::report::{
+    Held, HeldText, ReadError, ReadReport, UnlimitedMemory, UnpackBudget, UnpackError, is_tar,
+};
 use jiff::Timestamp;
 use net::memory_budget::Reservation;
 
@@ -388,8 +390,31 @@ impl<'r> Extractor<'r> {
         Ok(())
     }
 
-    /// Searches a message within another one or within a zip file.
+    /// Searches a message, or the messages of an mbox, within another message or an archive.
     fn inner(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Stopped> {
+        if !is_mbox(bytes) {
+            return self.inner_message(bytes, name, depth);
+        }
+        let mut held = Held::new(self.budget.memory());
+        if let Err(error) = held.grow(bytes.len()) {
+            return self.failed(name, error, false);
+        }
+        // No message is longer than the mbox.
+        let mut splitter = Splitter::new(bytes.len());
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.mail_of_mbox(splitter.line(line), name, depth)?;
+        }
+        self.mail_of_mbox(splitter.end(), name, depth)
+    }
+
+    fn mail_of_mbox(&mut self, mail: Option<Found>, name: &str, depth: usize) -> Result<(), Stopped> {
+        match mail {
+            Some(Found::Mail(mail) | Found::TooLong(mail)) => self.inner_message(&mail, name, depth),
+            None => Ok(()),
+        }
+    }
+
+    fn inner_message(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Stopped> {
         let memory = self.budget.memory();
         let mail = match take_apart(bytes, memory) {
             Ok(Some(mail)) => mail,

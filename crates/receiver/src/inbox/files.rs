@@ -13,7 +13,7 @@ use super::shape::looks_like_a_report;
 use super::{Busy, Inbox, Reading};
 use formats::dmarc::is_dmarc_text;
 use formats::limits::{INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
-use formats::mbox::{self, Splitter};
+use formats::mbox::{self, Splitter, is_mbox};
 use formats::printable::printable;
 use formats::report::{
     TarMember, ZipContents, beginning_of_gzip, gzip_stream, is_gzip, is_tar, is_zip, other_compression,
@@ -205,14 +205,6 @@ pub fn items_in(path: &Path, each: Each<'_>) -> io::Result<()> {
     items_from(&mut file, &name, each)
 }
 
-/// The beginning of an mbox file (RFC 4155).
-const MBOX_BEGINNING: &[u8] = b"From ";
-
-/// True for text that begins as an mbox file does.
-pub(super) fn is_mbox(text: &[u8]) -> bool {
-    text.starts_with(MBOX_BEGINNING)
-}
-
 /// Passes what is found in a stream, such as a pipe, to `each`. Fails when the stream can't be read.
 pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let head = input.fill_buf()?;
@@ -225,7 +217,7 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
     let mut bytes = Vec::with_capacity(head.len() + 64);
     (&mut *input).take(limit(most)).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        if is_mbox(&beginning_of_gzip(&bytes, MBOX_BEGINNING.len())) {
+        if is_mbox(&beginning_of_gzip(&bytes, BEGINNING_BYTES)) {
             return mbox(&mut gzip_stream(&mut bytes.as_slice().chain(input)), name, each);
         }
         each(Found::Unreadable(Unreadable::too_large(name, &bytes)));
@@ -243,15 +235,24 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
     Ok(())
 }
 
+/// Passes a file of an archive, or each mail of an mbox, to `each`.
+fn archived(path: &str, bytes: &[u8], each: Each<'_>) {
+    if !is_mbox(bytes) {
+        each(Found::Item(Item::new(path, bytes.to_vec())));
+    } else if let Err(error) = mbox(&mut &bytes[..], path, each) {
+        each(Found::Unreadable(Unreadable::of(path, bytes, error.to_string())));
+    }
+}
+
 /// Passes each file of a tar archive to `each`.
 fn tar(archive: &[u8], name: &str, each: Each<'_>) {
     let mut members = tar_members(archive);
     for TarMember { name: member, bytes, is_cut } in members.by_ref().take(ZIP_MEMBERS) {
         let path = format!("{name}:{member}");
-        each(match is_cut {
-            false => Found::Item(Item::new(&path, bytes.to_vec())),
-            true => Found::Unreadable(Unreadable::new(&path, "the tar file ends within this file")),
-        });
+        match is_cut {
+            false => archived(&path, bytes, each),
+            true => each(Found::Unreadable(Unreadable::new(&path, "the tar file ends within this file"))),
+        }
     }
     if members.next().is_some() {
         let why = format!("only the first {ZIP_MEMBERS} files in the tar file were read");
@@ -263,13 +264,13 @@ fn tar(archive: &[u8], name: &str, each: Each<'_>) {
 fn zip(contents: ZipContents<'_>, name: &str, each: Each<'_>) {
     for member in contents.members {
         let path = format!("{name}:{}", member.name);
-        each(match member.text {
-            Ok(text) => Found::Item(Item::new(&path, text.bytes().to_vec())),
+        match member.text {
+            Ok(text) => archived(&path, text.bytes(), each),
             Err(error) => {
                 let claims = is_named_so(&member.name);
-                Found::Unreadable(Unreadable { claims, ..Unreadable::new(&path, error.to_string()) })
+                each(Found::Unreadable(Unreadable { claims, ..Unreadable::new(&path, error.to_string()) }));
             }
-        });
+        }
     }
     if contents.left_out > 0 {
         let (left_out, most) = (contents.left_out, ZIP_MEMBERS);

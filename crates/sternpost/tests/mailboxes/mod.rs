@@ -1,5 +1,5 @@
 //! Imports from mailboxes that people use: mails that move and arrive meanwhile, large ones, folders that can't be read,
-//! and compressed mails.
+//! compressed mails, and what programs write that differs from the standards.
 
 use crate::{command, import, place, report, run, write};
 use formats::report::pack;
@@ -106,7 +106,7 @@ fn bound(place: &Path, words: &[&str]) -> Command {
 }
 
 #[test]
-fn a_folder_that_can_not_be_read_is_named_and_the_others_are_imported() {
+fn a_folder_or_file_that_can_not_be_read_is_named_and_the_others_are_imported() {
     let place = place();
     let maildir = maildir(place.path());
     std::fs::write(maildir.join("new/1.host"), mail(1)).unwrap();
@@ -114,16 +114,20 @@ fn a_folder_that_can_not_be_read_is_named_and_the_others_are_imported() {
     write(place.path(), "in/.Open/cur/3", mail(3));
     std::fs::create_dir(maildir.join(".Open/new")).unwrap();
     let shut = maildir.join(".Shut");
-    std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0)).unwrap();
+    write(place.path(), "in/.Open/cur/4", mail(4));
+    for path in [&shut, &maildir.join(".Open/cur/4")] {
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+    }
     let output = bound(place.path(), &["reports", "import", "--json", "in"]).output().unwrap();
     std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o700)).unwrap();
     let text = String::from_utf8_lossy(&output.stderr).into_owned();
     let told: Value =
         serde_json::from_slice(&output.stdout).unwrap_or_else(|error| panic!("{error}: {text}"));
-    assert_eq!((output.status.code(), counts(&told, ["new", "unreadable"])), (Some(1), [2, 1]), "{told}");
-    let problem = &told["problems"][0];
-    assert_eq!(problem["name"], "in/.Shut");
-    assert!(problem["why"].as_str().unwrap().contains("Permission denied"), "{told}");
+    assert_eq!((output.status.code(), counts(&told, ["new", "unreadable"])), (Some(1), [2, 2]), "{told}");
+    for (problem, name) in told["problems"].as_array().unwrap().iter().zip(["in/.Shut", "in/.Open/cur/4"]) {
+        assert_eq!(problem["name"], name);
+        assert!(problem["why"].as_str().unwrap().contains("Permission denied"), "{told}");
+    }
 }
 
 #[test]
@@ -160,4 +164,95 @@ fn a_maildir_of_compressed_mails_is_imported_as_one_of_plain_mails() {
     let told = import(place.path(), &["in"]);
     let problem = told["problems"][0]["why"].as_str().unwrap();
     assert!(problem.starts_with("compressed with zstd"), "{told}");
+}
+
+/// An mbox of reports 1 to 3, with a private mail, as programs write it that differ from RFC 4155.
+#[test]
+fn no_report_of_an_mbox_is_lost_or_cut_whichever_program_wrote_it() {
+    const FROM: &str = "From tls@big.example Sat Nov 21 00:10:00 2026";
+    let mbox = |from: &str, after: &str| {
+        let mails = [mail(1), PRIVATE.to_owned(), mail(2), mail(3)];
+        mails.iter().map(|mail| format!("{from}\n{mail}{after}")).collect::<String>()
+    };
+    let sentence = |text: &str| mail(2).replacen("--b\n", &format!("Hello,\n\n{text}\n\n--b\n"), 1);
+    let whole = mbox(FROM, "\n");
+    for (what, mbox) in [
+        ("RFC 4155", whole.clone()),
+        ("CRLF", whole.replace('\n', "\r\n")),
+        ("no empty lines between mails", mbox(FROM, "")),
+        ("Thunderbird", mbox("From - Sat Nov 21 00:10:00 2026\nX-Mozilla-Status: 0001", "\n")),
+        ("a line without a time", mbox("From tls@big.example", "\n")),
+        ("empty lines before the first mail", format!("\n\n{whole}")),
+        ("a byte-order mark", format!("\u{feff}{whole}")),
+        (
+            "a sentence without quotes",
+            whole.replace(&mail(2), &sentence("From today on, reports come daily.")),
+        ),
+        ("quoted sentences", whole.replace(&mail(2), &sentence(">From May on at 8:00.\n>>From here"))),
+    ] {
+        let place = place();
+        write(place.path(), "in/mbox", &mbox);
+        let (code, told) = import_in(place.path());
+        assert_eq!(
+            (code, counts(&told, ["new", "left_alone", "quarantined", "unfinished"])),
+            (0, [3, 1, 0, 0]),
+            "{what}: {told}"
+        );
+        write(place.path(), "in/mbox", pack(mbox.as_bytes()).unwrap());
+        let (code, told) = import_in(place.path());
+        assert_eq!(
+            (code, counts(&told, ["duplicates", "left_alone"])),
+            (0, [3, 1]),
+            "{what}, in gzip: {told}"
+        );
+        std::fs::remove_file(place.path().join("in/mbox")).unwrap();
+        write(place.path(), "in/mail.zip", zipped("mail/inbox", mbox.as_bytes()));
+        let (code, told) = import_in(place.path());
+        assert_eq!(
+            (code, counts(&told, ["duplicates", "left_alone"])),
+            (0, [3, 1]),
+            "{what}, in zip: {told}"
+        );
+    }
+}
+
+fn zipped(name: &str, content: &[u8]) -> Vec<u8> {
+    let mut zip = zip::ZipWriter::new(std::io::Cursor::new(Vec::new()));
+    zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
+    std::io::Write::write_all(&mut zip, content).unwrap();
+    zip.finish().unwrap().into_inner()
+}
+
+/// A message with one attachment, whose header has these lines.
+fn with_attachment(head: &str, content: &str) -> String {
+    format!(
+        "From: boss@a.example\nSubject: see this\nMIME-Version: 1.0\nContent-Type: multipart/mixed; boundary=o\n\n\
+         --o\nContent-Type: text/plain\n\nhello\n--o\n{head}\n\n{content}\n--o--\n"
+    )
+}
+
+#[test]
+fn reports_are_found_in_mails_that_people_forward_and_under_any_label() {
+    let place = place();
+    maildir(place.path());
+    let octets = |name: &str| format!("Content-Type: application/octet-stream; name=\"{name}\"");
+    let json = |id: u32| report(&id.to_string(), "a.example", 5, 0).to_string();
+    let eight_bit = [b"X-Name: J\xfcrgen\n".as_slice(), mail(9).as_bytes()].concat();
+    for (at, mail) in [
+        ("cur/1.h:2,S", with_attachment("Content-Type: message/rfc822", &mail(1))),
+        (".Sent/new/2.h", with_attachment(&octets("Your report.EML"), &mail(2))),
+        (".TLS.Reports/cur/3.h:2,", with_attachment(&octets("report.json"), &json(3))),
+        (
+            ".&ZeVnLIqe-/cur/4.h:2,S",
+            with_attachment("Content-Type: text/plain", &format!("\u{feff}{}", json(4))),
+        ),
+        ("new/5.h", with_attachment(&octets("a.txt"), &format!("{}\n{}", json(5), json(6)))),
+        ("new/6.h", with_attachment(&octets("private.eml"), PRIVATE)),
+        ("new/7.h", with_attachment(&octets("not a mail.eml"), "hello")),
+    ] {
+        write(place.path(), &format!("in/{at}"), mail);
+    }
+    write(place.path(), "in/cur/9.h:2,S", eight_bit);
+    let (code, told) = import_in(place.path());
+    assert_eq!((code, counts(&told, ["new", "left_alone", "quarantined"])), (0, [7, 2, 0]), "{told}");
 }

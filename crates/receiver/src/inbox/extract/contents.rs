@@ -9,6 +9,7 @@ use super::super::submitter::{Origin, submitter_of_file};
 use super::{Extracted, Extractor, File, InGzip, LeftInGzip, NoReport, Stopped};
 use formats::dmarc::{DmarcReport, is_dmarc_text};
 use formats::limits::{INBOX_PACKINGS, INBOX_REPORTS};
+use formats::mbox::is_mbox;
 use formats::report::{
     Held, ReadReport, Report, ReportFileName, ReportTexts, UnpackError, Unpacked, beginning_of_gzip, is_tar,
     is_zip, pack, tar_members, unpack_within, zip_members_within,
@@ -109,7 +110,10 @@ impl Extractor<'_> {
             self.file(&File { bytes, packings: file.packings + 1, ..*file }, origin, depth)
         } else if is_dmarc_text(bytes) {
             self.dmarc(bytes, file, origin)
-        } else if packing != Unpacked::Plain && !looks_like_a_report(bytes) && is_mail(bytes) {
+        } else if packing != Unpacked::Plain
+            && !looks_like_a_report(bytes)
+            && (is_mail(bytes) || is_mbox(bytes))
+        {
             self.compressed_mail(bytes, file, depth)
         } else {
             self.reports(bytes, packing, file, origin)
@@ -126,7 +130,7 @@ impl Extractor<'_> {
         true
     }
 
-    /// Reads a mail that is compressed as a whole. What is labeled as a report has to have one.
+    /// Reads a mail or an mbox that is compressed as a whole. What is labeled as a report has to have one.
     fn compressed_mail(&mut self, mail: &[u8], file: &File<'_>, depth: usize) -> Result<(), Stopped> {
         let found = |extractor: &Self| {
             let found = &extractor.found;

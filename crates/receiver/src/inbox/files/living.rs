@@ -108,9 +108,10 @@ const MOVES: usize = 4;
 /// The files to read, one after the other. Mails that are not where they were listed are looked for at the end.
 #[derive(Debug)]
 pub struct LivingFiles {
-    left: std::vec::IntoIter<PathBuf>,
     /// The files that were or will be read.
-    listed: HashSet<PathBuf>,
+    listed: Vec<PathBuf>,
+    /// The place in the list of the next one.
+    next: usize,
     /// Files that are not where they were listed or found.
     gone: Vec<PathBuf>,
     /// How often they are searched for from now on.
@@ -119,16 +120,16 @@ pub struct LivingFiles {
 
 impl LivingFiles {
     /// The files as they were listed.
-    pub fn new(files: Vec<PathBuf>) -> Self {
-        let listed = files.iter().cloned().collect();
-        Self { left: files.into_iter(), listed, gone: Vec::new(), searches: MOVES }
+    pub fn new(listed: Vec<PathBuf>) -> Self {
+        Self { listed, next: 0, gone: Vec::new(), searches: MOVES }
     }
 
     /// The next file to read.
     pub fn next_file(&mut self) -> Option<PathBuf> {
         loop {
-            if let Some(path) = self.left.next() {
-                return Some(path);
+            if let Some(path) = self.listed.get(self.next) {
+                self.next += 1;
+                return Some(path.clone());
             }
             if self.gone.is_empty() || self.searches == 0 {
                 return None;
@@ -140,7 +141,6 @@ impl LivingFiles {
 
     /// Notes that a file is not there any more ([`is_gone`]).
     pub fn is_not_there(&mut self, path: PathBuf) {
-        self.listed.remove(&path);
         self.gone.push(path);
     }
 
@@ -151,14 +151,16 @@ impl LivingFiles {
 
     /// Searches each maildir once for all of its mails that are gone. All other files have been read.
     fn search(&mut self) {
+        let gone: HashSet<PathBuf> = std::mem::take(&mut self.gone).into_iter().collect();
+        self.listed.retain(|path| !gone.contains(path));
+        self.next = self.listed.len();
+        let (mails, others): (Vec<_>, Vec<_>) = gone.into_iter().partition(|path| is_in_maildir(path));
+        self.gone = others;
         let mut by_maildir: BTreeMap<PathBuf, Vec<PathBuf>> = BTreeMap::new();
-        let (mails, others): (Vec<_>, Vec<_>) =
-            std::mem::take(&mut self.gone).into_iter().partition(|path| is_in_maildir(path));
         for path in mails {
             let maildir = maildir_of(&path).unwrap_or(&path).to_owned();
             by_maildir.entry(maildir).or_default().push(path);
         }
-        self.gone = others;
         let read: HashSet<_> = self.listed.iter().filter_map(|path| mail_key(path)).collect();
         let mut found = BTreeSet::new();
         for (maildir, mails) in by_maildir {
@@ -178,8 +180,7 @@ impl LivingFiles {
             }
         }
         drop(read);
-        self.listed.extend(found.iter().cloned());
-        self.left = found.into_iter().collect::<Vec<_>>().into_iter();
+        self.listed.extend(found);
     }
 }
 

@@ -101,6 +101,28 @@ async fn dane_results_count_for_the_domain_of_the_mail_if_the_sender_has_signed_
 }
 
 #[tokio::test]
+async fn dane_results_from_before_the_first_observation_of_the_mx_host_move_to_the_domain_then() {
+    let key = key();
+    let (_dir, inbox) = inbox(publishing("s._domainkey.big.example", &key.record)).await;
+    let mail = message("multipart/report", pack(&dane("1")).unwrap());
+    let mail = with_header(&mail, "TLS-Report-Domain", "a.example");
+    accept(&inbox, &sign_headers(&mail, &key, "big.example", &SIGNED, false)).await;
+    let day = "2026-11-23T00:00:00Z".parse().unwrap();
+    let mx = [DomainName::parse("mx.shared.example").unwrap()];
+    // Another customer of the same host is not concerned.
+    for (observed, expected) in
+        [("b.example", [(0, 0), (0, 0), (5, 0)]), ("a.example", [(5, 0), (0, 0), (0, 0)])]
+    {
+        inbox.store.record_mx_hosts(&DomainName::parse(observed).unwrap(), &mx, day).await.unwrap();
+        let mut found = Vec::new();
+        for domain in ["a.example", "b.example", "mx.shared.example"] {
+            found.push(sums(&inbox, domain).await);
+        }
+        assert_eq!(found, expected, "{observed}");
+    }
+}
+
+#[tokio::test]
 async fn a_posted_report_is_about_a_domain_only_at_the_address_of_that_domain() {
     let (_dir, inbox) = sharing(Names::default()).await;
     let domain = DomainName::parse("a.example").unwrap();

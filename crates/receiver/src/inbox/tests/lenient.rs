@@ -332,6 +332,19 @@ async fn a_mail_within_gzip_is_read_as_within_zip() {
         let outcome = accept(&inbox, &attached(&[attachment])).await;
         assert_eq!((ids(&inbox).await, outcome.quarantined), (vec!["1".to_owned()], None));
     }
+    // An mbox, in gzip or not.
+    let mbox = ["2", "3"]
+        .map(|id| [b"From a@b Mon\n", message("multipart/report", json(id)).as_slice(), b"\n"].concat());
+    let mbox = mbox.concat();
+    for attachment in [
+        ("reports.mbox.gz", pack(&mbox).unwrap()),
+        ("mails.zip", zipped(&[("mbox", mbox.clone())])),
+        ("mails.tar", tarred(&[("mbox", mbox.clone())])),
+    ] {
+        let (_dir, inbox) = inbox(Names::default()).await;
+        let outcome = accept(&inbox, &attached(&[attachment])).await;
+        assert_eq!((ids(&inbox).await.len(), outcome.quarantined), (2, None));
+    }
     // Private mail, and a backup of text that has colons.
     let private = b"From: a@b.example\r\nSubject: dinner\r\n\r\nat eight\r\n";
     for content in [&private[..], b"Note: not a mail\n\n{\n"] {
