@@ -18,8 +18,8 @@ pub use read::{Quirk, ReadError, ReadReport, Warning};
 pub use tar::{TarMember, is_tar, tar_members};
 pub use texts::{Objects, ReportTexts, beginning_of_text, begins_as_json};
 pub use unpack::{
-    UnpackError, Unpacked, UnpackedText, ZipContents, ZipMember, beginning_of_gzip, is_gzip, is_zip, pack,
-    unpack, unpack_within, zip_members, zip_members_within,
+    UnpackError, Unpacked, UnpackedText, ZipContents, ZipMember, beginning_of_gzip, gzip_stream, is_gzip,
+    is_zip, other_compression, pack, unpack, unpack_within, zip_members, zip_members_within,
 };
 pub use write::WriteError;
 

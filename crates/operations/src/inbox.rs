@@ -52,7 +52,7 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
         after = last.id;
         for one in some {
             let Some(bytes) = context.store.quarantined_bytes(one.id).await.map_err(fail)? else { continue };
-            let item = Item { name: String::new(), bytes: Arc::new(bytes) };
+            let item = Item { name: String::new(), bytes: Arc::new(bytes), ..Item::default() };
             let inbox = Inbox { source: one.source, arrival: one.arrival, ..inbox.clone() };
             let mut reading = match inbox.read_item_patiently(&item, one.arrival).await {
                 Ok(reading) => reading,

@@ -31,7 +31,7 @@ mod submitter;
 
 pub use counts::{InboxCounts, LeftAlone};
 pub use dmarc::ExtractedDmarc;
-pub use extract::{Extracted, Extraction, NoReport, Problem, extract_file, extract_message};
+pub use extract::{Extracted, Extraction, LeftInGzip, NoReport, Problem, extract_file, extract_message};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
 pub use reading::{GzipFile, Reading};
 pub use retention::{Removed, Retention};

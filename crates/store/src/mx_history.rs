@@ -2,12 +2,13 @@
 //! by it whether a report about an MX host concerns a domain, and the rollout gate whether all hosts were probed.
 
 use crate::query::{FromRow, Row, parameters, sql, unnumbered};
+use crate::reports::Misfiled;
 use crate::writing::Writing;
 use crate::{Store, StoreError, time};
 use formats::DomainName;
 use formats::limits::MX_HISTORY_DAYS;
 use formats::report::DateRange;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// The period in which a host was an MX host of a domain.
@@ -33,7 +34,8 @@ impl FromRow for MxHostPeriod {
 }
 
 impl Store {
-    /// Records the MX hosts of a domain as observed at `at`. Does nothing if they are already recorded for that day.
+    /// Records the MX hosts of a domain as observed at `at`. Does nothing if they are already recorded for that day. DANE
+    /// results that arrived before the first observation of a host are filed under the domain from now on.
     pub async fn record_mx_hosts(
         &self,
         domain: &DomainName,
@@ -49,6 +51,13 @@ impl Store {
         if fresh.is_empty() {
             return Ok(());
         }
+        let is_observed = |host: &&DomainName| {
+            let of_host = known.iter().find(|one| one.host == host.as_str());
+            of_host.is_some_and(|one| one.last.as_second().saturating_add(HISTORY_SECONDS) >= day.as_second())
+        };
+        let new: Vec<&DomainName> = hosts.iter().filter(|host| !is_observed(host)).collect();
+        // Before the hosts are recorded, so that this is repeated if it is interrupted.
+        self.file_results_of(domain, &new, day).await?;
         let mut transaction = self.writing().await?;
         for host in fresh {
             sql(
@@ -65,7 +74,27 @@ impl Store {
             .execute(&mut transaction)
             .await?;
         }
-        transaction.commit().await
+        transaction.commit().await?;
+        // Reports that were stored meanwhile.
+        self.file_results_of(domain, &new, day).await
+    }
+
+    /// Files the results about these MX hosts under the domain.
+    async fn file_results_of(
+        &self,
+        domain: &DomainName,
+        hosts: &[&DomainName],
+        day: Timestamp,
+    ) -> Result<(), StoreError> {
+        let history = SignedDuration::from_secs(HISTORY_SECONDS);
+        let between = [
+            day.saturating_sub(history).unwrap_or(Timestamp::MIN),
+            day.saturating_add(history).unwrap_or(Timestamp::MAX),
+        ];
+        for host in hosts {
+            self.file_again(&Misfiled { domain, host, between }).await?;
+        }
+        Ok(())
     }
 
     /// Returns the MX hosts of a domain with their periods, by name.

@@ -5,6 +5,7 @@
 //! | --- | --- |
 //! | `keep` | stores reports in batches and detects duplicates |
 //! | `filing` | which domain the results of a report are about |
+//! | `refiling` | files results again when the MX hosts of a domain become known |
 //! | `rows` | the rows of the results of a report |
 //! | `names` | integer ids for repeated texts |
 //! | `columns` | conversions to column values |
@@ -33,6 +34,7 @@ mod list;
 mod names;
 mod quarantine;
 mod quota;
+mod refiling;
 mod retention;
 mod rows;
 mod sums;
@@ -50,6 +52,7 @@ pub use groups::{FailureGroup, KindSum};
 pub use list::{EvidenceStatus, ListedReport, Search, StoredReport};
 pub use quarantine::{NewQuarantined, QuarantineOutcome, QuarantineSelection, QuarantineUsage, Quarantined};
 pub use quota::Quota;
+pub(crate) use refiling::Misfiled;
 pub use retention::DropSelection;
 pub use surplus::SumLimits;
 pub use totals::{DomainTotal, LastReport, SubmitterTotal};

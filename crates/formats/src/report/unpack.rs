@@ -123,6 +123,11 @@ pub fn beginning_of_gzip(bytes: &[u8], most: usize) -> Vec<u8> {
     text
 }
 
+/// The text of gzip data, as a stream. The caller bounds what it reads.
+pub fn gzip_stream<'i>(input: &'i mut dyn std::io::BufRead) -> Box<dyn std::io::BufRead + 'i> {
+    Box::new(std::io::BufReader::new(flate2::bufread::MultiGzDecoder::new(input)))
+}
+
 /// True for data that begins as gzip does.
 pub fn is_gzip(bytes: &[u8]) -> bool {
     bytes.starts_with(&[0x1f, 0x8b])
@@ -131,6 +136,21 @@ pub fn is_gzip(bytes: &[u8]) -> bool {
 /// True for data that begins as a zip file does.
 pub fn is_zip(bytes: &[u8]) -> bool {
     bytes.starts_with(b"PK\x03\x04")
+}
+
+/// The name of a compression that is not read, by the first bytes of the data.
+pub fn other_compression(bytes: &[u8]) -> Option<&'static str> {
+    let is_bzip2 = bytes.starts_with(b"BZh") && bytes.get(4..10) == Some(b"1AY&SY");
+    if is_bzip2 {
+        return Some("bzip2");
+    }
+    let all: [(&[u8], &str); 4] = [
+        (b"\x28\xb5\x2f\xfd", "zstd"),
+        (b"\xfd7zXZ\0", "xz"),
+        (b"\x04\x22\x4d\x18", "lz4"),
+        (b"Dovecot-LZ4\r\x2a\x9b\xc5", "lz4"),
+    ];
+    all.iter().find(|(magic, _)| bytes.starts_with(magic)).map(|(_, name)| *name)
 }
 
 /// Compresses a report by gzip.

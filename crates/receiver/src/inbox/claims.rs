@@ -1,10 +1,11 @@
 //! Decides whether input that could not be read claims to be a TLS report.
 //!
 //! An import reads folders and mailboxes that also hold unrelated mail and files. Unreadable input is quarantined
-//! whole, and every user of the dashboard can read it there. So only input that claims to be a TLS report may be
-//! quarantined: by the headers and media types of RFC 8460 §5.3, by the file name of RFC 8460 §5.1, or by the JSON
-//! members of RFC 8460 §4.4. A member or a file name that other programs use as well is no claim. Such hints count only
-//! beside a report ([`is_likely`]).
+//! whole, where operators of the dashboard can read it (readers can't). Nobody should find private mail there, so input
+//! of which there is a copy elsewhere is quarantined only if it claims to be a TLS report: by the headers and media types
+//! of RFC 8460 §5.3, by the file name of RFC 8460 §5.1, or by the JSON members of RFC 8460 §4.4. What arrives by SMTP,
+//! LMTP or a pipe is the only copy, and is quarantined in any case. A member or a file name that other programs use as
+//! well is not a claim. Such hints count only beside a report ([`is_likely`]).
 
 use super::mime::{Head, Kind, Mail};
 use formats::limits::INBOX_PARTS;

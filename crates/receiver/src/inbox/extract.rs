@@ -8,7 +8,7 @@ mod contents;
 use super::claims;
 use super::dmarc::ExtractedDmarc;
 use super::job_memory::{JobMemory, Stop};
-use super::mime::{Kind, Mail, Part, take_apart};
+use super::mime::{Kind, Mail, Part, is_mail, take_apart};
 use super::pool::Busy;
 use super::shape::{is_other_gzip, looks_like_a_report};
 use super::submitter::Origin;
@@ -17,8 +17,11 @@ use formats::dmarc::{DmarcFileName, is_dmarc_text};
 use formats::limits::{
     DMARC_ELEMENTS, INBOX_DEPTH, INBOX_MULTIPARTS, INBOX_PACKINGS, INBOX_PARTS, INBOX_REPORTS,
 };
+use formats::mbox::{Found, Splitter, is_mbox};
 use formats::printable::printable;
-use formats::report::{HeldText, ReadError, ReadReport, UnlimitedMemory, UnpackBudget, UnpackError};
+use formats::report::{
+    Held, HeldText, ReadError, ReadReport, UnlimitedMemory, UnpackBudget, UnpackError, is_tar,
+};
 use jiff::Timestamp;
 use net::memory_budget::Reservation;
 
@@ -142,21 +145,57 @@ pub fn extract_file(bytes: &[u8], name: &str, memory: &mut Reservation) -> Resul
     file_within(bytes, name, &JobMemory::new(memory, usize::MAX)).map_err(busy)
 }
 
-/// Like [`extract_file`], for a file that its caller divides if it is a tar archive in gzip data. `None` if it is one.
+/// What a whole file of gzip data has.
+#[derive(Debug)]
+pub(super) enum GzipContent {
+    /// Report files, or nothing that is known.
+    Reports(Extraction),
+    /// What the caller reads: nothing was extracted.
+    Left(LeftInGzip),
+}
+
+/// Content that is more than report files.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum LeftInGzip {
+    /// A tar archive.
+    Tar,
+    /// A mail.
+    Mail,
+    /// Mails in the mbox format.
+    Mbox,
+}
+
+impl LeftInGzip {
+    /// Detects the content of a file by the beginning of its text.
+    fn of(text: &[u8]) -> Option<Self> {
+        if is_tar(text) {
+            Some(Self::Tar)
+        } else if is_mbox(text) {
+            Some(Self::Mbox)
+        } else {
+            (!looks_like_a_report(text) && !is_dmarc_text(text) && is_mail(text)).then_some(Self::Mail)
+        }
+    }
+}
+
+/// Like [`extract_file`], for a file of gzip data whose mails and archives the caller reads by itself.
 ///
 /// # Errors
 ///
 /// [`Busy`] if the memory for decompressed reports is in use.
-pub(super) fn extract_unless_tar(
+pub(super) fn extract_gzip_file(
     bytes: &[u8],
     name: &str,
     memory: &mut Reservation,
-) -> Result<Option<Extraction>, Busy> {
+) -> Result<GzipContent, Busy> {
     let memory = JobMemory::new(memory, usize::MAX);
     let mut extractor = Extractor::new(UnpackBudget::new(bytes.len(), &memory));
-    extractor.tar_in_gzip = TarInGzip::Leave;
+    extractor.in_gzip = InGzip::Leave;
     extractor.outermost_file(bytes, name).map_err(|Stopped| busy(memory.stop()))?;
-    Ok((extractor.tar_in_gzip != TarInGzip::Left).then(|| extractor.finish()))
+    Ok(match extractor.in_gzip {
+        InGzip::Left(left) => GzipContent::Left(left),
+        InGzip::Extract | InGzip::Leave => GzipContent::Reports(extractor.finish()),
+    })
 }
 
 fn busy(stop: Stop) -> Busy {
@@ -204,20 +243,20 @@ struct File<'f> {
 /// The extraction was stopped for lack of memory; the job's memory has the reason.
 struct Stopped;
 
-/// What happens to a tar archive that the gzip data of a whole file has.
+/// What happens to mails and tar archives that the gzip data of a whole file has.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum TarInGzip {
-    /// Its reports are extracted.
+enum InGzip {
+    /// Their reports are extracted.
     Extract,
-    /// It is left to the caller.
+    /// They are left to the caller.
     Leave,
-    /// There is one, which was left to the caller.
-    Left,
+    /// This was left to the caller.
+    Left(LeftInGzip),
 }
 
 struct Extractor<'r> {
     budget: UnpackBudget<'r>,
-    tar_in_gzip: TarInGzip,
+    in_gzip: InGzip,
     /// XML elements of DMARC reports that may still be read.
     elements: usize,
     parts: usize,
@@ -231,9 +270,9 @@ struct Extractor<'r> {
 impl<'r> Extractor<'r> {
     fn new(budget: UnpackBudget<'r>) -> Self {
         let found = Extraction::default();
-        let (likely, tar_in_gzip) = (Vec::new(), TarInGzip::Extract);
+        let (likely, in_gzip) = (Vec::new(), InGzip::Extract);
         let (elements, is_for_reports) = (DMARC_ELEMENTS, false);
-        Self { budget, tar_in_gzip, elements, parts: 0, is_for_reports, found, likely }
+        Self { budget, in_gzip, elements, parts: 0, is_for_reports, found, likely }
     }
 
     /// Searches the file that was received.
@@ -351,8 +390,31 @@ impl<'r> Extractor<'r> {
         Ok(())
     }
 
-    /// Searches a message within another one or within a zip file.
+    /// Searches a message, or the messages of an mbox, within another message or an archive.
     fn inner(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Stopped> {
+        if !is_mbox(bytes) {
+            return self.inner_message(bytes, name, depth);
+        }
+        let mut held = Held::new(self.budget.memory());
+        if let Err(error) = held.grow(bytes.len()) {
+            return self.failed(name, error, false);
+        }
+        // No message is longer than the mbox.
+        let mut splitter = Splitter::new(bytes.len());
+        for line in bytes.split_inclusive(|byte| *byte == b'\n') {
+            self.mail_of_mbox(splitter.line(line), name, depth)?;
+        }
+        self.mail_of_mbox(splitter.end(), name, depth)
+    }
+
+    fn mail_of_mbox(&mut self, mail: Option<Found>, name: &str, depth: usize) -> Result<(), Stopped> {
+        match mail {
+            Some(Found::Mail(mail) | Found::TooLong(mail)) => self.inner_message(&mail, name, depth),
+            None => Ok(()),
+        }
+    }
+
+    fn inner_message(&mut self, bytes: &[u8], name: &str, depth: usize) -> Result<(), Stopped> {
         let memory = self.budget.memory();
         let mail = match take_apart(bytes, memory) {
             Ok(Some(mail)) => mail,

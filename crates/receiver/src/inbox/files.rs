@@ -1,28 +1,39 @@
 //! Finds the items to import in files and folders: report files, mails, mbox files, zip and tar files, detected by
-//! content. A folder is searched recursively and may be a maildir.
+//! content. A folder is searched recursively and may be a maildir, also one that mails are delivered to meanwhile
+//! (`living`), and whose mails are compressed with gzip. Other people's files that can't be read are told apart from reports.
 
-use super::claims::is_named_so;
+mod living;
+
+pub use living::{FoundFiles, LivingFiles, files_below, is_gone};
+
+use super::claims::{has_members, is_named_so};
+use super::extract::message_claims;
+use super::mime::lacks_end;
 use super::shape::looks_like_a_report;
 use super::{Busy, Inbox, Reading};
 use formats::dmarc::is_dmarc_text;
-use formats::limits::{IMPORT_DEPTH, INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
-use formats::mbox::{self, Splitter};
+use formats::limits::{INBOX_MESSAGE_BYTES, REPORT_PACKED_BYTES, ZIP_MEMBERS};
+use formats::mbox::{self, Splitter, is_mbox};
 use formats::printable::printable;
-use formats::report::{TarMember, ZipContents, is_gzip, is_tar, tar_members, unpack, zip_members};
-use std::ffi::OsString;
-use std::fs::FileType;
+use formats::report::{
+    TarMember, ZipContents, beginning_of_gzip, gzip_stream, is_gzip, is_tar, is_zip, other_compression,
+    tar_members, unpack, zip_members,
+};
 use std::io::{self, BufRead, Read};
-use std::path::{Path, PathBuf};
+use std::path::Path;
 use std::sync::Arc;
 use store::reports::Arrival;
 
 /// One mail or report file to import.
-#[derive(Debug, Clone, PartialEq, Eq)]
+#[derive(Debug, Clone, Default, PartialEq, Eq)]
 pub struct Item {
     /// The name shown to the operator, such as a file name or `FILE, mail 3`; printable.
     pub name: String,
-    /// The bytes of the message or file, as they were read.
+    /// The bytes of the message or file, as they were read, without the gzip compression around a mail.
     pub bytes: Arc<Vec<u8>>,
+    /// True for the last mail of an mbox if the empty line or the last boundary at its end is missing: it may be still being
+    /// delivered.
+    pub is_open_ended: bool,
 }
 
 /// A file, or a part of one, that can't be read as an item.
@@ -32,6 +43,8 @@ pub struct Unreadable {
     pub name: String,
     /// Why it can't be read.
     pub why: String,
+    /// False if nothing says that it is a report. Other people's mails and files may well be too large or broken.
+    pub claims: bool,
 }
 
 /// What is found in a file.
@@ -39,8 +52,8 @@ pub struct Unreadable {
 pub enum Found {
     /// A mail or a report file.
     Item(Item),
-    /// A whole file of gzip data: a report, or a tar archive. Which one shows when it is decompressed, which
-    /// [`Inbox::read_gzip_here`] does.
+    /// A whole file of gzip data: a report, a tar archive, a mail or an mbox. Which one shows when it is decompressed,
+    /// which [`Inbox::read_gzip_here`] does.
     Gzip(Item),
     /// A file, or a part of one, that can't be read.
     Unreadable(Unreadable),
@@ -51,7 +64,7 @@ const NAME_CHARACTERS: usize = 300;
 
 impl Item {
     fn new(name: &str, bytes: Vec<u8>) -> Self {
-        Self { name: printable(name, NAME_CHARACTERS), bytes: Arc::new(bytes) }
+        Self { name: printable(name, NAME_CHARACTERS), bytes: Arc::new(bytes), is_open_ended: false }
     }
 
     /// True when the content looks like a report file and not like a mail, or the name is that of a report file (RFC 8460
@@ -65,24 +78,85 @@ impl Item {
         self.name.rsplit(':').next().unwrap_or_default()
     }
 
-    /// Passes each file of a tar archive, compressed by gzip, to `each`.
+    /// Passes each file of a tar archive in gzip data to `each`.
     pub fn tar_files(&self, each: Each<'_>) {
         match unpack(&self.bytes) {
             Ok((archive, _)) => tar(&archive, &self.name, each),
-            Err(error) => each(Found::Unreadable(Unreadable::new(&self.name, error.to_string()))),
+            Err(error) => each(Found::Unreadable(Unreadable::of(&self.name, &self.bytes, error.to_string()))),
+        }
+    }
+
+    /// Passes each mail of an mbox in gzip data to `each`.
+    pub fn mails_in_gzip(&self, each: Each<'_>) {
+        if let Err(error) = mbox(&mut gzip_stream(&mut self.bytes.as_slice()), &self.name, each) {
+            each(Found::Unreadable(Unreadable::of(&self.name, &self.bytes, broken_gzip(&error))));
+        }
+    }
+
+    /// The mail in gzip data, as mail servers store it in a maildir. Its size is limited as that of any other mail.
+    pub fn mail_in_gzip(&self) -> Found {
+        let mut mail = Vec::new();
+        let read =
+            gzip_stream(&mut self.bytes.as_slice()).take(limit(INBOX_MESSAGE_BYTES)).read_to_end(&mut mail);
+        if mail.len() > INBOX_MESSAGE_BYTES {
+            return Found::Unreadable(Unreadable::too_large(&self.name, &mail));
+        }
+        match read {
+            Ok(_) => Found::Item(Item::new(&self.name, mail)),
+            Err(error) => Found::Unreadable(Unreadable::of(&self.name, &mail, broken_gzip(&error))),
         }
     }
 }
 
+fn broken_gzip(error: &io::Error) -> String {
+    format!("the compressed data is invalid: {error}")
+}
+
 impl Unreadable {
-    fn new(name: &str, why: impl Into<String>) -> Self {
-        Self { name: printable(name, NAME_CHARACTERS), why: why.into() }
+    /// What claims to be a report, or was named by the operator, and can't be read.
+    pub fn new(name: &str, why: impl Into<String>) -> Self {
+        Self { name: printable(name, NAME_CHARACTERS), why: why.into(), claims: true }
     }
 
-    fn too_large(name: &str) -> Self {
-        Self::new(name, "larger than the limit for reports")
+    /// What can't be read, with the part of its content that was.
+    fn of(name: &str, beginning: &[u8], why: impl Into<String>) -> Self {
+        let file_name = name.rsplit(':').next().unwrap_or_default();
+        let claims = is_named_so(file_name)
+            || has_members(beginning)
+            || has_report_names(beginning)
+            || message_claims(beginning, false);
+        Self { claims, ..Self::new(name, why) }
+    }
+
+    fn too_large(name: &str, beginning: &[u8]) -> Self {
+        Self::of(name, beginning, "larger than the limit for reports")
     }
 }
+
+/// True if an archive that is cut has a file with the name of a report.
+fn has_report_names(archive: &[u8]) -> bool {
+    // The local header of a zip file's member (APPNOTE 4.3.7).
+    const LENGTH_AT: usize = 26;
+    const NAME_AT: usize = 30;
+    let member = |at: usize| {
+        let header = archive.get(at..)?;
+        let length = header.get(LENGTH_AT..)?.first_chunk::<2>()?;
+        header.get(NAME_AT..NAME_AT + usize::from(u16::from_le_bytes(*length)))
+    };
+    let is_report = |path: &str| is_named_so(path.rsplit('/').next().unwrap_or_default());
+    if is_zip(archive) {
+        let members = archive.windows(4).enumerate().filter(|(_, bytes)| is_zip(bytes));
+        return members
+            .filter_map(|(at, _)| member(at))
+            .any(|name| is_report(&String::from_utf8_lossy(name)));
+    }
+    let text = beginning_of_gzip(archive, BEGINNING_BYTES);
+    let tar = if is_tar(&text) { &text } else { archive };
+    is_tar(tar) && tar_members(tar).any(|file| is_report(&file.name))
+}
+
+/// The bytes of compressed data that show what it is.
+const BEGINNING_BYTES: usize = 65_536;
 
 impl Inbox {
     /// Reads an item as a report file or as a mail.
@@ -113,70 +187,40 @@ impl Inbox {
     }
 }
 
-/// Returns the file at a path, or all files below a folder, sorted by name. Hidden files and unfinished mails of a
-/// maildir (`tmp`) are left out.
-pub fn files_below(path: &Path) -> io::Result<Vec<PathBuf>> {
-    let mut files = Vec::new();
-    match std::fs::metadata(path)?.is_dir() {
-        true => collect(path, IMPORT_DEPTH, &mut files)?,
-        false => files.push(path.to_owned()),
-    }
-    Ok(files)
-}
-
-fn collect(folder: &Path, depth: usize, files: &mut Vec<PathBuf>) -> io::Result<()> {
-    let is_maildir = folder.join("cur").is_dir() && folder.join("new").is_dir();
-    let mut entries: Vec<(OsString, FileType)> = Vec::new();
-    for entry in std::fs::read_dir(folder)? {
-        let entry = entry?;
-        // Symbolic links are skipped, since they could form a loop or leave the folder; `file_type` does not follow
-        // them.
-        entries.push((entry.file_name(), entry.file_type()?));
-    }
-    entries.sort_unstable_by(|(one, _), (other, _)| one.cmp(other));
-    for (file, kind) in entries {
-        let name = file.to_string_lossy();
-        let is_folder_of_maildir = is_maildir && kind.is_dir() && name.starts_with('.');
-        if (name.starts_with('.') && !is_folder_of_maildir) || (is_maildir && name == "tmp") {
-            continue;
-        }
-        if kind.is_dir() && depth > 0 {
-            collect(&folder.join(&file), depth - 1, files)?;
-        } else if kind.is_file() && !is_index(&name) {
-            files.push(folder.join(&file));
-        }
-    }
-    Ok(())
-}
-
-/// Files that mail servers keep beside the mails of a maildir.
-fn is_index(name: &str) -> bool {
-    name.starts_with("dovecot") || name == "subscriptions" || name == "maildirfolder" || name == "maildirsize"
-}
-
 /// Receives what is found in a file.
 pub type Each<'e> = &'e mut dyn FnMut(Found);
 
-/// Passes what is found in a file to `each`. Fails when the file can't be read.
+/// Passes what is found in a file to `each`. Fails when the file can't be read; see [`is_gone`] for one that was moved.
 pub fn items_in(path: &Path, each: Each<'_>) -> io::Result<()> {
     let name = path.file_name().unwrap_or_default().to_string_lossy().into_owned();
     let mut file = io::BufReader::new(std::fs::File::open(path)?);
+    let is_awaited = || living::is_in_maildir(path) || is_named_so(&name);
+    if let Some(form) = other_compression(file.fill_buf()?).filter(|_| is_awaited()) {
+        let why = format!(
+            "compressed with {form}, which is not read. Let the mail server return the mails, by [inbox.imap]"
+        );
+        each(Found::Unreadable(Unreadable::new(&name, why)));
+        return Ok(());
+    }
     items_from(&mut file, &name, each)
 }
 
 /// Passes what is found in a stream, such as a pipe, to `each`. Fails when the stream can't be read.
 pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let head = input.fill_buf()?;
-    if head.starts_with(b"From ") {
+    if is_mbox(head) {
         return mbox(input, name, each);
     }
-    let is_zip = head.starts_with(b"PK\x03\x04");
+    let is_zip = is_zip(head);
     let most = INBOX_MESSAGE_BYTES.max(REPORT_PACKED_BYTES);
     // A file that fits into the buffer, as most reports do, is allocated once.
     let mut bytes = Vec::with_capacity(head.len() + 64);
-    input.take(limit(most)).read_to_end(&mut bytes)?;
+    (&mut *input).take(limit(most)).read_to_end(&mut bytes)?;
     if bytes.len() > most {
-        each(Found::Unreadable(Unreadable::too_large(name)));
+        if is_mbox(&beginning_of_gzip(&bytes, BEGINNING_BYTES)) {
+            return mbox(&mut gzip_stream(&mut bytes.as_slice().chain(input)), name, each);
+        }
+        each(Found::Unreadable(Unreadable::too_large(name, &bytes)));
         return Ok(());
     }
     if is_tar(&bytes) {
@@ -191,15 +235,24 @@ pub fn items_from(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Re
     Ok(())
 }
 
+/// Passes a file of an archive, or each mail of an mbox, to `each`.
+fn archived(path: &str, bytes: &[u8], each: Each<'_>) {
+    if !is_mbox(bytes) {
+        each(Found::Item(Item::new(path, bytes.to_vec())));
+    } else if let Err(error) = mbox(&mut &bytes[..], path, each) {
+        each(Found::Unreadable(Unreadable::of(path, bytes, error.to_string())));
+    }
+}
+
 /// Passes each file of a tar archive to `each`.
 fn tar(archive: &[u8], name: &str, each: Each<'_>) {
     let mut members = tar_members(archive);
     for TarMember { name: member, bytes, is_cut } in members.by_ref().take(ZIP_MEMBERS) {
         let path = format!("{name}:{member}");
-        each(match is_cut {
-            false => Found::Item(Item::new(&path, bytes.to_vec())),
-            true => Found::Unreadable(Unreadable::new(&path, "the tar file ends within this file")),
-        });
+        match is_cut {
+            false => archived(&path, bytes, each),
+            true => each(Found::Unreadable(Unreadable::new(&path, "the tar file ends within this file"))),
+        }
     }
     if members.next().is_some() {
         let why = format!("only the first {ZIP_MEMBERS} files in the tar file were read");
@@ -211,14 +264,13 @@ fn tar(archive: &[u8], name: &str, each: Each<'_>) {
 fn zip(contents: ZipContents<'_>, name: &str, each: Each<'_>) {
     for member in contents.members {
         let path = format!("{name}:{}", member.name);
-        each(match member.text {
-            Ok(text) => Found::Item(Item::new(&path, text.bytes().to_vec())),
-            Err(error) if is_named_so(&member.name) => {
-                Found::Unreadable(Unreadable::new(&path, error.to_string()))
+        match member.text {
+            Ok(text) => archived(&path, text.bytes(), each),
+            Err(error) => {
+                let claims = is_named_so(&member.name);
+                each(Found::Unreadable(Unreadable { claims, ..Unreadable::new(&path, error.to_string()) }));
             }
-            // Nothing can be said about it; other people's zip files are left alone.
-            Err(_) => Found::Item(Item::new(&path, Vec::new())),
-        });
+        }
     }
     if contents.left_out > 0 {
         let (left_out, most) = (contents.left_out, ZIP_MEMBERS);
@@ -235,20 +287,24 @@ fn limit(most: usize) -> u64 {
 fn mbox(input: &mut dyn BufRead, name: &str, each: Each<'_>) -> io::Result<()> {
     let mut splitter = Splitter::new(INBOX_MESSAGE_BYTES);
     let mut number = 0u64;
-    let mut pass = |found: Option<mbox::Found>| {
+    let mut pass = |found: Option<mbox::Found>, is_last: bool, is_ended: bool| {
         let Some(found) = found else { return };
         number += 1;
         let name = format!("{name}, mail {number}");
         each(match found {
-            mbox::Found::Mail(bytes) => Found::Item(Item::new(&name, bytes)),
-            mbox::Found::TooLong => Found::Unreadable(Unreadable::too_large(&name)),
+            mbox::Found::Mail(bytes) => {
+                let is_open_ended = is_last && (!is_ended || lacks_end(&bytes));
+                Found::Item(Item { is_open_ended, ..Item::new(&name, bytes) })
+            }
+            mbox::Found::TooLong(beginning) => Found::Unreadable(Unreadable::too_large(&name, &beginning)),
         });
     };
     let mut line = Vec::new();
     while read_line(input, &mut line)? {
-        pass(splitter.line(&line));
+        pass(splitter.line(&line), false, true);
     }
-    pass(splitter.end());
+    let is_ended = splitter.is_after_empty();
+    pass(splitter.end(), true, is_ended);
     Ok(())
 }
 
@@ -260,86 +316,4 @@ fn read_line(input: &mut dyn BufRead, line: &mut Vec<u8>) -> io::Result<bool> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn items(bytes: &[u8]) -> Vec<Item> {
-        let mut found = Vec::new();
-        items_from(&mut &bytes[..], "x", &mut |one| found.push(item(one))).unwrap();
-        found
-    }
-
-    fn item(found: Found) -> Item {
-        match found {
-            Found::Item(item) | Found::Gzip(item) => item,
-            Found::Unreadable(one) => panic!("{one:?}"),
-        }
-    }
-
-    #[test]
-    fn the_mails_of_an_mbox_are_items_with_their_numbers() {
-        let found = items(b"From a@b Mon\nSubject: 1\n\nFrom a@b Tue\nSubject: 2\n");
-        assert_eq!(found.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x, mail 1", "x, mail 2"]);
-        assert_eq!(*found[1].bytes, b"Subject: 2\n");
-    }
-
-    #[test]
-    fn a_zip_of_many_reports_is_many_items() {
-        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-        for name in ["a.json", "deep/b.json"] {
-            zip.start_file(name, zip::write::SimpleFileOptions::default()).unwrap();
-            io::Write::write_all(&mut zip, b"{}").unwrap();
-        }
-        let found = items(&zip.finish().unwrap().into_inner());
-        assert_eq!(found.iter().map(|i| i.name.as_str()).collect::<Vec<_>>(), ["x:a.json", "x:deep/b.json"]);
-        assert!(found.iter().all(|item| *item.bytes == b"{}"));
-        let broken = items(b"PK\x03\x04 and no more");
-        assert_eq!(broken.len(), 1);
-    }
-
-    #[test]
-    fn names_of_files_and_zip_members_are_printable() {
-        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-        zip.start_file("x\u{1b}]0;pwned\u{7}.txt", zip::write::SimpleFileOptions::default()).unwrap();
-        let found = items(&zip.finish().unwrap().into_inner());
-        assert_eq!(found[0].name, "x:x\u{fffd}]0;pwned\u{fffd}.txt");
-        let mut named = Vec::new();
-        items_from(&mut &b"x"[..], "a\u{1b}[2J\nb", &mut |one| named.push(item(one).name)).unwrap();
-        assert_eq!(named, ["a\u{fffd}[2J\u{fffd}b"]);
-    }
-
-    #[test]
-    fn zip_members_beyond_the_limit_make_the_zip_file_unreadable_after_the_first_ones() {
-        let mut zip = zip::ZipWriter::new(io::Cursor::new(Vec::new()));
-        let stored =
-            zip::write::SimpleFileOptions::default().compression_method(zip::CompressionMethod::Stored);
-        for number in 0..ZIP_MEMBERS + 2 {
-            zip.start_file(number.to_string(), stored).unwrap();
-        }
-        let (mut read, mut unreadable) = (0, Vec::new());
-        let bytes = zip.finish().unwrap().into_inner();
-        items_from(&mut &bytes[..], "x.zip", &mut |found| match found {
-            Found::Item(_) | Found::Gzip(_) => read += 1,
-            Found::Unreadable(one) => unreadable.push(one),
-        })
-        .unwrap();
-        assert_eq!((read, unreadable.len()), (ZIP_MEMBERS, 1));
-        assert_eq!(unreadable[0].why, "2 files in the zip file were not read: at most 10000 are");
-    }
-
-    #[test]
-    fn a_maildir_is_its_finished_mails() {
-        let dir = tempfile::tempdir().unwrap();
-        for folder in ["cur", "new", "tmp", ".Reports/cur", ".Reports/new"] {
-            std::fs::create_dir_all(dir.path().join(folder)).unwrap();
-        }
-        for file in ["cur/1:2,S", "new/2", "tmp/3", ".Reports/new/4", "dovecot-uidlist", ".hidden"] {
-            std::fs::write(dir.path().join(file), "x").unwrap();
-        }
-        let found = files_below(dir.path()).unwrap();
-        let names: Vec<_> =
-            found.iter().map(|path| path.strip_prefix(dir.path()).unwrap().to_str().unwrap()).collect();
-        assert_eq!(names, [".Reports/new/4", "cur/1:2,S", "new/2"]);
-        assert!(files_below(&dir.path().join("nothing")).is_err());
-    }
-}
+mod tests;

@@ -103,6 +103,21 @@ pub(super) fn take_apart<'m, 'r>(
     Ok(head.map(|head| Mail { head, parts, is_cut, is_too_deep, _memory: held }))
 }
 
+/// True for text that begins with the header of a mail, not with any lines that have a colon.
+pub(super) fn is_mail(text: &[u8]) -> bool {
+    let text = without_blank_lines(text);
+    let is_known = |name: &str| fields(text).any(|field| field.is_named(name));
+    head::has_fields(text)
+        && ["From", "Content-Type", "Return-Path", "MIME-Version"].iter().any(|name| is_known(name))
+}
+
+/// True for a multipart message without the closing line of its boundary.
+pub(super) fn lacks_end(message: &[u8]) -> bool {
+    let boundary = Head::of(message).boundary();
+    let is_closing = |line: &[u8]| delimiter(line, &boundary) == Some(true);
+    !boundary.is_empty() && !message.split(|byte| *byte == b'\n').any(is_closing)
+}
+
 impl Mail<'_, '_> {
     /// True if the text of the message has the media type of a TLS report anywhere, for parts that are not read.
     pub(super) fn mentions_reports(&self) -> bool {

@@ -7,8 +7,8 @@
 
 use super::dmarc::ExtractedDmarc;
 use super::extract::{
-    Extraction, NoReport, Problem, extract_file, extract_unless_tar, file_within, message_claims,
-    message_within,
+    Extraction, GzipContent, LeftInGzip, NoReport, Problem, extract_file, extract_gzip_file, file_within,
+    message_claims, message_within,
 };
 use super::job_memory::{JobMemory, Stop};
 use super::pool::{Busy, Job};
@@ -73,10 +73,10 @@ impl Reading {
 /// What a file of gzip data is.
 #[derive(Debug)]
 pub enum GzipFile {
-    /// Not a tar archive; the reports in it.
+    /// The reports in it.
     Read(Reading),
-    /// A tar archive, from which nothing was read.
-    Tar,
+    /// A mail, mails or a tar archive, from which nothing was read.
+    Left(LeftInGzip),
 }
 
 /// The maximum number of problems that a reason names.
@@ -238,17 +238,19 @@ impl Inbox {
         Ok(self.reading(found, &|_| SignatureState::Missing, arrival, memory))
     }
 
-    /// Like [`Inbox::read_file_here`], for a file of gzip data whose files the caller imports one by one if it is a tar
-    /// archive.
+    /// Like [`Inbox::read_file_here`], for a file of gzip data. If it is a mail, an mbox or a tar archive, the caller imports
+    /// each mail or file of it.
     ///
     /// # Errors
     ///
     /// As for [`Inbox::read_file_here`].
     pub fn read_gzip_here(&self, bytes: &[u8], name: &str, arrival: Arrival) -> Result<GzipFile, Busy> {
-        let (found, memory) = self.extract_here(|memory| extract_unless_tar(bytes, name, memory))?;
+        let (found, memory) = self.extract_here(|memory| extract_gzip_file(bytes, name, memory))?;
         Ok(match found {
-            Some(found) => GzipFile::Read(self.reading(found, &|_| SignatureState::Missing, arrival, memory)),
-            None => GzipFile::Tar,
+            GzipContent::Reports(found) => {
+                GzipFile::Read(self.reading(found, &|_| SignatureState::Missing, arrival, memory))
+            }
+            GzipContent::Left(left) => GzipFile::Left(left),
         })
     }
 

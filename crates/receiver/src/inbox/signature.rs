@@ -6,9 +6,9 @@
 //! The header is hostile. Its size, its fields and the names that a signature lists are bounded, since the work grows
 //! with their product, and few signatures are looked at.
 
-use super::mime::fields;
+use super::mime::{Head, fields};
 use formats::DomainName;
-use formats::report::{Held, UnpackError, UnpackMemory};
+use formats::report::{Held, ReportMail, UnpackError, UnpackMemory};
 use jiff::Timestamp;
 use mail_auth::AuthenticatedMessage;
 use mail_auth::common::crypto::{Algorithm, HashAlgorithm};
@@ -33,8 +33,8 @@ pub enum SignatureState {
         signer: DomainName,
         /// False when the key's record is not meant for TLS reports (REC-02).
         key_is_for_reports: bool,
-        /// False if the headers that say which domain the report is about are not signed: the subject, and
-        /// `TLS-Report-Domain` if the mail has it (RFC 8460 §5.3).
+        /// False if what says which domain the report is about is not signed: the header `TLS-Report-Domain`, or the
+        /// subject if the mail has no such header or the header names the same domain (RFC 8460 §5.3).
         signs_domain: bool,
     },
     /// The submitter's organization has not signed the message.
@@ -261,8 +261,10 @@ fn verifies(
     key.p.verify(&mut signed, &signature.b, signature.ch, signature.a).is_ok()
 }
 
-/// True if the signature covers the header that says which domain the report is about. A second header of that name, which
-/// no signature needs to cover, could say something else, and so could one that only one of the two parsers of headers finds.
+/// True if the signature covers what says which domain the report is about: the header `TLS-Report-Domain`, or the subject
+/// (RFC 8460 §5.3). Signers that sign the fields of RFC 6376 §5.4.1 leave the header out, so a signed subject is enough if it
+/// names the same domain. A second field of that name, which no signature needs to cover, could say something else, and so
+/// could one that only one of the two parsers of headers finds.
 fn signs_domain(message: &[u8], parsed: &AuthenticatedMessage<'_>, signature: &Signature) -> bool {
     let count = |wanted: &str| {
         let is_named =
@@ -270,8 +272,22 @@ fn signs_domain(message: &[u8], parsed: &AuthenticatedMessage<'_>, signature: &S
         let signed = parsed.headers.iter().filter(is_named).count();
         (signed, fields(message).filter(|field| field.is_named(wanted)).count())
     };
-    let wanted = if count("TLS-Report-Domain") == (0, 0) { "Subject" } else { "TLS-Report-Domain" };
-    count(wanted) == (1, 1) && signature.h.iter().any(|name| name.trim().eq_ignore_ascii_case(wanted))
+    let signs = |wanted: &str| {
+        count(wanted) == (1, 1) && signature.h.iter().any(|name| name.trim().eq_ignore_ascii_case(wanted))
+    };
+    match count("TLS-Report-Domain") {
+        (0, 0) => signs("Subject"),
+        (1, 1) => signs("TLS-Report-Domain") || (signs("Subject") && subject_names_domain(message)),
+        _ => false,
+    }
+}
+
+/// True if the subject has the form of RFC 8460 §5.3, and names the domain of the header `TLS-Report-Domain`.
+fn subject_names_domain(message: &[u8]) -> bool {
+    let head = Head::of(message);
+    let by_header = head.raw("TLS-Report-Domain").and_then(|text| DomainName::parse(text).ok());
+    let by_subject = head.subject().and_then(ReportMail::parse_subject).map(|subject| subject.policy_domain);
+    by_header.is_some() && by_header == by_subject
 }
 
 /// True unless `i=` names an agent outside of the signing domain, or below it where the key's `t=s` forbids that

@@ -391,7 +391,7 @@ async fn a_bounce_or_reply_with_a_report_that_was_sent_is_not_a_report_received(
     // A retry does not know the envelope.
     let number = inbox.store.quarantined(0, 10).await.unwrap()[0].id;
     let bytes = Arc::new(inbox.store.quarantined_bytes(number).await.unwrap().unwrap());
-    let item = files::Item { name: String::new(), bytes };
+    let item = files::Item { name: String::new(), bytes, ..files::Item::default() };
     assert!(inbox.read_item_patiently(&item, Arrival::Smtp).await.unwrap().reports.is_empty());
     // A reporter may use an empty envelope sender, and says truly that a program sends its reports.
     let generated = [b"Auto-Submitted: auto-generated\r\n".as_slice(), &sent].concat();
@@ -607,4 +607,45 @@ fn addresses_match_in_any_case_and_others_are_rejected() {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     let (_dir, inbox) = runtime.block_on(inbox(Names::default()));
     assert!(inbox.takes("R@A.example") && !inbox.takes("other@a.example"));
+}
+
+/// The replies of a session with the inbox, without those to EHLO and LHLO.
+async fn session(inbox: &Inbox, protocol: net::smtp::server::Protocol, script: &str) -> Vec<String> {
+    use net::smtp::server::{ServerConfig, Starttls, serve};
+    use tokio::io::{AsyncReadExt, AsyncWriteExt};
+    let (near, far) = tokio::io::duplex(1 << 16);
+    let (mut replies, mut commands) = tokio::io::split(near);
+    let config = ServerConfig::new(DomainName::parse("mx.a.example").unwrap(), Starttls::Absent);
+    let config = ServerConfig { protocol, ..config };
+    let mut output = String::new();
+    let write = async {
+        commands.write_all(script.as_bytes()).await.unwrap();
+        commands.shutdown().await.unwrap();
+    };
+    let (_, (), _) =
+        tokio::join!(serve(Box::new(far), &config, inbox), write, replies.read_to_string(&mut output));
+    let is_last = |line: &&str| line.as_bytes().get(3) == Some(&b' ');
+    output.lines().filter(is_last).skip(2).map(str::to_owned).collect()
+}
+
+/// RFC 5321 §4.5.1: without a domain, and in any case.
+#[tokio::test]
+async fn postmaster_is_accepted_in_smtp_and_lmtp_sessions_and_nothing_is_stored() {
+    use net::smtp::server::Protocol;
+    let (_dir, inbox) = inbox(Names::default()).await;
+    for (protocol, hello) in [(Protocol::Smtp, "EHLO"), (Protocol::Lmtp, "LHLO")] {
+        for recipient in ["postmaster", "Postmaster", "POSTMASTER@A.example", "postmaster@mx.a.example"] {
+            let script = format!(
+                "{hello} x\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<{recipient}>\r\nDATA\r\nSubject: help\r\n\r\nx\r\n.\r\nQUIT\r\n"
+            );
+            let replies = session(&inbox, protocol, &script).await;
+            assert_eq!(replies, ["250 ok", "250 ok", "354 go ahead", "250 kept", "221 bye"], "{recipient}");
+        }
+        let script = format!(
+            "{hello} x\r\nMAIL FROM:<s@c.example>\r\nRCPT TO:<postmaster@c.example>\r\nRCPT TO:<abuse>\r\nQUIT\r\n"
+        );
+        let replies = session(&inbox, protocol, &script).await;
+        assert!(replies[1].starts_with("550") && replies[2].starts_with("550"), "{replies:?}");
+    }
+    assert!(inbox.store.quarantined(0, 9).await.unwrap().is_empty() && ids(&inbox).await.is_empty());
 }

@@ -72,6 +72,9 @@ fn about(id: &str) -> &str {
     id.split_once('.').unwrap().1.split_once(".test@").unwrap().0
 }
 
+/// The name that the reporter sends in EHLO.
+const HELO: &str = "out.sender.good-enforce.test";
+
 struct Day {
     ground: Ground,
     place: std::path::PathBuf,
@@ -117,7 +120,7 @@ fn begin(place: &Path) -> Day {
         "",
         &format!(
             "[answers]\nlisten = [\"127.0.0.1:8461\"]\ncontrol = \"sternpost.sock\"\n[collector]\nsocket = \"{}/spool/run/tlsrpt/tlsrpt.sock\"\n\
-             [reporter]\nfrom = \"tlsrpt@sender.good-enforce.test\"\norganization = \"Sender Mail\"\n\
+             [reporter]\nhelo = \"{HELO}\"\nfrom = \"tlsrpt@sender.good-enforce.test\"\norganization = \"Sender Mail\"\n\
              dkim = {{ selector = \"tlsrpt\", key_file = \"dkim.pem\" }}\n[metrics]\nlisten = \"127.0.0.1:8463\"\n",
             place.join("sender").display()
         ),
@@ -263,6 +266,11 @@ fn a_day_of_reports_received_tallied_and_reported_are_the_same() {
         });
         let maildir = receiver.spool().join("box/tlsrpt/new");
         until("all reports have arrived", || files(&maildir).len() == MAIL.len());
+        for mail in files(&maildir) {
+            // The receiving server writes down the name of the EHLO.
+            let text = std::fs::read_to_string(&mail).unwrap();
+            assert!(text.contains(&format!("Received: from {HELO} (")), "{text}");
+        }
         let mails = judged(&day, &files(&maildir));
         compare(&mut day, &mails, messages);
         by_https(&day);

@@ -380,6 +380,78 @@ fn a_mailbox_is_read_by_imap_its_reports_are_moved_and_a_server_that_goes_away_l
     });
 }
 
+#[test]
+fn a_mailbox_at_a_server_that_hangs_does_not_keep_another_one_from_being_read() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let password = place.path().join("password");
+        std::fs::write(&password, "correct-horse-7\n").unwrap();
+        let mailbox = |port: u16, user: &str| {
+            format!(
+                "[[inbox.imap]]\nhost = \"mx1.good-enforce.test\"\nport = {port}\nuser = \"{user}\"\npassword_file = \"{}\"\n",
+                password.display()
+            )
+        };
+        // It accepts connections and says nothing, not even in the TLS handshake.
+        let silent = std::net::TcpListener::bind("127.0.0.1:994").unwrap();
+        let (connected, is_connected) = std::sync::mpsc::channel();
+        std::thread::spawn(move || {
+            let open: Vec<_> =
+                silent.incoming().inspect(|_| connected.send(()).unwrap_or_default()).collect();
+            drop(open);
+        });
+        let inbox = Inbox::open_with("", &format!("{}{}", mailbox(994, "hangs"), mailbox(993, "reports")));
+        let at = inbox.place.path().display().to_string();
+        is_connected.recv_timeout(PATIENCE).unwrap();
+        let _server = dovecot(&inbox, "");
+        until("the folders are there", || Path::new(&format!("{at}/Maildir/new")).exists());
+        let mail = inbox.signed("m1.eml", "2026-11-20 9 0 m1");
+        shell(&format!("install -o nobody -g nogroup -m 600 {mail} {at}/Maildir/new/1.m1"));
+        until("the other mailbox is read", || {
+            inbox.listed().iter().any(|report| is(report, "m1", "verified", "imap"))
+        });
+    });
+}
+
+#[test]
+fn a_maildir_that_dovecot_has_compressed_is_imported_and_other_compressions_are_named() {
+    in_a_room_of_its_own(|| {
+        let inbox = Inbox::open("");
+        let at = inbox.place.path().display().to_string();
+        let home = format!("{at}/home");
+        shell(&format!("chmod 755 {at} && mkdir {home} && chown nobody:nogroup {home}"));
+        let save = |mail: &str, form: &str| {
+            let config = format!(
+                "mail_location = maildir:{home}/{form}\nmail_plugins = zlib\nfirst_valid_uid = 0\nfirst_valid_gid = 0\n\
+                 mail_uid = nobody\nmail_gid = nogroup\nplugin {{\n zlib_save = {form}\n zlib_save_level = 6\n}}\n"
+            );
+            std::fs::write(format!("{home}/conf"), config).unwrap();
+            shell(&format!(
+                "setpriv --reuid=nobody --regid=nogroup --clear-groups env HOME={home} USER=nobody doveadm -c {home}/conf save <{mail}"
+            ));
+        };
+        let note = inbox.file("note");
+        std::fs::write(&note, "From: boss@good-enforce.test\nSubject: lunch\n\nat one\n").unwrap();
+        let report = inbox.signed("m1.eml", "2026-11-20 9 0 m1");
+        for mail in [&report, &note] {
+            save(mail, "gz");
+        }
+        let import = |form: &str| -> Value {
+            let said = inbox.ground.operator(&format!("reports import {home}/{form} --json || true"));
+            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{error}: {said}"))
+        };
+        let told = import("gz");
+        let counts = ["new", "verified", "left_alone", "quarantined", "unreadable"];
+        assert_eq!(counts.map(|name| told[name].as_u64().unwrap()), [1, 1, 1, 0, 0], "{told}");
+        for (form, name) in [("zstd", "zstd"), ("lz4", "lz4"), ("bz2", "bzip2")] {
+            save(&report, form);
+            let told = import(form);
+            let why = told["problems"][0]["why"].as_str().unwrap();
+            assert!(why.starts_with(&format!("compressed with {name}")), "{told}");
+        }
+    });
+}
+
 /// The days before today, the newest first.
 fn days(count: i64) -> Vec<String> {
     let now = jiff::Timestamp::now();

@@ -306,3 +306,90 @@ fn a_server_is_reached_by_verified_tls_with_a_password_behind_a_dead_address_and
         }
     });
 }
+
+/// A report of `policies` entries with so many successes each; `failed` is JSON.
+fn report(id: &str, day: &str, policies: usize, successful: u64, failed: &str) -> String {
+    let policy = format!(
+        r#"{{"policy":{{"policy-type":"sts","policy-string":["version: STSv1"],"policy-domain":"good-enforce.test","mx-host":["mx1.good-enforce.test"]}},
+            "summary":{{"total-successful-session-count":{successful},"total-failure-session-count":{failed}}}}}"#
+    );
+    format!(
+        r#"{{"organization-name":"Big","date-range":{{"start-datetime":"{day}T00:00:00Z","end-datetime":"{day}T23:59:59Z"}},
+            "contact-info":"t@big.example","report-id":"{id}","policies":[{}]}}"#,
+        vec![policy; policies].join(",")
+    )
+}
+
+/// Signs in to the dashboard, and opens the pages that have sums of reports, and the page of one report.
+fn pages_are_shown(place: &Path, report: &serde_json::Value) {
+    let at = place.display();
+    shell(&format!(
+        "curl -s --fail -c {at}/cookies -o /dev/null --data 'password=correct-horse-battery&again=correct-horse-battery' $(cat {at}/dashboard-link)"
+    ));
+    for page in ["", "domains/good-enforce.test", "reports", "senders", &format!("reports/{report}")] {
+        let shown =
+            shell(&format!("curl -s -b {at}/cookies -w '%{{http_code}}' http://127.0.0.1:8467/{page}"));
+        assert!(shown.ends_with("200"), "{page}: {shown}");
+    }
+}
+
+#[test]
+fn hostile_reports_are_imported_listed_shown_and_dropped_as_in_sqlite() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut ground = Ground::new(place.path(), &["good-enforce"], "good-enforce");
+        let server = Server::new(place.path(), 5501);
+        ground.configure(
+            "store = \"postgres://sternpost@127.0.0.1:5501/sternpost\"\nstore_migrate = true\nstate_folder = \".\"\n",
+            "[dashboard]\nlisten = [\"127.0.0.1:8467\"]\n[[domain]]\nname = \"good-enforce.test\"\n",
+        );
+        ground.run();
+        let json = |command: &str| -> serde_json::Value {
+            let said = ground.operator(command);
+            serde_json::from_str(&said).unwrap_or_else(|error| panic!("{command}: {error}: {said}"))
+        };
+        let import = |name: &str, text: &str| {
+            let file = place.path().join(name);
+            std::fs::write(&file, text).unwrap();
+            let told = json(&format!("reports import --trusted --json {}", file.display()));
+            assert_eq!(told["new"], 1, "{told}");
+        };
+        // N1: the sum of a report overflows, and so does that of a day with another one.
+        import("n1.json", &report("n1", "2026-11-20", 1024, 1 << 53, "0"));
+        import("n1b.json", &report("n1b", "2026-11-20", 1023, 1 << 53, "0"));
+        // N3: failures that can't be read.
+        for (number, failed) in ["\"1,234\"", "null", "[5]", "true", "-5", "\"n/a\""].iter().enumerate() {
+            import(
+                &format!("n3-{number}.json"),
+                &report(&format!("n3-{number}"), "2026-11-21", 1, 600, failed),
+            );
+        }
+        import("good.json", &report("good", "2026-11-22", 1, 7, "0"));
+        let ids = || {
+            let told = json("reports list --json");
+            let reports = told["reports"].as_array().unwrap().clone();
+            let id = |report: &serde_json::Value| {
+                (report["report_id"].as_str().unwrap().to_owned(), report["id"].clone())
+            };
+            reports.iter().map(id).collect::<std::collections::BTreeMap<_, _>>()
+        };
+        let all = ids();
+        assert_eq!(all.len(), 9);
+        let shown = json(&format!("reports show {} --json", all["n3-0"]));
+        assert!(shown["policies"][0]["failed"].as_u64().unwrap() > 0, "{shown}");
+        assert!(!shown["oddities"].as_array().unwrap().is_empty(), "{shown}");
+        let status = json("status --json");
+        let gate = &status["domains"][0]["gate"];
+        assert!(gate["state"] == "not-yet" && !gate["reasons"].as_array().unwrap().is_empty(), "{status}");
+        pages_are_shown(place.path(), &all["n1"]);
+        for id in ["n1", "n1b", "n3-3"] {
+            ground.operator(&format!("reports drop --yes {}", all[id]));
+        }
+        assert_eq!(ids().len(), 6);
+        let days = server.sql("sternpost", "SELECT day, successful, failed FROM domain_day ORDER BY day");
+        assert_eq!(days.lines().count(), 2, "{days}");
+        ground.stop();
+        let log = std::fs::read_to_string(server.folder.join("log")).unwrap();
+        assert!(!log.contains("out of range") && !log.contains("ERROR"), "{log}");
+    });
+}

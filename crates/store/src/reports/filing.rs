@@ -1,7 +1,8 @@
 //! Decides which domain each result of a report is about. Usually this is its `policy-domain`. A DANE policy belongs to an
 //! MX host, so reporters name the host there, and the domain of the mail in `TLS-Report-Domain` (RFC 8460 §5.3). Such a
 //! result is filed under the domain if the host was one of its MX hosts at that time. Otherwise it stays under the host's
-//! name, where it counts for no domain: else one report about a shared MX host would concern all its customers.
+//! name, where it counts for no domain: else one report about a shared MX host would concern all its customers. If the host
+//! is observed later, `refiling` moves the result.
 
 use super::NewReport;
 use super::columns::domain;

@@ -21,7 +21,7 @@ use crate::writing::{Counter, Lock, TenantCounter, Tries, Writing};
 use crate::{Store, StoreError, damaged};
 use formats::DomainName;
 use formats::limits::REPORT_CAUSES;
-use formats::report::Report;
+use formats::report::{DateRange, Report};
 use std::collections::HashMap;
 
 /// The maximum number of reports in one transaction: some hundredths of a second. A transaction writes each page of the indexes that
@@ -312,22 +312,31 @@ fn fingerprint(new: &NewReport, ids: &TextIds<'_>, said: &mut Vec<u8>) -> Result
         report_id: without_nul(&report.report_id).into_owned(),
         trust: new.trust,
         is_expired: false,
-        digest: digest(&[&range(report).concat(), said]),
+        digest: digest(&[&range(&report.date_range).concat(), said]),
         fresh: None,
     })
 }
 
-fn range(report: &Report) -> [[u8; 8]; 2] {
-    [report.date_range.start, report.date_range.end].map(|at| at.as_second().to_be_bytes())
+fn range(range: &DateRange) -> [[u8; 8]; 2] {
+    [range.start, range.end].map(|at| at.as_second().to_be_bytes())
 }
 
-/// The digest of a report's submitter, `report-id`, range and domains.
 fn identity(new: &NewReport, filed: &[Filed<'_>]) -> i64 {
-    let mut domains: Vec<&str> = filed.iter().map(|filed| filed.domain).collect();
+    let domains = filed.iter().map(|filed| filed.domain).collect();
+    identity_of(&new.submitter, &new.report.report_id, &new.report.date_range, domains)
+}
+
+/// The digest of a report's submitter, `report-id`, range and the domains that it is filed under.
+pub(super) fn identity_of(
+    submitter: &str,
+    report_id: &str,
+    date_range: &DateRange,
+    mut domains: Vec<&str>,
+) -> i64 {
     domains.sort_unstable();
     domains.dedup();
-    let text = [&[new.submitter.as_str(), &new.report.report_id][..], &domains].concat().join("\0");
-    digest(&[&range(&new.report).concat(), text.as_bytes()])
+    let text = [&[submitter, report_id][..], &domains].concat().join("\0");
+    digest(&[&range(date_range).concat(), text.as_bytes()])
 }
 
 /// The query for the reports of a tenant with one of `count` digests. By the plus sign, SQLite uses the index of the digest; by the

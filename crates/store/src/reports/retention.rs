@@ -258,14 +258,6 @@ async fn drop_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreErro
     let reports = counts(writing, ids).await?;
     let mut sums = Sums::default();
     reports.values().for_each(|report| sums.subtract_stored(report));
-    let domains: BTreeSet<i64> = sums.changed_domains().map(|(domain, _)| domain).collect();
-    let submitters: BTreeSet<i64> = sums.changed_submitters().map(|(submitter, ..)| submitter).collect();
-    let changed: BTreeSet<(i64, i64)> = sums.changed_domains().collect();
-    let full = full_days(writing, &domains).await?;
-    let full: Vec<_> = full.into_iter().filter(|day| changed.contains(day)).collect();
-    let changed: BTreeSet<(i64, bool, i64)> = sums.changed_submitters().collect();
-    let full_submitters = full_submitter_days(writing, &submitters).await?;
-    let full_submitters: Vec<_> = full_submitters.into_iter().filter(|day| changed.contains(day)).collect();
     let known: Vec<i64> = reports.into_keys().collect();
     let groups = identities::of_reports(writing, &known).await?;
     identities::surplus(writing, &groups).await?.apply(&mut sums, 1);
@@ -275,6 +267,21 @@ async fn drop_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreErro
             .await?;
     }
     identities::surplus(writing, &groups).await?.apply(&mut sums, -1);
+    write_sums(writing, &sums).await?;
+    Ok(known.len() as u64)
+}
+
+/// Subtracts counts from the stored sums, or moves them, after the rows have changed. A sum that has reached the largest
+/// integer is computed again; one that is zero is deleted.
+pub(super) async fn write_sums(writing: &mut Writing, sums: &Sums) -> Result<(), StoreError> {
+    let domains: BTreeSet<i64> = sums.changed_domains().map(|(domain, _)| domain).collect();
+    let submitters: BTreeSet<i64> = sums.changed_submitters().map(|(submitter, ..)| submitter).collect();
+    let changed: BTreeSet<(i64, i64)> = sums.changed_domains().collect();
+    let full = full_days(writing, &domains).await?;
+    let full: Vec<_> = full.into_iter().filter(|day| changed.contains(day)).collect();
+    let changed: BTreeSet<(i64, bool, i64)> = sums.changed_submitters().collect();
+    let full_submitters = full_submitter_days(writing, &submitters).await?;
+    let full_submitters: Vec<_> = full_submitters.into_iter().filter(|day| changed.contains(day)).collect();
     sums.write(writing).await?;
     for (domain, day) in full {
         compute_domain_day(writing, domain, day).await?;
@@ -282,12 +289,14 @@ async fn drop_batch(writing: &mut Writing, ids: &[i64]) -> Result<u64, StoreErro
     for (submitter, counts, day) in full_submitters {
         compute_submitter_day(writing, submitter, counts, day).await?;
     }
-    delete_empty(writing, &domains, &submitters).await?;
-    Ok(known.len() as u64)
+    delete_empty(writing, &domains, &submitters).await
 }
 
 /// Reads the counts of the reports that exist and are not expired.
-async fn counts(writing: &mut Writing, ids: &[i64]) -> Result<BTreeMap<i64, StoredCounts>, StoreError> {
+pub(super) async fn counts(
+    writing: &mut Writing,
+    ids: &[i64],
+) -> Result<BTreeMap<i64, StoredCounts>, StoreError> {
     let text = "SELECT id, submitter, trust, range_start, range_end FROM report WHERE tenant = ? AND is_expired = 0 AND id";
     let rows: Vec<(i64, i64, i64, i64, i64)> =
         among(writing.tenant, text, ids).fetch_all(&mut *writing).await?;

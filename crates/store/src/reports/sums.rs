@@ -103,31 +103,42 @@ impl Sums {
         }
     }
 
+    /// Adds the counts of a stored report, read from its rows.
+    pub fn add_stored(&mut self, report: &StoredCounts) {
+        self.change_stored(report, 1);
+    }
+
     /// Subtracts the counts of a stored report, read from its rows.
     pub fn subtract_stored(&mut self, report: &StoredCounts) {
+        self.change_stored(report, -1);
+    }
+
+    fn change_stored(&mut self, report: &StoredCounts, sign: i64) {
         let days = report.range.utc_days();
         let counts = report.trust.counts();
         let of_submitter = self.submitters.entry((report.submitter, counts, first(&days))).or_default();
-        of_submitter.reports -= 1;
+        of_submitter.reports += sign;
         for policy in &report.policies {
-            let (successful, failed) = (policy.successful, policy.failed);
-            of_submitter.successful = of_submitter.successful.saturating_sub(successful);
-            of_submitter.failed = of_submitter.failed.saturating_sub(failed);
+            // Stored counts are not negative, so neither sign overflows.
+            let [successful, failed] =
+                [policy.successful, policy.failed].map(|number| number.saturating_mul(sign));
+            of_submitter.successful = of_submitter.successful.saturating_add(successful);
+            of_submitter.failed = of_submitter.failed.saturating_add(failed);
             let sum = self.domains.entry((policy.domain, first(&days))).or_default();
             let sessions = successful.saturating_add(failed);
             if !counts {
-                sum.unproved = sum.unproved.saturating_sub(sessions);
+                sum.unproved = sum.unproved.saturating_add(sessions);
                 continue;
             }
-            sum.successful = sum.successful.saturating_sub(successful);
-            sum.failed = sum.failed.saturating_sub(failed);
+            sum.successful = sum.successful.saturating_add(successful);
+            sum.failed = sum.failed.saturating_add(failed);
             if policy.kind != PolicyType::Sts {
                 continue;
             }
-            sum.sts_sessions = sum.sts_sessions.saturating_sub(sessions);
-            if failed > 0 || policy.has_failures {
+            sum.sts_sessions = sum.sts_sessions.saturating_add(sessions);
+            if policy.failed > 0 || policy.has_failures {
                 for day in tainted_days(&days, report.policies.len()) {
-                    self.domains.entry((policy.domain, day.as_second())).or_default().tainted -= 1;
+                    self.domains.entry((policy.domain, day.as_second())).or_default().tainted += sign;
                 }
             }
         }

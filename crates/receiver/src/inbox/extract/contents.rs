@@ -3,14 +3,16 @@
 
 use super::super::claims;
 use super::super::dmarc::{self, ExtractedDmarc};
-use super::super::shape::{is_packed, looks_like_a_report};
+use super::super::mime::is_mail;
+use super::super::shape::{BEGINNING_BYTES, is_packed, looks_like_a_report};
 use super::super::submitter::{Origin, submitter_of_file};
-use super::{Extracted, Extractor, File, NoReport, Stopped, TarInGzip};
+use super::{Extracted, Extractor, File, InGzip, LeftInGzip, NoReport, Stopped};
 use formats::dmarc::{DmarcReport, is_dmarc_text};
 use formats::limits::{INBOX_PACKINGS, INBOX_REPORTS};
+use formats::mbox::is_mbox;
 use formats::report::{
-    Held, ReadReport, Report, ReportFileName, ReportTexts, UnpackError, Unpacked, is_tar, is_zip, pack,
-    tar_members, unpack_within, zip_members_within,
+    Held, ReadReport, Report, ReportFileName, ReportTexts, UnpackError, Unpacked, beginning_of_gzip, is_tar,
+    is_zip, pack, tar_members, unpack_within, zip_members_within,
 };
 
 impl Extractor<'_> {
@@ -92,18 +94,53 @@ impl Extractor<'_> {
         }
         let (text, packing) = match unpack_within(file.bytes, &mut self.budget) {
             Ok(unpacked) => unpacked,
+            // A mail may be larger than a report.
+            Err(error)
+                if error != UnpackError::Busy
+                    && self.is_left(file, || beginning_of_gzip(file.bytes, BEGINNING_BYTES)) =>
+            {
+                return Ok(());
+            }
             Err(error) => return self.unreadable(file, file.bytes, NoReport::Unpack(error)),
         };
         let bytes = text.bytes();
-        if self.tar_in_gzip == TarInGzip::Leave && file.packings == 0 && is_tar(bytes) {
-            self.tar_in_gzip = TarInGzip::Left;
+        if self.is_left(file, || bytes) {
             Ok(())
         } else if packing != Unpacked::Plain && is_packed(bytes) {
             self.file(&File { bytes, packings: file.packings + 1, ..*file }, origin, depth)
         } else if is_dmarc_text(bytes) {
             self.dmarc(bytes, file, origin)
+        } else if packing != Unpacked::Plain
+            && !looks_like_a_report(bytes)
+            && (is_mail(bytes) || is_mbox(bytes))
+        {
+            self.compressed_mail(bytes, file, depth)
         } else {
             self.reports(bytes, packing, file, origin)
+        }
+    }
+
+    /// True if the text of a whole file is left to the caller.
+    fn is_left<T: AsRef<[u8]>>(&mut self, file: &File<'_>, text: impl FnOnce() -> T) -> bool {
+        if self.in_gzip != InGzip::Leave || file.packings > 0 {
+            return false;
+        }
+        let Some(left) = LeftInGzip::of(text().as_ref()) else { return false };
+        self.in_gzip = InGzip::Left(left);
+        true
+    }
+
+    /// Reads a mail or an mbox that is compressed as a whole. What is labeled as a report has to have one.
+    fn compressed_mail(&mut self, mail: &[u8], file: &File<'_>, depth: usize) -> Result<(), Stopped> {
+        let found = |extractor: &Self| {
+            let found = &extractor.found;
+            found.reports.len() + found.dmarc.len() + found.problems.len()
+        };
+        let before = found(self);
+        self.inner(mail, file.name, depth)?;
+        match file.is_labelled && found(self) == before {
+            true => self.unreadable(file, mail, NoReport::Unrecognized),
+            false => Ok(()),
         }
     }
 

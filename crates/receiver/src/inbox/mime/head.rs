@@ -127,9 +127,15 @@ impl Head {
                 Some("rfc822" | "global") => Kind::Message,
                 _ => Kind::Content,
             },
+            // Some programs attach the message that they forward as any other file.
+            Some(kind) if kind.ctype() == "application" && self.is_named_as_message() => Kind::Message,
             None if is_in_digest => Kind::Message,
             _ => Kind::Content,
         }
+    }
+
+    fn is_named_as_message(&self) -> bool {
+        self.file_name().to_ascii_lowercase().ends_with(".eml")
     }
 }
 

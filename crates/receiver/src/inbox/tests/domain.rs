@@ -15,6 +15,12 @@ fn with_header(mail: &[u8], name: &'static str, value: &str) -> Vec<u8> {
     [format!("{name}: {value}\r\n").as_bytes(), mail].concat()
 }
 
+fn replaced(mail: &[u8], from: &str, to: &str) -> Vec<u8> {
+    let text = String::from_utf8(mail.to_vec()).unwrap();
+    assert!(text.contains(from), "{text}");
+    text.replace(from, to).into_bytes()
+}
+
 /// The failed sessions of a domain's reports that count, and the sessions of those that do not.
 async fn sums(inbox: &Inbox, domain: &str) -> (u64, u64) {
     let since = jiff::Timestamp::UNIX_EPOCH;
@@ -41,24 +47,47 @@ async fn dane_results_count_for_the_domain_of_the_mail_if_the_sender_has_signed_
     let mail = message("multipart/report", pack(&dane("1")).unwrap());
     let named = with_header(&mail, "TLS-Report-Domain", "a.example");
     let signed = |mail: &[u8], headers: &[&str]| sign_headers(mail, &key, "big.example", headers, false);
+    let (here, elsewhere) = ([(5, 0), (0, 0), (0, 0)], [(0, 0), (0, 0), (5, 0)]);
     for (about, mail, expected) in [
-        ("the header is signed", signed(&named, &SIGNED), [(5, 0), (0, 0), (0, 0)]),
+        ("the header is signed", signed(&named, &SIGNED), here),
+        ("the subject is signed, and there is no header", signed(&mail, &SIGNED[..3]), here),
+        // As signers do that sign the fields of RFC 6376 §5.4.1.
+        ("the subject is signed, and the header names the same domain", signed(&named, &SIGNED[..3]), here),
+        ("neither is signed", signed(&named, &["From", "TLS-Report-Submitter"]), elsewhere),
         (
-            "the subject is signed, and there is no header",
-            signed(&mail, &SIGNED[..3]),
-            [(5, 0), (0, 0), (0, 0)],
+            "the signed subject has no domain",
+            signed(&replaced(&named, "Report Domain: a.example", "Your report for a.example"), &SIGNED[..3]),
+            elsewhere,
         ),
-        ("the header is not signed", signed(&named, &SIGNED[..3]), [(0, 0), (0, 0), (5, 0)]),
+        (
+            "the signed subject names another domain",
+            signed(&replaced(&named, "Report Domain: a.example", "Report Domain: b.example"), &SIGNED[..3]),
+            elsewhere,
+        ),
+        (
+            "a second subject is added",
+            with_header(
+                &signed(&named, &SIGNED[..3]),
+                "Subject",
+                "Report Domain: a.example Submitter: x.example",
+            ),
+            elsewhere,
+        ),
+        (
+            "a second header names the same domain",
+            with_header(&signed(&named, &SIGNED[..3]), "TLS-Report-Domain", "a.example"),
+            elsewhere,
+        ),
         // A report for one domain that is sent on for another.
         (
             "a header is added",
             with_header(&signed(&mail, &SIGNED[..3]), "TLS-Report-Domain", "b.example"),
-            [(0, 0), (0, 0), (5, 0)],
+            elsewhere,
         ),
         (
             "a second header is added",
             with_header(&signed(&named, &SIGNED), "TLS-Report-Domain", "b.example"),
-            [(0, 0), (0, 0), (5, 0)],
+            elsewhere,
         ),
     ] {
         let (_dir, inbox) = sharing(dns()).await;
@@ -68,6 +97,28 @@ async fn dane_results_count_for_the_domain_of_the_mail_if_the_sender_has_signed_
             found.push(sums(&inbox, domain).await);
         }
         assert_eq!(found, expected, "{about}");
+    }
+}
+
+#[tokio::test]
+async fn dane_results_from_before_the_first_observation_of_the_mx_host_move_to_the_domain_then() {
+    let key = key();
+    let (_dir, inbox) = inbox(publishing("s._domainkey.big.example", &key.record)).await;
+    let mail = message("multipart/report", pack(&dane("1")).unwrap());
+    let mail = with_header(&mail, "TLS-Report-Domain", "a.example");
+    accept(&inbox, &sign_headers(&mail, &key, "big.example", &SIGNED, false)).await;
+    let day = "2026-11-23T00:00:00Z".parse().unwrap();
+    let mx = [DomainName::parse("mx.shared.example").unwrap()];
+    // Another customer of the same host is not concerned.
+    for (observed, expected) in
+        [("b.example", [(0, 0), (0, 0), (5, 0)]), ("a.example", [(5, 0), (0, 0), (0, 0)])]
+    {
+        inbox.store.record_mx_hosts(&DomainName::parse(observed).unwrap(), &mx, day).await.unwrap();
+        let mut found = Vec::new();
+        for domain in ["a.example", "b.example", "mx.shared.example"] {
+            found.push(sums(&inbox, domain).await);
+        }
+        assert_eq!(found, expected, "{observed}");
     }
 }
 

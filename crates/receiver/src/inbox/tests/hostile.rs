@@ -115,7 +115,8 @@ async fn who_waits_for_memory_goes_on_when_it_is_given_back_and_gives_up_in_the_
     // The clock jumps to the deadline as soon as there is nothing else to do.
     tokio::time::pause();
     assert!(inbox.read_mail_patiently(&mail, Arrival::Import).await.is_err());
-    let item = files::Item { name: "r.json".to_owned(), bytes: Arc::new(json("1")) };
+    let item =
+        files::Item { name: "r.json".to_owned(), bytes: Arc::new(json("1")), ..files::Item::default() };
     assert!(inbox.read_item_patiently(&item, Arrival::Import).await.is_err());
     tokio::time::resume();
     let here = tokio::task::spawn_blocking({

@@ -221,7 +221,11 @@ async fn what_is_named_or_labeled_as_a_report_is_never_ignored() {
     let odd: [&[u8]; 6] =
         [b"", b"report: none\n", b"\xff\xff\xff", b"[1, 2]", b"\"{}\"", b"From: a@b.example\r\n\r\nx"];
     for content in odd {
-        let item = files::Item { name: NAME.to_owned(), bytes: Arc::new(content.to_vec()) };
+        let item = files::Item {
+            name: NAME.to_owned(),
+            bytes: Arc::new(content.to_vec()),
+            ..files::Item::default()
+        };
         let member = files::Item { name: format!("all.zip:{NAME}"), ..item.clone() };
         for item in [item, member] {
             let reading = inbox.read_item(&item, Arrival::Import).await.unwrap();
@@ -234,44 +238,48 @@ async fn what_is_named_or_labeled_as_a_report_is_never_ignored() {
     }
     // Without a name: the members of a report.
     let shape = [b"see:\n", json("1").as_slice()].concat();
-    let item = files::Item { name: "x.txt".to_owned(), bytes: Arc::new(shape) };
+    let item = files::Item { name: "x.txt".to_owned(), bytes: Arc::new(shape), ..files::Item::default() };
     assert!(!inbox.read_item(&item, Arrival::Import).await.unwrap().is_other_mail());
-    let private = files::Item { name: "data.json".to_owned(), bytes: Arc::new(b"[{\"a\":1}]".to_vec()) };
+    let bytes = Arc::new(b"[{\"a\":1}]".to_vec());
+    let private = files::Item { name: "data.json".to_owned(), bytes, ..files::Item::default() };
     assert!(inbox.read_item(&private, Arrival::Import).await.unwrap().is_other_mail());
 }
 
-/// The items of a file, as the import divides it.
-fn imported_items(inbox: &Inbox, file: &std::path::Path) -> Vec<files::Item> {
-    let mut found = Vec::new();
+/// What is in a file, as the import divides it.
+fn imported(inbox: &Inbox, file: &std::path::Path) -> Vec<Result<files::Item, files::Unreadable>> {
+    let (mut found, mut divided) = (Vec::new(), Vec::new());
     files::items_in(file, &mut |one| found.push(one)).unwrap();
-    let mut items = Vec::new();
     for one in found {
         match one {
-            files::Found::Gzip(item) => match inbox.read_gzip_here(&item.bytes, "", Arrival::Import).unwrap()
-            {
-                GzipFile::Read(_) => items.push(item),
-                GzipFile::Tar => item.tar_files(&mut |one| items.extend(file_of(one))),
-            },
-            other => items.extend(file_of(other)),
+            files::Found::Gzip(item) => {
+                match inbox.read_gzip_here(&item.bytes, item.file_name(), Arrival::Import).unwrap() {
+                    GzipFile::Read(_) => divided.push(files::Found::Item(item)),
+                    GzipFile::Left(LeftInGzip::Tar) => item.tar_files(&mut |one| divided.push(one)),
+                    GzipFile::Left(LeftInGzip::Mbox) => item.mails_in_gzip(&mut |one| divided.push(one)),
+                    GzipFile::Left(LeftInGzip::Mail) => divided.push(item.mail_in_gzip()),
+                }
+            }
+            other => divided.push(other),
         }
     }
-    items
-}
-
-fn file_of(found: files::Found) -> Option<files::Item> {
-    match found {
-        files::Found::Item(item) => Some(item),
-        other => panic!("{other:?}"),
-    }
+    let read = divided.into_iter().map(|one| match one {
+        files::Found::Item(item) => Ok(item),
+        files::Found::Unreadable(one) => Err(one),
+        files::Found::Gzip(item) => panic!("{item:?}"),
+    });
+    read.collect()
 }
 
 #[tokio::test]
-async fn a_gzip_file_is_divided_only_if_it_is_a_tar_archive_itself() {
+async fn a_gzip_file_is_divided_only_if_it_is_a_tar_archive_or_mail_itself() {
     let (_dir, inbox) = inbox(Names::default()).await;
     let tar = pack(&tarred(&[(NAME, json("1"))])).unwrap();
     let outer = tarred(&[("inner.tar.gz", tar.clone())]);
     let read = |bytes: &[u8]| inbox.read_gzip_here(bytes, "x.gz", Arrival::Import).unwrap();
-    assert!(matches!(read(&tar), GzipFile::Tar));
+    assert!(matches!(read(&tar), GzipFile::Left(LeftInGzip::Tar)));
+    assert!(matches!(read(&pack(b"From a@b Mon\n").unwrap()), GzipFile::Left(LeftInGzip::Mbox)));
+    let mail = pack(&message("multipart/report", json("1"))).unwrap();
+    assert!(matches!(read(&mail), GzipFile::Left(LeftInGzip::Mail)));
     assert_eq!(inbox.pool.memory().used(), 0);
     // What is packed twice, or within an archive, is extracted as a whole.
     for bytes in [pack(&json("1")).unwrap(), pack(&tar).unwrap()] {
@@ -282,9 +290,15 @@ async fn a_gzip_file_is_divided_only_if_it_is_a_tar_archive_itself() {
     files::items_from(&mut &outer[..], "x.tar", &mut |one| found.push(one)).unwrap();
     let [files::Found::Item(inner)] = &found[..] else { panic!("{found:?}") };
     assert_eq!(inbox.read_item(inner, Arrival::Import).await.unwrap().reports.len(), 1);
-    // A cut archive: the error is that of the gzip data.
-    let GzipFile::Read(cut) = read(&tar[..tar.len() - 9]) else { panic!("it can't be decompressed") };
-    assert!(cut.reports.is_empty() && cut.problems.len() == 1);
+    // A cut archive has reports if a file in it is named so.
+    for (name, content, claims) in [(NAME, json("1"), true), ("photo.jpg", vec![7; 900], false)] {
+        let mut cut = pack(&tarred(&[(name, content)])).unwrap();
+        cut.truncate(cut.len() - 9);
+        let place = tempfile::tempdir().unwrap();
+        let file = place.path().join("backup.tar.gz");
+        std::fs::write(&file, cut).unwrap();
+        assert_eq!(imported(&inbox, &file).pop().unwrap().unwrap_err().claims, claims);
+    }
 }
 
 #[tokio::test]
@@ -294,7 +308,8 @@ async fn a_tar_file_on_import_is_its_files_and_names_the_submitter_of_each() {
     let tar = tarred(&[(NAME, json("1")), ("mail.eml", message("multipart/report", json("2")))]);
     for (name, bytes) in [("all.tar", tar.clone()), ("all.tar.gz", pack(&tar).unwrap())] {
         std::fs::write(place.path().join(name), bytes).unwrap();
-        let found = imported_items(&inbox, &place.path().join(name));
+        let found = imported(&inbox, &place.path().join(name)).into_iter().map(Result::unwrap);
+        let found: Vec<_> = found.collect();
         assert_eq!(found[0].name, format!("{name}:{NAME}"));
         let mut submitters = Vec::new();
         for item in &found {
@@ -303,4 +318,85 @@ async fn a_tar_file_on_import_is_its_files_and_names_the_submitter_of_each() {
         }
         assert_eq!(submitters, ["mail.big.example", "mail.big.example"]);
     }
+}
+
+#[tokio::test]
+async fn a_mail_within_gzip_is_read_as_within_zip() {
+    let mail = message("multipart/report", json("1"));
+    let packed = pack(&mail).unwrap();
+    let (_dir, by_file) = inbox(Names::default()).await;
+    let outcome = by_file.accept_file(packed.clone(), "mail.eml.gz").await.unwrap();
+    assert_eq!((ids(&by_file).await, outcome.quarantined), (vec!["1".to_owned()], None));
+    for attachment in [("mail.eml.gz", packed.clone()), ("mails.zip", zipped(&[("1.gz", packed.clone())]))] {
+        let (_dir, inbox) = inbox(Names::default()).await;
+        let outcome = accept(&inbox, &attached(&[attachment])).await;
+        assert_eq!((ids(&inbox).await, outcome.quarantined), (vec!["1".to_owned()], None));
+    }
+    // An mbox, in gzip or not.
+    let mbox = ["2", "3"]
+        .map(|id| [b"From a@b Mon\n", message("multipart/report", json(id)).as_slice(), b"\n"].concat());
+    let mbox = mbox.concat();
+    for attachment in [
+        ("reports.mbox.gz", pack(&mbox).unwrap()),
+        ("mails.zip", zipped(&[("mbox", mbox.clone())])),
+        ("mails.tar", tarred(&[("mbox", mbox.clone())])),
+    ] {
+        let (_dir, inbox) = inbox(Names::default()).await;
+        let outcome = accept(&inbox, &attached(&[attachment])).await;
+        assert_eq!((ids(&inbox).await.len(), outcome.quarantined), (2, None));
+    }
+    // Private mail, and a backup of text that has colons.
+    let private = b"From: a@b.example\r\nSubject: dinner\r\n\r\nat eight\r\n";
+    for content in [&private[..], b"Note: not a mail\n\n{\n"] {
+        let mail = attached(&[("x.gz", pack(content).unwrap())]);
+        let reading = by_file.read_mail(Arc::new(mail), false, Arrival::Imap).await.unwrap();
+        assert!(reading.is_other_mail(), "{:?}", reading.problems);
+    }
+    // What has the name of a report has to have one.
+    let named = by_file.accept_file(pack(private).unwrap(), NAME).await.unwrap();
+    assert!(named.reports.is_empty() && named.quarantined.is_some());
+}
+
+#[tokio::test]
+async fn a_bomb_of_a_mail_within_gzip_stays_within_the_budget_of_the_message() {
+    let bomb = pack(&[b"From: a@b.example\r\n\r\n".as_slice(), &vec![b' '; 128 << 20]].concat()).unwrap();
+    let budget = net::memory_budget::MemoryBudget::new(512 << 20, 512 << 20);
+    let found = extract_file(&bomb, NAME, &mut budget.reservation()).unwrap();
+    assert!(found.reports.is_empty() && found.claims);
+    assert!(budget.peak() < 400 << 20 && budget.used() == 0, "{}", budget.peak());
+}
+
+/// What an import reads of a file in the folder `cur` of a maildir.
+fn of_maildir(inbox: &Inbox, content: &[u8]) -> Vec<Result<files::Item, files::Unreadable>> {
+    let place = tempfile::tempdir().unwrap();
+    for folder in ["cur", "new"] {
+        std::fs::create_dir(place.path().join(folder)).unwrap();
+    }
+    let path = place.path().join("cur/1700000000.M1P1.host,S=900,W=910:2,S");
+    std::fs::write(&path, content).unwrap();
+    imported(inbox, &path)
+}
+
+#[tokio::test]
+async fn a_compressed_mail_of_a_maildir_is_the_mail_with_its_signature() {
+    let key = key();
+    let (_dir, inbox) = inbox(publishing("s._domainkey.big.example", &key.record)).await;
+    let signed = sign(&message("multipart/report", pack(&json("1")).unwrap()), &key, "big.example", false);
+    let item = of_maildir(&inbox, &pack(&signed).unwrap()).pop().unwrap().unwrap();
+    assert_eq!(*item.bytes, signed);
+    let reading = inbox.read_item(&item, Arrival::Import).await.unwrap();
+    assert_eq!(reading.reports.iter().map(|new| new.trust).collect::<Vec<_>>(), [Trust::Verified]);
+    // A compressed mailbox is its mails.
+    let mbox = [b"From a@b Mon\n".as_slice(), &signed, b"\n\nFrom a@b Mon\n", &signed, b"\n\n"].concat();
+    assert_eq!(of_maildir(&inbox, &pack(&mbox).unwrap()).len(), 2);
+    // A mail that is too large, or cut, counts only if it says that it has a report.
+    let large = |header: &str| {
+        let mail = [header.as_bytes(), b"From: a@b.example\r\n\r\n", &vec![b'x'; 16 << 20]].concat();
+        of_maildir(&inbox, &pack(&mail).unwrap()).pop().unwrap().unwrap_err()
+    };
+    assert!(!large("").claims && large("TLS-Report-Domain: a.example\r\n").claims);
+    let cut = pack(&signed).unwrap();
+    assert!(of_maildir(&inbox, &cut[..cut.len() - 20]).pop().unwrap().unwrap_err().claims);
+    let other = of_maildir(&inbox, b"\x28\xb5\x2f\xfd rest").pop().unwrap().unwrap_err();
+    assert!(other.claims && other.why.starts_with("compressed with zstd"), "{}", other.why);
 }

@@ -11,8 +11,8 @@ use formats::printable::printable;
 use incoming::{Incoming, batch_from};
 use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
-use reader::{CHUNKS_AHEAD, Copies, ImportItem, read_all};
-use receiver::inbox::files::{Item, files_below};
+use reader::{CHUNKS_AHEAD, Copies, ImportItem, Sources, read_all};
+use receiver::inbox::files::{Item, LivingFiles, files_below};
 use receiver::inbox::{Inbox, Reading};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
@@ -58,6 +58,10 @@ pub struct Counts {
     left_alone: u64,
     /// DMARC reports among them, since `inbox.dmarc` is off.
     dmarc_left_alone: u64,
+    /// Files that were moved or deleted during the import and not found again.
+    gone: u64,
+    /// Last mails of an mbox that are broken and have no end, as while they are delivered.
+    unfinished: u64,
     about_others: u64,
     /// The quarantined and unreadable items, up to [`MAX_LISTED`].
     problems: Vec<Problem>,
@@ -75,15 +79,15 @@ const MAX_LISTED: usize = 1000;
 /// Imports the reports from all paths.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let files = find(&options.paths, context.config.store.file())?;
+    let sources = find(&options.paths, context.config.store.file())?;
     let inbox = Arc::new(inbox_of(&context));
     let mut counts = Counts::default();
     let known: BTreeSet<String> = context.known.iter().map(|spec| spec.name.to_string()).collect();
-    let total = files.len();
+    let total = sources.total;
     let (sender, ready) = mpsc::channel(CHUNKS_AHEAD);
     let reader = {
         let inbox = inbox.clone();
-        tokio::task::spawn_blocking(move || read_all(&files, &inbox, &sender))
+        tokio::task::spawn_blocking(move || read_all(sources, &inbox, &sender))
     };
     store_all(&inbox, ready, options.trusted, &known, total, &mut counts).await?;
     reader.await.map_err(|error| Failure::new("the import stopped", error, ""))?;
@@ -115,12 +119,11 @@ fn with_schema(counts: &Counts) -> Result<serde_json::Value, Failure> {
     Ok(value)
 }
 
-/// The files to import; `None` for standard input.
-fn find(paths: &[PathBuf], store: Option<&Path>) -> Result<Vec<Option<PathBuf>>, Failure> {
-    let mut all = Vec::new();
+fn find(paths: &[PathBuf], store: Option<&Path>) -> Result<Sources, Failure> {
+    let (mut files, mut unreadable, mut has_standard_input) = (Vec::new(), Vec::new(), false);
     for path in paths {
         if path.as_os_str() == "-" {
-            all.push(None);
+            has_standard_input = true;
             continue;
         }
         let found = files_below(path).map_err(|error| {
@@ -130,11 +133,12 @@ fn find(paths: &[PathBuf], store: Option<&Path>) -> Result<Vec<Option<PathBuf>>,
                 "Name a report file, a message, an mbox, a zip file, or a folder of them; `-` reads standard input.",
             )
         })?;
-        all.extend(
-            found.into_iter().filter(|file| !store.is_some_and(|store| is_of_store(file, store))).map(Some),
-        );
+        let is_other = |file: &PathBuf| !store.is_some_and(|store| is_of_store(file, store));
+        files.extend(found.files.into_iter().filter(is_other));
+        unreadable.extend(found.unreadable);
     }
-    Ok(all)
+    let total = files.len() + usize::from(has_standard_input);
+    Ok(Sources { files: LivingFiles::new(files), total, unreadable, has_standard_input })
 }
 
 /// True for the files of the store itself, which may be in a folder that is imported.
@@ -188,6 +192,8 @@ async fn store_all(
                     counts.unreadable += 1;
                     counts.problem(unreadable.name, unreadable.why);
                 }
+                ImportItem::LeftAlone => counts.left_alone += 1,
+                ImportItem::Gone => counts.gone += 1,
                 ImportItem::Mail(..) => {}
             }
         }
@@ -221,6 +227,10 @@ async fn set_aside(
         counts.dmarc_left_alone += u64::from(reading.other_dmarc > 0);
         return Ok(());
     }
+    if item.is_open_ended && copies == Copies::Elsewhere {
+        counts.unfinished += 1;
+        return Ok(());
+    }
     let reason = reading.reason();
     let kept = inbox.quarantine(&item.bytes, &reason, trusted).await;
     kept.map_err(|error| store_failure(&error))?;
@@ -252,7 +262,7 @@ impl Counts {
     fn all(&self) -> u64 {
         let dmarc = self.dmarc + self.dmarc_duplicates;
         let tls = self.new + self.duplicates + self.confirmed;
-        tls + dmarc + self.quarantined + self.unreadable + self.left_alone
+        tls + dmarc + self.quarantined + self.unreadable + self.left_alone + self.gone + self.unfinished
     }
 }
 
@@ -321,6 +331,14 @@ fn in_words(counts: &Counts) -> String {
     also(counts.dmarc_duplicates, "DMARC reports that were stored before");
     also(counts.left_alone, "messages or files that are not TLS reports: ignored, nothing of them is stored");
     also(counts.dmarc_left_alone, "of them DMARC reports: `inbox.dmarc = true` imports them");
+    also(
+        counts.gone,
+        "files that were moved or deleted during the import: the next import reads what was moved",
+    );
+    also(
+        counts.unfinished,
+        "mails at the end of an mbox that have no end, as while they are delivered: the next import reads them again",
+    );
     for problem in &counts.problems {
         out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));
     }

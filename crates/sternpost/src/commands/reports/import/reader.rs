@@ -1,9 +1,8 @@
 //! Reads the files of an import and parses the report files, on a thread of its own. The items go in chunks to
 //! [`super::incoming`], which verifies the messages.
 
-use formats::printable::printable;
-use receiver::inbox::files::{Each, Found, Item, Unreadable, items_from, items_in};
-use receiver::inbox::{Busy, GzipFile, Inbox, Reading};
+use receiver::inbox::files::{Each, Found, Item, LivingFiles, Unreadable, is_gone, items_from, items_in};
+use receiver::inbox::{Busy, GzipFile, Inbox, LeftInGzip, Reading};
 use std::path::PathBuf;
 use store::reports::Arrival;
 use tokio::sync::mpsc::Sender;
@@ -30,6 +29,20 @@ pub(super) enum ImportItem {
     Mail(Item, Copies),
     Read(Item, Reading, Copies),
     Unread(Unreadable),
+    /// Other people's mail or file that can't be read, for example because it is too large.
+    LeftAlone,
+    /// A file that was moved or deleted after it was listed.
+    Gone,
+}
+
+/// What is to be imported.
+pub(super) struct Sources {
+    pub files: LivingFiles,
+    /// The number of files as they were listed, with standard input.
+    pub total: usize,
+    /// Folders that can't be read.
+    pub unreadable: Vec<Unreadable>,
+    pub has_standard_input: bool,
 }
 
 impl ImportItem {
@@ -42,7 +55,7 @@ impl ImportItem {
                 let packed: usize = reading.reports.iter().map(|new| new.packed.len()).sum();
                 item.bytes.len() + packed.saturating_mul(10)
             }
-            Self::Unread(_) => 0,
+            Self::Unread(_) | Self::LeftAlone | Self::Gone => 0,
         }
     }
 }
@@ -70,11 +83,21 @@ impl Reader<'_> {
             Found::Gzip(item) => {
                 match self.inbox.read_gzip_here(&item.bytes, item.file_name(), Arrival::Import) {
                     Ok(GzipFile::Read(reading)) => self.push_read(item, Ok(reading), copies),
-                    Ok(GzipFile::Tar) => self.take_each(copies, |each| item.tar_files(each)),
+                    Ok(GzipFile::Left(LeftInGzip::Tar)) => {
+                        self.take_each(copies, |each| item.tar_files(each))
+                    }
+                    Ok(GzipFile::Left(LeftInGzip::Mbox)) => {
+                        self.take_each(copies, |each| item.mails_in_gzip(each))
+                    }
+                    Ok(GzipFile::Left(LeftInGzip::Mail)) => self.take(item.mail_in_gzip(), copies),
                     Err(busy) => self.push_read(item, Err(busy), copies),
                 }
             }
-            Found::Unreadable(unreadable) => self.push(ImportItem::Unread(unreadable), 0),
+            // Nothing else is left of a message that a mail server pipes.
+            Found::Unreadable(one) if one.claims || copies == Copies::OnlyThis => {
+                self.push(ImportItem::Unread(one), 0);
+            }
+            Found::Unreadable(_) => self.push(ImportItem::LeftAlone, 0),
         }
     }
 
@@ -87,6 +110,22 @@ impl Reader<'_> {
             }
             Err(busy) => self.push(ImportItem::Unread(not_now(item, &busy)), 0),
         }
+    }
+
+    /// Reads a file. Returns its path if it is not there any more.
+    fn take_file(&mut self, path: PathBuf) -> Option<PathBuf> {
+        match items_in(&path, &mut |found| self.take(found, Copies::Elsewhere)) {
+            Ok(()) => None,
+            Err(error) if is_gone(&error) => Some(path),
+            Err(error) => {
+                self.push_failed(&path.to_string_lossy(), &error);
+                None
+            }
+        }
+    }
+
+    fn push_failed(&mut self, name: &str, error: &std::io::Error) {
+        self.push(ImportItem::Unread(Unreadable::new(name, error.to_string())), 0);
     }
 
     /// Reads standard input. A single item is taken for a message piped by a mail server, several for an mbox.
@@ -132,27 +171,33 @@ impl Reader<'_> {
     }
 }
 
-/// Reads all files; `None` is standard input.
-pub(super) fn read_all(files: &[Option<PathBuf>], inbox: &Inbox, sender: &Sender<Vec<ImportItem>>) {
+/// Reads standard input and all files.
+pub(super) fn read_all(sources: Sources, inbox: &Inbox, sender: &Sender<Vec<ImportItem>>) {
     let mut reader = Reader { inbox, sender, held: Vec::new(), bytes: 0 };
-    for file in files {
+    for folder in sources.unreadable {
+        reader.push(ImportItem::Unread(folder), 0);
+    }
+    if sources.has_standard_input
+        && let Err(error) = reader.take_pipe()
+    {
+        reader.push_failed("standard input", &error);
+    }
+    let mut files = sources.files;
+    while let Some(path) = files.next_file() {
         if sender.is_closed() {
             return;
         }
-        let read = match file {
-            Some(path) => items_in(path, &mut |found| reader.take(found, Copies::Elsewhere)),
-            None => reader.take_pipe(),
-        };
-        if let Err(error) = read {
-            let name = file.as_ref().map_or("standard input".to_owned(), |path| path.display().to_string());
-            let name = printable(&name, usize::MAX);
-            reader.push(ImportItem::Unread(Unreadable { name, why: error.to_string() }), 0);
+        if let Some(gone) = reader.take_file(path) {
+            files.is_not_there(gone);
         }
+    }
+    for _ in 0..files.missing() {
+        reader.push(ImportItem::Gone, 0);
     }
     reader.send_chunk();
 }
 
 /// An item for which there was no memory. Unlike other unreadable ones, it may succeed when the import is run again.
 pub(super) fn not_now(item: Item, busy: &Busy) -> Unreadable {
-    Unreadable { name: item.name, why: format!("not imported: {busy}. Run the import again") }
+    Unreadable::new(&item.name, format!("not imported: {busy}. Run the import again"))
 }
