@@ -33,6 +33,8 @@
 //! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
 //! | [`shared`] | result pages that are shared by link | dashboard |
 //!
+//! Several processes share reports to deliver and notices by claims (`claims`).
+//!
 //! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -40,6 +42,7 @@
 pub mod alerts;
 pub mod certificate_orders;
 pub mod check_history;
+mod claims;
 mod database;
 pub mod decisions;
 pub mod dmarc;

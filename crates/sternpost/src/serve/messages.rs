@@ -1,5 +1,8 @@
 //! Notices of alerts, delivered to the webhook and by mail, and weekly summaries, delivered by mail. The guard and `weekly`
 //! put them into the store, one for each channel. A notice stays there until it is delivered, or until it is a day old.
+//!
+//! Of several processes with one store, one at a time delivers on a channel, under a claim that it renews while it works. If it
+//! dies, another one goes on after [`CLAIM_TIME`], and sends what was under way once more, with the same ID.
 
 use super::webhook::{Webhook, retry_delay};
 use config::GuardConfig;
@@ -20,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use store::notices::Notice;
+use store::notices::{ChannelClaim, Notice};
 use store::{Store, StoreError};
 
 /// The content of a notice: an alert is raised or over. It is the JSON that the webhook receives.
@@ -50,6 +53,10 @@ pub enum EventKind {
 
 /// Time between two checks for due notices.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a channel is claimed for.
+const CLAIM_TIME: SignedDuration = SignedDuration::from_secs(60);
+/// Time between two renewals of a claim while a delivery runs.
+const CLAIM_RENEWAL: Duration = Duration::from_secs(20);
 /// Minimum time between two messages to the same address.
 const MAIL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// Age after which an undelivered notice is dropped.
@@ -173,8 +180,13 @@ impl Messenger {
         }
     }
 
+    /// The time that all processes with this store share.
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.store.common_time(self.clock.now()).await
+    }
+
     async fn drop_expired(&self) -> Result<(), StoreError> {
-        let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
+        let old = self.now().await?.saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
             dropped => {
@@ -185,80 +197,131 @@ impl Messenger {
         Ok(())
     }
 
+    /// Claims a channel on which something is due.
+    async fn claim(&self, channel: &str) -> Result<Option<ChannelClaim>, StoreError> {
+        let now = self.now().await?;
+        self.store.claim_channel(channel, now, later(now, CLAIM_TIME)).await
+    }
+
+    /// Renews a claim; false if another process has the channel.
+    async fn hold(&self, claim: &ChannelClaim) -> Result<bool, StoreError> {
+        self.store.hold_channel(claim, later(self.now().await?, CLAIM_TIME)).await
+    }
+
+    /// Ends a claim: nothing is delivered on the channel for this time.
+    async fn end(&self, claim: &ChannelClaim, pause: SignedDuration) -> Result<(), StoreError> {
+        self.store.hold_channel(claim, later(self.now().await?, pause)).await.map(drop)
+    }
+
+    /// Delivers under a claim, which is renewed meanwhile. `None`, and the delivery does not begin or is given up, if another
+    /// process has the channel.
+    async fn under<T>(
+        &self,
+        claim: &ChannelClaim,
+        delivery: impl Future<Output = T>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut delivery = std::pin::pin!(delivery);
+        while self.hold(claim).await? {
+            if let Ok(done) = tokio::time::timeout(CLAIM_RENEWAL, &mut delivery).await {
+                return Ok(Some(done));
+            }
+        }
+        tracing::warn!(channel = claim.channel(), "another process delivers the notices, since this one took too long");
+        Ok(None)
+    }
+
     async fn post_all(&self, webhook: &Webhook) -> Result<(), StoreError> {
-        for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), BATCH_ROWS).await? {
+        let Some(claim) = self.claim(WEBHOOK).await? else { return Ok(()) };
+        for notice in self.store.due_notices::<Event>(WEBHOOK, self.now().await?, BATCH_ROWS).await? {
             let body = serde_json::to_string(&notice.content).unwrap_or_default();
             let id = format!("alert-{}-{}", notice.id, notice.changed_at.as_second());
-            match webhook.post(&id, self.clock.now(), body).await {
-                Ok(()) => {
+            match self.under(&claim, webhook.post(&id, self.clock.now(), body)).await? {
+                None => return Ok(()),
+                Some(Ok(())) => {
                     self.counts.count(WEBHOOK, "delivered", 1);
                     self.store.end_notices(&[notice.id]).await?;
                 }
-                Err(why) => return self.put_off(WEBHOOK, notice.tries, &why).await,
+                Some(Err(why)) => return self.put_off(&claim, notice.tries, &why).await,
             }
         }
-        Ok(())
+        self.end(&claim, SignedDuration::ZERO).await
     }
 
     async fn mail_to(&self, to: &MailAddress) -> Result<(), StoreError> {
-        let channel = channel(to);
-        let notices = self.store.due_notices::<Event>(&channel, self.clock.now(), BATCH_ROWS).await?;
-        let (Some(first), Some(transport), Some(from)) = (notices.first(), &self.transport, &self.from)
-        else {
-            return Ok(());
-        };
-        let id = format!("{}.{}", first.id, first.changed_at.as_second());
+        let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
+        let Some(claim) = self.claim(&channel(to)).await? else { return Ok(()) };
+        let notices = self.store.due_notices::<Event>(claim.channel(), self.now().await?, BATCH_ROWS).await?;
+        let Some(first) = notices.first() else { return self.end(&claim, SignedDuration::ZERO).await };
+        let id = batch_id(&notices);
         let message = match alert_mail(from, to, &id, self.clock.now(), &notices) {
             Ok(message) => message,
             Err(error) => {
-                return self.put_off(&channel, first.tries, &format!("mail to {to} failed: {error}")).await;
+                return self.put_off(&claim, first.tries, &format!("mail to {to} failed: {error}")).await;
             }
         };
         let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
-        match transport.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
-            Ok(_) => {
+        let name = format!("alert-{id}-{to}");
+        match self.under(&claim, transport.carry(to.domain(), &mail, &name)).await? {
+            None => Ok(()),
+            Some(Ok(_)) => {
                 let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
-                self.counts.count(&channel, "delivered", ids.len());
+                self.counts.count(claim.channel(), "delivered", ids.len());
                 self.store.end_notices(&ids).await?;
                 // Notices of the next minute are sent together in one message.
-                self.store.pause_channel(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
+                self.end(&claim, MAIL_INTERVAL).await
             }
-            Err(failed) => {
-                self.put_off(&channel, first.tries, &format!("mail to {to} failed: {}", failed.why)).await
+            Some(Err(failed)) => {
+                self.put_off(&claim, first.tries, &format!("mail to {to} failed: {}", failed.why)).await
             }
         }
     }
 
     /// Mails the weekly summaries to one recipient, each in its own message.
     async fn mail_summaries(&self, to: &MailAddress) -> Result<(), StoreError> {
-        let channel = weekly_channel(to);
         let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
-        for notice in self.store.due_notices::<SummaryMail>(&channel, self.clock.now(), BATCH_ROWS).await? {
+        let Some(claim) = self.claim(&weekly_channel(to)).await? else { return Ok(()) };
+        let due = self.store.due_notices::<SummaryMail>(claim.channel(), self.now().await?, BATCH_ROWS).await?;
+        for notice in due {
             let id = format!("weekly.{}.{}", notice.id, notice.changed_at.as_second());
             let SummaryMail { subject, body } = notice.content;
             let message = match compose(from, to, &id, self.clock.now(), subject, body) {
                 Ok(message) => message,
                 Err(error) => {
                     let why = format!("mail to {to} failed: {error}");
-                    return self.put_off(&channel, notice.tries, &why).await;
+                    return self.put_off(&claim, notice.tries, &why).await;
                 }
             };
             let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
-            if let Err(failed) = transport.carry(to.domain(), &mail, &format!("{id}-{to}")).await {
-                let why = format!("mail to {to} failed: {}", failed.why);
-                return self.put_off(&channel, notice.tries, &why).await;
+            let name = format!("{id}-{to}");
+            match self.under(&claim, transport.carry(to.domain(), &mail, &name)).await? {
+                None => return Ok(()),
+                Some(Ok(_)) => {
+                    self.counts.count(claim.channel(), "delivered", 1);
+                    self.store.end_notices(&[notice.id]).await?;
+                }
+                Some(Err(failed)) => {
+                    let why = format!("mail to {to} failed: {}", failed.why);
+                    return self.put_off(&claim, notice.tries, &why).await;
+                }
             }
-            self.counts.count(&channel, "delivered", 1);
-            self.store.end_notices(&[notice.id]).await?;
         }
-        Ok(())
+        self.end(&claim, SignedDuration::ZERO).await
     }
 
-    async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
-        self.counts.count(channel, "failed", 1);
-        let due = later(self.clock.now(), retry_delay(tries));
+    async fn put_off(&self, claim: &ChannelClaim, tries: u32, why: &str) -> Result<(), StoreError> {
+        self.counts.count(claim.channel(), "failed", 1);
+        let due = later(self.now().await?, retry_delay(tries));
         tracing::warn!(again = %due, "notices can't be delivered: {why}");
-        self.store.postpone_notices(channel, due).await
+        self.store.postpone_notices(claim, due).await
+    }
+}
+
+/// The ID of a message with these notices: the same when it is sent again, and another one once it has more notices.
+fn batch_id(notices: &[Notice<Event>]) -> String {
+    match notices {
+        [first, .., last] => format!("{}-{}.{}", first.id, last.id, first.changed_at.as_second()),
+        [only] => format!("{}.{}", only.id, only.changed_at.as_second()),
+        [] => String::new(),
     }
 }
 
@@ -356,7 +419,7 @@ fn body(events: &[&Event]) -> String {
 
 #[cfg(test)]
 mod tests {
-    use super::super::webhook::tests::tls;
+    use super::super::webhook::tests::{receive, receive_only, tls};
     use super::*;
     use net::clock::ManualClock;
     use receiver::rollout::guard::AlertKind;
@@ -404,6 +467,19 @@ mod tests {
             Self { _dir: dir, out, clock, messenger }
         }
 
+        /// The messenger of another process with the same store.
+        async fn another(&self) -> Messenger {
+            Messenger {
+                store: Store::open(&self._dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
+                clock: self.clock.clone(),
+                webhook: None,
+                transport: Some(Transport::Folder(self.out.clone())),
+                from: self.messenger.from.clone(),
+                to: self.messenger.to.clone(),
+                counts: NoticeCounts::default(),
+            }
+        }
+
         async fn raise(&self, event: &Event) {
             let channels = [channel(&self.messenger.to[0])];
             let notice = NewNotice { channels: &channels, changed_at: self.clock.now(), content: event };
@@ -417,9 +493,7 @@ mod tests {
 
         /// Does once what each queue does.
         async fn round(&self) {
-            for queue in self.messenger.queues() {
-                self.messenger.deliver(queue).await.unwrap();
-            }
+            round_of(&self.messenger).await;
         }
 
         fn mails(&self) -> Vec<String> {
@@ -427,6 +501,68 @@ mod tests {
                 std::fs::read_dir(&self.out).map(|files| files.collect::<Vec<_>>()).unwrap_or_default();
             files.into_iter().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
         }
+    }
+
+    async fn round_of(messenger: &Messenger) {
+        for queue in messenger.queues() {
+            messenger.deliver(queue).await.unwrap();
+        }
+    }
+
+    #[tokio::test]
+    async fn several_processes_with_one_store_send_each_notice_once_and_at_the_pace_of_one() {
+        let fixture = Fixture::new().await;
+        let others = [fixture.another().await, fixture.another().await];
+        let all = async || {
+            tokio::join!(fixture.round(), round_of(&others[0]), round_of(&others[1]));
+        };
+        fixture.raise(&event("example.org", EventKind::Raised)).await;
+        all().await;
+        assert_eq!(fixture.mails().len(), 1);
+        fixture.raise(&event("example.com", EventKind::Raised)).await;
+        all().await;
+        assert_eq!(fixture.mails().len(), 1, "a second mail within a minute");
+        fixture.clock.set_by(61);
+        all().await;
+        all().await;
+        assert_eq!(fixture.mails().len(), 2);
+    }
+
+    #[tokio::test]
+    async fn the_notice_of_a_process_that_died_is_sent_by_another_with_the_same_id() {
+        let mut fixture = Fixture::new().await;
+        let mut other = fixture.another().await;
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let url = format!("http://{}/", listener.local_addr().unwrap());
+        for messenger in [&mut fixture.messenger, &mut other] {
+            messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+        }
+        let told = event("example.org", EventKind::Raised);
+        let domain = formats::DomainName::parse("example.org").unwrap();
+        let (channels, now) = ([WEBHOOK.to_owned()], fixture.clock.now());
+        let notice = NewNotice { channels: &channels, changed_at: now, content: &told };
+        other.store.raise(&domain, "k", "s", now, &told.alert, Some(notice)).await.unwrap();
+        let webhook = fixture.messenger.webhook.as_ref().unwrap();
+        let dies = fixture.messenger.deliver(Queue::Webhook(webhook));
+        let (_open, head, _) = {
+            let mut dies = std::pin::pin!(dies);
+            tokio::select! {
+                _ = &mut dies => unreachable!("it waits for the answer"),
+                request = receive_only(&listener) => request,
+            }
+        };
+        // The claim of the one that died holds for a while.
+        let webhook = other.webhook.as_ref().unwrap();
+        other.deliver(Queue::Webhook(webhook)).await.unwrap();
+        assert_eq!(other.counts.by_channel.of(&[WEBHOOK, "delivered"]).get(), 0);
+        fixture.clock.set_by(60);
+        let (done, (again, _)) =
+            tokio::join!(other.deliver(Queue::Webhook(webhook)), receive(&listener, "204 No Content"));
+        done.unwrap();
+        let id = |head: &str| head.lines().find(|line| line.starts_with("webhook-id: ")).unwrap().to_owned();
+        assert_eq!(id(&head), id(&again));
+        assert_eq!(other.counts.by_channel.of(&[WEBHOOK, "delivered"]).get(), 1);
+        assert_eq!(other.store.claim_channel(WEBHOOK, later(now, SignedDuration::from_hours(1)), now).await.unwrap(), None);
     }
 
     #[tokio::test]

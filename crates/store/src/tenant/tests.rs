@@ -9,7 +9,7 @@ use crate::dmarc::{DmarcQuota, DmarcSearch, NewDmarcReport};
 use crate::handover::{CountSource, LogPlace, SpooledBatch};
 use crate::hosting::StoredCertificate;
 use crate::mx_certificates::MxCertificate;
-use crate::notices::NewNotice;
+use crate::notices::{ChannelClaim, NewNotice};
 use crate::people::{Invitation, Person};
 use crate::record_changes::ChangeState;
 use crate::reports::{
@@ -55,6 +55,11 @@ const NO_ROOM: Quota = Quota { bytes: 0, items: 0 };
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+/// The claim of a channel in [`fill`].
+fn claimed() -> ChannelClaim {
+    ChannelClaim { channel: text("mail"), number: 1 }
 }
 
 /// A time after everything that is stored.
@@ -208,7 +213,7 @@ fn session<'s>(store: &Store, digest: &'s str) -> NewSession<'s> {
 fn fill() -> Vec<Call> {
     calls![store;
         raise(&a(), "k", "s", at(DAY), &text("alert"), Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("told") }));
-        pause_channel("other", at(DAY + 9));
+        claim_channel("mail", at(DAY), at(DAY + 9));
         put_domain(&a(), &text("spec"));
         put_rollout(&a(), &vec![1]);
         journal(&a(), at(DAY), "operator", "held");
@@ -326,7 +331,8 @@ fn later_reads() -> Vec<Call> {
 /// Calls that change and delete what [`fill`] stores; each changes something for the tenant that is filled first.
 fn changes() -> Vec<Call> {
     calls![store;
-        postpone_notices("mail", later());
+        hold_channel(&claimed(), later());
+        postpone_notices(&claimed(), later());
         end_notices(&[1]);
         end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("over") }));
         delete_notices(later());
@@ -334,9 +340,10 @@ fn changes() -> Vec<Call> {
         set_record_change(1, ChangeState::Done);
         end_challenge_record(&challenge());
         correct_certificate_plans(ZERO);
-        begin_report_notice("hook", 7, at(DAY));
-        postpone_report_notice("hook", at(DAY));
-        end_report_notice("hook", later());
+        claim_report_hook("hook", at(DAY), at(DAY + 9));
+        begin_report_notice("hook", 1, 7, at(DAY));
+        postpone_report_notice("hook", 1, at(DAY));
+        end_report_notice("hook", 1, later());
         replace_spooled("one", &[]);
         delete_batches(later());
         delete_tallies(later());
@@ -403,7 +410,8 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "maybe_testing",
             "put_outgoing",
             "close_day",
-            "due_outgoing",
+            "claim_outgoing",
+            "hold_outgoing",
             "outgoing",
             "outgoing_by_id",
             "outgoing_text",
@@ -440,7 +448,7 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
     ),
     (
         "a process, its secrets and its database",
-        &["lease", "lease_of", "take_lease", "release", "secret", "known_secret"],
+        &["lease", "lease_of", "take_lease", "release", "secret", "known_secret", "common_time"],
     ),
     (
         "the secret token is of one tenant, which is returned",
