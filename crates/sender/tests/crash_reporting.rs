@@ -159,7 +159,13 @@ async fn report(folder: PathBuf, turns: u32, round: u32) {
 
 fn start(role: &str, folder: &Path, round: u32) -> (Child, BufReader<std::process::ChildStdout>) {
     let program = std::env::current_exe().unwrap();
-    let mut child = Command::new(program).arg(role).arg(folder).arg(round.to_string()).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program)
+        .arg(role)
+        .arg(folder)
+        .arg(round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();

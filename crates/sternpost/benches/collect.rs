@@ -321,7 +321,8 @@ impl net::https::Posts for Nobody {
 async fn sign(store: &Store, reporter: &Reporter, keys: Arc<[DkimKey; 1]>, now: Timestamp) -> f64 {
     let begun = Instant::now();
     loop {
-        let mut page = store.claim_outgoing(now, now + jiff::SignedDuration::from_hours(1), 1_000).await.unwrap();
+        let mut page =
+            store.claim_outgoing(now, now + jiff::SignedDuration::from_hours(1), 1_000).await.unwrap();
         if page.is_empty() {
             return begun.elapsed().as_secs_f64();
         }

@@ -1,5 +1,5 @@
-//! Claims: work of which there are many pieces, shared by all processes that use the store: notices, and the delivery of
-//! reports. A piece has a due time. A claim moves it ahead by the time that the work may take, and increases the number of
+//! Claims: work of which there are many pieces, shared by all processes that use the store: notices, the delivery of
+//! reports, and checks by the guard. A piece has a due time. A claim moves it ahead by the time that the work may take, and increases the number of
 //! the claim, in one statement. So two processes never claim the same piece, and that of a process that has died is due
 //! again by itself. The write about the result names the number of the claim: a process that was too slow changes nothing.
 //!

@@ -108,7 +108,8 @@ impl Store {
     /// Sets the end of a claim: later to renew it, or to the time before which nothing is to be delivered on the channel. False,
     /// and nothing is changed, if another process has claimed the channel since.
     pub async fn hold_channel(&self, claim: &ChannelClaim, until: Timestamp) -> Result<bool, StoreError> {
-        let query = sql("UPDATE notice_pause SET until = $4 WHERE tenant = $1 AND channel = $2 AND claim = $3");
+        let query =
+            sql("UPDATE notice_pause SET until = $4 WHERE tenant = $1 AND channel = $2 AND claim = $3");
         let query = query.bind(self.tenant).bind(claim.channel.as_str()).bind(claim.number);
         Ok(query.bind(until.as_second()).execute(self).await? > 0)
     }
@@ -165,12 +166,13 @@ impl Store {
     /// that time, and counts one more attempt for each. Changes nothing if another process has claimed the channel since.
     pub async fn postpone_notices(&self, claim: &ChannelClaim, due: Timestamp) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
-        let ended = sql("UPDATE notice_pause SET until = 0 WHERE tenant = $1 AND channel = $2 AND claim = $3")
-            .bind(self.tenant)
-            .bind(claim.channel.as_str())
-            .bind(claim.number)
-            .execute(&mut writing)
-            .await?;
+        let ended =
+            sql("UPDATE notice_pause SET until = 0 WHERE tenant = $1 AND channel = $2 AND claim = $3")
+                .bind(self.tenant)
+                .bind(claim.channel.as_str())
+                .bind(claim.number)
+                .execute(&mut writing)
+                .await?;
         if ended == 0 {
             return writing.rollback().await;
         }

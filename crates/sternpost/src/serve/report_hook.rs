@@ -122,7 +122,9 @@ impl ReportHookRole {
         let now = self.store.common_time(self.clock.now()).await?;
         // Read first, so that nothing is written while there is nothing to post.
         let known = self.store.report_hook(HOOK).await?;
-        if known.due > now || known.target == known.position && self.store.newest_report().await? <= known.position {
+        if known.due > now
+            || known.target == known.position && self.store.newest_report().await? <= known.position
+        {
             return Ok(());
         }
         match self.store.claim_report_hook(HOOK, now, later(now, CLAIM_TIME)).await? {

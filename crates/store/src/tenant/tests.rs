@@ -6,6 +6,7 @@ use crate::certificate_orders::{ChallengeRecord, RenewalInfo};
 use crate::check_history::CheckedHost;
 use crate::database::copy::tables_of_tenants;
 use crate::dmarc::{DmarcQuota, DmarcSearch, NewDmarcReport};
+use crate::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
 use crate::handover::{CountSource, LogPlace, SpooledBatch};
 use crate::hosting::StoredCertificate;
 use crate::mx_certificates::MxCertificate;
@@ -23,7 +24,7 @@ use crate::{PolicyDigest, StoreError};
 use formats::dmarc::{Alignment, Disposition, DmarcReport, DmarcRow};
 use formats::report::{DateRange, Report};
 use formats::{DomainName, PolicyId};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
@@ -60,6 +61,17 @@ fn at(second: i64) -> Timestamp {
 /// The claim of a channel in [`fill`].
 fn claimed() -> ChannelClaim {
     ChannelClaim { channel: text("mail"), number: 1 }
+}
+
+/// The claim of the check in [`fill`].
+fn check() -> CheckClaim {
+    CheckClaim { domain: text("a.example"), number: 1 }
+}
+
+/// A check that reached an MX host.
+fn checked_at(due: Timestamp) -> FinishedCheck<'static> {
+    let outcome = CheckOutcome::Complete { is_unreached: false, has_reached: true };
+    FinishedCheck { outcome, is_slow: false, due, verdict: None }
 }
 
 /// A time after everything that is stored.
@@ -221,6 +233,9 @@ fn fill() -> Vec<Call> {
         record_mx_hosts(&a(), &[mx()], at(DAY));
         put_mx_certificate(&certificate());
         put_guard_probe(&a(), &mx(), at(DAY), policy(), Some("expired"));
+        watch_domains(&["a.example"].into(), at(DAY), SignedDuration::from_secs(300));
+        claim_checks(false, at(DAY), at(DAY + 9), 9);
+        finish_check(&check(), &FinishedCheck { verdict: Some("verdict"), ..checked_at(at(DAY)) });
         put_testing_probes(at(DAY), &a(), &[probe()]);
         put_checked_hosts(&a(), &[checked()]);
         put_checked_policy(&a(), &PolicyId::parse("1").unwrap(), b"file", at(DAY));
@@ -269,6 +284,9 @@ fn reads() -> Vec<Call> {
         domains_with_mx(&mx(), ZERO);
         mx_certificates(&[&mx()]);
         guard_probes(&a(), ZERO);
+        oldest_check(false);
+        waiting_verdicts(9);
+        reaches_mx();
         testing_probes(at(DAY), &a());
         domains_with_testing_probes(at(DAY));
         checked_hosts(&a());
@@ -336,6 +354,9 @@ fn changes() -> Vec<Call> {
         end_notices(&[1]);
         end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("over") }));
         delete_notices(later());
+        end_verdicts(&[CheckClaim { number: 2, ..check() }]);
+        claim_checks(false, at(DAY), at(DAY + 9), 9);
+        hold_check(&CheckClaim { number: 3, ..check() }, at(DAY + 8));
         change_rollout(&a(), |state: &mut Vec<u8>| state.push(2));
         set_record_change(1, ChangeState::Done);
         end_challenge_record(&challenge());
@@ -442,6 +463,8 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "plan_renewal",
             "acme_account",
             "put_acme_account",
+            "acme_budget",
+            "change_acme_budget",
             "put_challenge",
             "challenge",
         ],

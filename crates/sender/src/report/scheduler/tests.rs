@@ -632,7 +632,8 @@ async fn a_report_of_a_process_that_hangs_is_sent_by_another_and_its_late_result
     may_accept.add_permits(2);
     hangs.await.unwrap().unwrap();
     sends.await.unwrap().unwrap();
-    let mails: BTreeSet<_> = world.mails.lock().unwrap().iter().map(|mail| message_id(&mail.message)).collect();
+    let mails: BTreeSet<_> =
+        world.mails.lock().unwrap().iter().map(|mail| message_id(&mail.message)).collect();
     assert_eq!((bench.mails(), mails.len()), (2, 1), "the same ID");
     assert_eq!((bench.scheduler.counts.sent.get(), other.counts.sent.get()), (0, 1));
     assert_eq!(bench.report("a.example").await.state, DeliveryState::Sent);
