@@ -39,9 +39,9 @@ fn main() {
     let run = |work| tokio::runtime::Runtime::new().unwrap().block_on(work);
     match args.first().map(String::as_str) {
         Some("collect") => run(Box::pin(collect(PathBuf::from(&args[1]))) as BoxFuture<'_, ()>),
-        Some("build") => run(Box::pin(report(PathBuf::from(&args[1]), 0))),
-        Some("send") => run(Box::pin(report(PathBuf::from(&args[1]), 1))),
-        Some("send-all") => run(Box::pin(report(PathBuf::from(&args[1]), 20))),
+        Some("build") => run(Box::pin(report(PathBuf::from(&args[1]), 0, 0))),
+        Some("send") => run(Box::pin(report(PathBuf::from(&args[1]), 1, args[2].parse().unwrap()))),
+        Some("send-all") => run(Box::pin(report(PathBuf::from(&args[1]), 20, args[2].parse().unwrap()))),
         _ if has("--list") && !has("--ignored") => println!("{NAME}: test"),
         _ if has("--list") => {}
         Some(filter) if !filter.starts_with('-') && !NAME.contains(filter) => {}
@@ -118,10 +118,11 @@ impl Posts for World {
 }
 
 /// Builds the reports of the day, and sends them in so many turns, five minutes apart. Reports for a busy host wait for a
-/// later turn.
-async fn report(folder: PathBuf, turns: u32) {
+/// later turn. In each round the claims of the one before are over.
+async fn report(folder: PathBuf, turns: u32, round: u32) {
     let world = Arc::new(World(folder.join("accepted")));
     let clock = Arc::new(ManualClock::new("2026-11-25T06:00:00Z".parse().unwrap()));
+    clock.advance(round * 16 * 60);
     let scheduler = Arc::new(ReportScheduler {
         store: store(&folder).await,
         clock: clock.clone(),
@@ -156,9 +157,15 @@ async fn report(folder: PathBuf, turns: u32) {
     print("done");
 }
 
-fn start(role: &str, folder: &Path) -> (Child, BufReader<std::process::ChildStdout>) {
+fn start(role: &str, folder: &Path, round: u32) -> (Child, BufReader<std::process::ChildStdout>) {
     let program = std::env::current_exe().unwrap();
-    let mut child = Command::new(program).arg(role).arg(folder).stdout(Stdio::piped()).spawn().unwrap();
+    let mut child = Command::new(program)
+        .arg(role)
+        .arg(folder)
+        .arg(round.to_string())
+        .stdout(Stdio::piped())
+        .spawn()
+        .unwrap();
     let mut out = BufReader::new(child.stdout.take().unwrap());
     let mut line = String::new();
     out.read_line(&mut line).unwrap();
@@ -189,7 +196,7 @@ fn collecting(folder: &Path) -> u64 {
     // On a slow machine it takes more kills until enough is durable, and later ones.
     while round < KILLS || (durable <= u64::from(KILLS) && round < 10 * KILLS) {
         let _ = std::fs::remove_file(folder.join("tlsrpt.sock"));
-        let (mut child, out) = start("collect", folder);
+        let (mut child, out) = start("collect", folder, round);
         let client = UnixDatagram::unbound().unwrap();
         client.connect(folder.join("tlsrpt.sock")).unwrap();
         let feeder = std::thread::spawn(move || {
@@ -231,7 +238,7 @@ fn building(folder: &Path, sessions: u64) -> usize {
     // The duration of a build depends on the machine: kill earlier when a build ended before the kill.
     let mut latest = 150_000;
     while interrupted < KILLS {
-        let (mut child, out) = start("build", folder);
+        let (mut child, out) = start("build", folder, round);
         std::thread::sleep(moment(round, latest));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -246,7 +253,7 @@ fn building(folder: &Path, sessions: u64) -> usize {
             store.close().await;
         });
     }
-    let (mut child, _out) = start("build", folder);
+    let (mut child, _out) = start("build", folder, round);
     child.wait().unwrap();
     let (domains, reports, counted) = runtime.block_on(async {
         let store = store(folder).await;
@@ -268,7 +275,7 @@ fn building(folder: &Path, sessions: u64) -> usize {
 fn sending(folder: &Path, reports: usize) {
     let mut kills = 0;
     for round in 0..KILLS {
-        let (mut child, out) = start("send", folder);
+        let (mut child, out) = start("send", folder, round);
         std::thread::sleep(moment(round, 20_000));
         child.kill().unwrap();
         child.wait().unwrap();
@@ -278,7 +285,7 @@ fn sending(folder: &Path, reports: usize) {
             break;
         }
     }
-    let (mut child, _out) = start("send-all", folder);
+    let (mut child, _out) = start("send-all", folder, KILLS);
     child.wait().unwrap();
     let mut accepted: BTreeMap<String, u32> = BTreeMap::new();
     for line in std::fs::read_to_string(folder.join("accepted")).unwrap().lines() {

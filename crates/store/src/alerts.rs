@@ -52,7 +52,8 @@ impl Store {
         writing.commit().await
     }
 
-    /// Deletes an alert, and stores the notification of its end, in one transaction.
+    /// Deletes an alert, and stores the notification of its end, in one transaction. Does nothing if there is no such alert, as
+    /// when another process has ended it.
     pub async fn end_alert<N: Serialize>(
         &self,
         domain: &DomainName,
@@ -61,14 +62,14 @@ impl Store {
         notice: Option<NewNotice<'_, N>>,
     ) -> Result<(), StoreError> {
         let mut writing = self.writing().await?;
-        sql("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
+        let ended = sql("DELETE FROM alert WHERE tenant = $1 AND domain = $2 AND kind = $3 AND subject = $4")
             .bind(self.tenant)
             .bind(domain.as_str())
             .bind(kind)
             .bind(subject)
             .execute(&mut writing)
             .await?;
-        if let Some(notice) = notice {
+        if let Some(notice) = notice.filter(|_| ended > 0) {
             notices::insert(&mut writing, &notice).await?;
         }
         writing.commit().await
@@ -105,7 +106,11 @@ mod tests {
         store.raise(&domain, "k", "s", at(9), &"two".to_owned(), NO_NOTICE).await.unwrap();
         let active = store.alerts::<String>().await.unwrap();
         assert_eq!(active, [ActiveAlert { domain: "a.example".into(), since: at(1), alert: "two".into() }]);
-        store.end_alert(&domain, "k", "s", NO_NOTICE).await.unwrap();
+        let (channels, over) = (["mail".to_owned()], "over".to_owned());
+        let notice = || Some(NewNotice { channels: &channels, changed_at: at(10), content: &over });
+        store.end_alert(&domain, "k", "s", notice()).await.unwrap();
+        store.end_alert(&domain, "k", "s", notice()).await.unwrap();
         assert_eq!(store.alerts::<String>().await.unwrap(), []);
+        assert_eq!(store.due_notices::<String>("mail", at(10), 9).await.unwrap().len(), 1, "its end once");
     }
 }

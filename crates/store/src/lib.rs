@@ -21,6 +21,7 @@
 //! | [`reports`] | imported reports, and a quarantine for unreadable ones | receiving side |
 //! | [`mx_history`] | the MX hosts of domains over time | receiving side |
 //! | [`mx_certificates`] | the certificates of MX hosts, as each presented one last | receiving side |
+//! | [`guard_schedule`] | when the guard checks each domain, and verdicts on their way to the alerts | receiving side |
 //! | [`guard_probes`] | results of the guard's MX probes, by day | receiving side |
 //! | [`dmarc`] | counts of received DMARC reports | receiving side |
 //! | [`report_hook`] | how far a webhook has announced received reports | receiving side |
@@ -33,6 +34,8 @@
 //! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
 //! | [`public_results`] | results of public checks, with their pages | dashboard |
 //!
+//! Several processes share checks, reports to deliver and notices by claims (`claims`).
+//!
 //! Begin with [`Store::open`] and [`rollouts`], the smallest complete example.
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
@@ -40,11 +43,13 @@
 pub mod alerts;
 pub mod certificate_orders;
 pub mod check_history;
+mod claims;
 mod database;
 pub mod decisions;
 pub mod dmarc;
 pub mod domains;
 pub mod guard_probes;
+pub mod guard_schedule;
 pub mod handover;
 pub mod hosting;
 pub mod leases;

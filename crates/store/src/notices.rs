@@ -1,5 +1,8 @@
 //! Notifications about alerts that are not delivered yet, one per channel (mail address or webhook). They are stored in
 //! the same transaction as the change of the alert, so that neither a restart nor an unreachable channel loses one.
+//!
+//! A process that delivers claims the channel, not single notifications ([`Store::claim_channel`]): they arrive in order,
+//! and those of one minute in one message, however many processes there are.
 
 use crate::query::sql;
 use crate::writing::Writing;
@@ -13,7 +16,7 @@ use serde::de::DeserializeOwned;
 pub struct NewNotice<'a, N> {
     /// The names of the channels. If empty, nothing is stored.
     pub channels: &'a [String],
-    /// When the alert changed. The notification is due from then on, and its lifetime counts from then.
+    /// When the alert changed. The lifetime of the notification counts from then.
     pub changed_at: Timestamp,
     /// The content, stored as JSON.
     pub content: &'a N,
@@ -32,6 +35,20 @@ pub struct Notice<N> {
     pub tries: u32,
 }
 
+/// The claim of a channel: until its end, no other process delivers on it.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct ChannelClaim {
+    pub(crate) channel: String,
+    pub(crate) number: i64,
+}
+
+impl ChannelClaim {
+    /// The name of the channel.
+    pub fn channel(&self) -> &str {
+        &self.channel
+    }
+}
+
 /// Stores a notification within a transaction.
 pub(crate) async fn insert<N: Serialize>(
     writing: &mut Writing,
@@ -39,7 +56,8 @@ pub(crate) async fn insert<N: Serialize>(
 ) -> Result<(), StoreError> {
     let json = serde_json::to_string(notice.content).map_err(damaged("notice"))?;
     for channel in notice.channels {
-        sql("INSERT INTO notice (tenant, channel, told, born, tries, due) VALUES ($1, $2, $3, $4, 0, $4)")
+        // Due at once: the clock that `changed_at` is from may be ahead of the one that due times are compared with.
+        sql("INSERT INTO notice (tenant, channel, told, born, tries, due) VALUES ($1, $2, $3, $4, 0, 0)")
             .bind(writing.tenant)
             .bind(channel)
             .bind(&json)
@@ -51,8 +69,52 @@ pub(crate) async fn insert<N: Serialize>(
 }
 
 impl Store {
-    /// Returns up to `most` due notifications of a channel, oldest first. Returns none while the channel is paused by
-    /// [`Store::pause_channel`].
+    /// Claims a channel on which a notification is due at `now`, until `until`. `None` if there is none, or another process has
+    /// the channel, or it is paused.
+    pub async fn claim_channel(
+        &self,
+        channel: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<ChannelClaim>, StoreError> {
+        // Read first, so that nothing is written while there is nothing to deliver.
+        let due: Option<(i64,)> = sql(
+            "SELECT 1 FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3
+               AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3)
+             LIMIT 1",
+        )
+        .bind(self.tenant)
+        .bind(channel)
+        .bind(now.as_second())
+        .fetch_optional(self)
+        .await?;
+        if due.is_none() {
+            return Ok(None);
+        }
+        let mut writing = self.writing().await?;
+        let row: Option<(i64,)> = sql("INSERT INTO notice_pause (tenant, channel, until, claim) VALUES ($1, $2, $4, 1)
+             ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until, claim = notice_pause.claim + 1
+             WHERE notice_pause.until <= $3 RETURNING claim")
+        .bind(self.tenant)
+        .bind(channel)
+        .bind(now.as_second())
+        .bind(until.as_second())
+        .fetch_optional(&mut writing)
+        .await?;
+        writing.commit().await?;
+        Ok(row.map(|(number,)| ChannelClaim { channel: channel.to_owned(), number }))
+    }
+
+    /// Sets the end of a claim: later to renew it, or to the time before which nothing is to be delivered on the channel. False,
+    /// and nothing is changed, if another process has claimed the channel since.
+    pub async fn hold_channel(&self, claim: &ChannelClaim, until: Timestamp) -> Result<bool, StoreError> {
+        let query =
+            sql("UPDATE notice_pause SET until = $4 WHERE tenant = $1 AND channel = $2 AND claim = $3");
+        let query = query.bind(self.tenant).bind(claim.channel.as_str()).bind(claim.number);
+        Ok(query.bind(until.as_second()).execute(self).await? > 0)
+    }
+
+    /// Returns up to `most` due notifications of a channel, oldest first.
     pub async fn due_notices<N: DeserializeOwned>(
         &self,
         channel: &str,
@@ -60,9 +122,7 @@ impl Store {
         most: u32,
     ) -> Result<Vec<Notice<N>>, StoreError> {
         let rows: Vec<(i64, String, i64, i64)> = sql(
-            "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3
-               AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3)
-             ORDER BY id LIMIT $4",
+            "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3 ORDER BY id LIMIT $4",
         )
         .bind(self.tenant)
         .bind(channel)
@@ -92,18 +152,6 @@ impl Store {
         writing.commit().await
     }
 
-    /// Pauses a channel: nothing on it is due before `until`.
-    pub async fn pause_channel(&self, channel: &str, until: Timestamp) -> Result<(), StoreError> {
-        sql("INSERT INTO notice_pause (tenant, channel, until) VALUES ($1, $2, $3)
-             ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until")
-        .bind(self.tenant)
-        .bind(channel)
-        .bind(until.as_second())
-        .execute(self)
-        .await?;
-        Ok(())
-    }
-
     /// Deletes notifications of alert changes before `before`. Returns their number.
     pub async fn delete_notices(&self, before: Timestamp) -> Result<u64, StoreError> {
         let done = sql("DELETE FROM notice WHERE tenant = $1 AND born < $2")
@@ -114,16 +162,27 @@ impl Store {
         Ok(done)
     }
 
-    /// Records a failed delivery. Postpones all notifications of the channel that are due before `due` to that time,
-    /// and counts one more attempt for each.
-    pub async fn postpone_notices(&self, channel: &str, due: Timestamp) -> Result<(), StoreError> {
+    /// Records a failed delivery, which ends the claim. Postpones all notifications of the channel that are due before `due` to
+    /// that time, and counts one more attempt for each. Changes nothing if another process has claimed the channel since.
+    pub async fn postpone_notices(&self, claim: &ChannelClaim, due: Timestamp) -> Result<(), StoreError> {
+        let mut writing = self.writing().await?;
+        let ended =
+            sql("UPDATE notice_pause SET until = 0 WHERE tenant = $1 AND channel = $2 AND claim = $3")
+                .bind(self.tenant)
+                .bind(claim.channel.as_str())
+                .bind(claim.number)
+                .execute(&mut writing)
+                .await?;
+        if ended == 0 {
+            return writing.rollback().await;
+        }
         sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3")
             .bind(self.tenant)
-            .bind(channel)
+            .bind(claim.channel.as_str())
             .bind(due.as_second())
-            .execute(self)
+            .execute(&mut writing)
             .await?;
-        Ok(())
+        writing.commit().await
     }
 }
 
@@ -144,12 +203,12 @@ mod tests {
         store.end_alert(&domain, "k", "s", Some(notice(&over))).await.unwrap();
         assert!(store.alerts::<String>().await.unwrap().is_empty());
         let due = async |channel: &str, now| store.due_notices::<String>(channel, at(now), 10).await.unwrap();
-        assert!(due("mail", 4).await.is_empty());
         let mail = due("mail", 5).await;
         let told: Vec<&str> = mail.iter().map(|notice| notice.content.as_str()).collect();
         assert_eq!(told, ["begun", "over"]);
         store.end_notices(&[mail[0].id]).await.unwrap();
-        store.postpone_notices("mail", at(60)).await.unwrap();
+        let claim = store.claim_channel("mail", at(5), at(30)).await.unwrap().unwrap();
+        store.postpone_notices(&claim, at(60)).await.unwrap();
         assert!(due("mail", 59).await.is_empty());
         let later = due("mail", 60).await;
         assert_eq!((later.len(), later[0].tries, later[0].content.as_str()), (1, 1, "over"));
@@ -157,5 +216,30 @@ mod tests {
         assert_eq!(store.due_notices::<String>("webhook", at(5), 1).await.unwrap().len(), 1);
         assert_eq!(store.delete_notices(at(5)).await.unwrap(), 0);
         assert_eq!(store.delete_notices(at(6)).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn one_process_at_a_time_delivers_on_a_channel_and_one_that_is_late_changes_nothing() {
+        let (scratch, store) = crate::scratch().await;
+        let other = scratch.open().await;
+        let at = |second| Timestamp::from_second(second).unwrap();
+        assert_eq!(store.claim_channel("mail", at(9), at(60)).await.unwrap(), None, "nothing is due");
+        let domain = DomainName::parse("a.example").unwrap();
+        let (channels, told) = (["mail".to_owned()], "begun".to_owned());
+        let notice = NewNotice { channels: &channels, changed_at: at(5), content: &told };
+        store.raise(&domain, "k", "s", at(5), &told, Some(notice)).await.unwrap();
+        let slow = store.claim_channel("mail", at(9), at(60)).await.unwrap().unwrap();
+        assert_eq!(other.claim_channel("mail", at(59), at(90)).await.unwrap(), None);
+        assert!(store.hold_channel(&slow, at(70)).await.unwrap());
+        assert_eq!(other.claim_channel("mail", at(69), at(90)).await.unwrap(), None);
+        let next = other.claim_channel("mail", at(70), at(130)).await.unwrap().unwrap();
+        // The slow one wakes up.
+        assert!(!store.hold_channel(&slow, at(900)).await.unwrap());
+        store.postpone_notices(&slow, at(900)).await.unwrap();
+        assert_eq!(other.due_notices::<String>("mail", at(70), 9).await.unwrap().len(), 1);
+        // A pause is the end of the claim.
+        assert!(other.hold_channel(&next, at(80)).await.unwrap());
+        assert_eq!(store.claim_channel("mail", at(79), at(90)).await.unwrap(), None);
+        assert!(store.claim_channel("mail", at(80), at(90)).await.unwrap().is_some());
     }
 }

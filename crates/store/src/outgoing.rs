@@ -1,11 +1,12 @@
 //! Outgoing TLS reports and their delivery results (RFC 8460 §5). The report scheduler adds and updates them; commands
 //! and the dashboard list them.
 //!
-//! There is one report per UTC day and domain, and it is built once. Each target's reply is stored at once, so that a
-//! report is sent twice only after a crash between the reply and that write.
+//! There is one report per UTC day and domain, and it is built once. Several processes deliver reports by claims
+//! ([`Store::claim_outgoing`]). Each target's reply is stored at once, so that a report is sent twice only after a crash
+//! between the reply and that write.
 
 use crate::query::{FromRow, Row, built, insert, sql};
-use crate::writing::Counter;
+use crate::writing::{Counter, Tries, Writing};
 use crate::{Store, StoreError, count, damaged, stored, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -82,12 +83,15 @@ pub struct Outgoing {
     pub state: DeliveryState,
     /// The number of rounds so far in which no target accepted the report.
     pub tries: u32,
-    /// When the next attempt is due; no meaning unless the state is [`DeliveryState::Waiting`].
+    /// When the next attempt is due; no meaning unless the state is [`DeliveryState::Waiting`]. While a process delivers the
+    /// report, the end of its claim.
     pub due: Timestamp,
     /// The time of the first attempt that did not settle the report. `None` before that.
     pub first_try: Option<Timestamp>,
     /// The outcome of the last round in words, for people; empty if there is nothing to report.
     pub outcome_text: String,
+    /// The number of the last claim. Results of earlier claims are not stored.
+    pub claim: i64,
 }
 
 /// How a target replied to a report.
@@ -143,11 +147,14 @@ pub struct OutgoingFilter {
     pub most: u32,
 }
 
-const COLUMNS: &str = "id, day, domain, report_id, successful, failed, state, tries, due, first_try, said";
+const COLUMNS: &str =
+    "id, day, domain, report_id, successful, failed, state, tries, due, first_try, said, claim";
 
 impl Store {
-    /// Queues reports for delivery. A report whose day and domain are already queued is ignored.
-    pub async fn put_outgoing(&self, reports: &[NewOutgoing]) -> Result<(), StoreError> {
+    /// Queues reports for delivery. A report whose day and domain are already queued is ignored. Returns the number of
+    /// queued reports.
+    pub async fn put_outgoing(&self, reports: &[NewOutgoing]) -> Result<u64, StoreError> {
+        let mut queued = 0;
         let mut transaction = self.writing().await?;
         let mut reports: Vec<&NewOutgoing> = reports.iter().collect();
         reports.sort_by(|one, other| (one.day, &one.domain).cmp(&(other.day, &other.domain)));
@@ -168,20 +175,21 @@ impl Store {
                     "".into(),
                 ]
             });
-            rows.kept(false).execute(&mut transaction).await?;
+            queued += rows.kept(false).execute(&mut transaction).await?;
         }
         transaction.commit().await?;
-        Ok(())
+        Ok(queued)
     }
 
     /// Closes a day: [`Store::add_tallies`] rejects further counts for it. `is_built` is true once all reports of the
-    /// day are built.
+    /// day are built. A day whose reports are built stays so: another process may close it once more.
     pub async fn close_day(&self, day: Timestamp, is_built: bool) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         // Waits for the transactions that add to the day.
         transaction.increase(Counter::ClosedDays, 1).await?;
         sql(
-            "INSERT INTO reported_day (day, is_built) VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET is_built = excluded.is_built",
+            "INSERT INTO reported_day (day, is_built) VALUES ($1, $2) ON CONFLICT (day) DO UPDATE SET is_built = excluded.is_built
+             WHERE reported_day.is_built < excluded.is_built",
         )
         .bind(day.as_second())
         .bind(is_built)
@@ -190,24 +198,33 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Returns up to `most` due reports, the longest due first. To get the next page, pass the last report of this
-    /// one as `after`.
-    pub async fn due_outgoing(
+    /// Claims up to `most` reports that are due at `now`, the longest due first, until `until`. No other process gets them
+    /// before that time. The claim is renewed by [`Self::hold_outgoing`], and ends with [`Self::update_outgoing`].
+    pub async fn claim_outgoing(
         &self,
         now: Timestamp,
-        after: Option<&Outgoing>,
+        until: Timestamp,
         most: u32,
     ) -> Result<Vec<Outgoing>, StoreError> {
-        let sql = format!(
-            "SELECT {COLUMNS} FROM outgoing WHERE state = 'waiting' AND due <= $1 AND (due > $2 OR due = $2 AND id > $3)
-             ORDER BY due, id LIMIT $4"
-        );
-        let query = built(sql)
-            .bind(now.as_second())
-            .bind(after.map_or(i64::MIN, |last| last.due.as_second()))
-            .bind(after.map_or(0, |last| last.id))
-            .bind(i64::from(most));
-        query.fetch_all(self).await
+        let mut tries = Tries::default();
+        loop {
+            let mut transaction = self.writing().await?;
+            let claimed = claim(&mut transaction, now, until, most).await;
+            if tries.again(&claimed) {
+                transaction.rollback().await?;
+                continue;
+            }
+            let claimed = claimed?;
+            transaction.commit().await?;
+            return Ok(claimed);
+        }
+    }
+
+    /// Renews the claim of a report until `until`. False, and nothing is changed, if it has been claimed or queued again since.
+    pub async fn hold_outgoing(&self, report: &Outgoing, until: Timestamp) -> Result<bool, StoreError> {
+        let query = sql("UPDATE outgoing SET due = $3 WHERE id = $1 AND claim = $2 AND state = 'waiting'");
+        let held = query.bind(report.id).bind(report.claim).bind(until.as_second()).execute(self).await?;
+        Ok(held > 0)
     }
 
     /// Returns the reports that match `filter`, newest day first.
@@ -255,50 +272,56 @@ impl Store {
             .collect()
     }
 
-    /// Records a target's reply to a report, and counts one more attempt there.
+    /// Records a target's reply to a report, and counts one more attempt there. If the report has been claimed or queued
+    /// again since, only an acceptance is recorded.
     pub async fn put_target(
         &self,
-        id: i64,
+        report: &Outgoing,
         target: &str,
         reply: Reply,
         at: Timestamp,
         reply_text: &str,
     ) -> Result<(), StoreError> {
-        sql(
-            "INSERT INTO outgoing_target (outgoing, target, state, tries, at, said) VALUES ($1, $2, $3, 1, $4, $5)
+        sql("INSERT INTO outgoing_target (outgoing, target, state, tries, at, said)
+             SELECT id, $2, $3, 1, $4, $5 FROM outgoing WHERE id = $1 AND (claim = $6 OR $3 = 'accepted')
              ON CONFLICT (outgoing, target) DO UPDATE SET state = excluded.state, tries = outgoing_target.tries + 1,
-             at = excluded.at, said = excluded.said",
-        )
-        .bind(id)
+             at = excluded.at, said = excluded.said")
+        .bind(report.id)
         .bind(target)
         .bind(reply.as_str())
         .bind(at.as_second())
         .bind(reply_text)
+        .bind(report.claim)
         .execute(self)
         .await?;
         Ok(())
     }
 
-    /// Stores state, attempts, times and outcome of a report after a round of delivery.
-    pub async fn update_outgoing(&self, report: &Outgoing) -> Result<(), StoreError> {
-        sql("UPDATE outgoing SET state = $2, tries = $3, due = $4, first_try = $5, said = $6 WHERE id = $1")
-            .bind(report.id)
-            .bind(report.state.as_str())
-            .bind(i64::from(report.tries))
-            .bind(report.due.as_second())
-            .bind(report.first_try.map_or(0, Timestamp::as_second))
-            .bind(report.outcome_text.as_str())
-            .execute(self)
-            .await?;
-        Ok(())
+    /// Stores state, attempts, times and outcome of a report after a round of delivery, which ends the claim. False, and nothing
+    /// is changed, if the report has been claimed or queued again since.
+    pub async fn update_outgoing(&self, report: &Outgoing) -> Result<bool, StoreError> {
+        let updated = sql(
+            "UPDATE outgoing SET state = $3, tries = $4, due = $5, first_try = $6, said = $7 WHERE id = $1 AND claim = $2",
+        )
+        .bind(report.id)
+        .bind(report.claim)
+        .bind(report.state.as_str())
+        .bind(i64::from(report.tries))
+        .bind(report.due.as_second())
+        .bind(report.first_try.map_or(0, Timestamp::as_second))
+        .bind(report.outcome_text.as_str())
+        .execute(self)
+        .await?;
+        Ok(updated > 0)
     }
 
-    /// Queues a report again for all of its targets, and deletes its delivery results so far.
+    /// Queues a report again for all of its targets, and deletes its delivery results so far. A delivery that runs does not
+    /// end it.
     pub async fn requeue(&self, id: i64, due: Timestamp) -> Result<(), StoreError> {
         let mut transaction = self.writing().await?;
         sql("DELETE FROM outgoing_target WHERE outgoing = $1").bind(id).execute(&mut transaction).await?;
         sql(
-            "UPDATE outgoing SET state = 'waiting', tries = 0, due = $2, first_try = 0, said = '' WHERE id = $1",
+            "UPDATE outgoing SET state = 'waiting', tries = 0, due = $2, first_try = 0, said = '', claim = claim + 1 WHERE id = $1",
         )
         .bind(id)
         .bind(due.as_second())
@@ -325,6 +348,27 @@ impl Store {
     }
 }
 
+async fn claim(
+    writing: &mut Writing,
+    now: Timestamp,
+    until: Timestamp,
+    most: u32,
+) -> Result<Vec<Outgoing>, StoreError> {
+    // PostgreSQL checks the outer condition again when another process has changed the row; the array is selected once.
+    let chosen = writing.dialect().pick(
+        "IN (SELECT id FROM outgoing WHERE state = 'waiting' AND due <= $1 ORDER BY due, id LIMIT $3)",
+        "= ANY (ARRAY(SELECT id FROM outgoing WHERE state = 'waiting' AND due <= $1 ORDER BY due, id LIMIT $3
+           FOR UPDATE SKIP LOCKED))",
+    );
+    let text = format!(
+        "UPDATE outgoing SET due = $2, claim = claim + 1 WHERE state = 'waiting' AND due <= $1 AND id {chosen} RETURNING {COLUMNS}"
+    );
+    let query = built(text).bind(now.as_second()).bind(until.as_second()).bind(most);
+    let mut claimed: Vec<Outgoing> = query.fetch_all(writing).await?;
+    claimed.sort_by_key(|report| report.id);
+    Ok(claimed)
+}
+
 impl FromRow for Outgoing {
     /// Reads the [`COLUMNS`].
     fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
@@ -343,67 +387,10 @@ impl FromRow for Outgoing {
                 first => Some(time("outgoing", first)?),
             },
             outcome_text: row.get()?,
+            claim: row.get()?,
         })
     }
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    fn report(domain: &str, due: i64) -> NewOutgoing {
-        NewOutgoing {
-            day: at(86_400),
-            domain: DomainName::parse(domain).unwrap(),
-            report_id: format!("id of {domain}"),
-            packed: vec![1, 2, 3],
-            successful: 4,
-            failed: 5,
-            due: at(due),
-        }
-    }
-
-    #[tokio::test]
-    async fn a_report_is_queued_once_and_sent_when_due() {
-        let (_dir, store) = crate::scratch().await;
-        store.put_outgoing(&[report("a.example", 100), report("b.example", 50)]).await.unwrap();
-        let other = NewOutgoing { packed: vec![9], due: at(1), ..report("a.example", 0) };
-        store.put_outgoing(&[other]).await.unwrap();
-        assert_eq!(store.due_outgoing(at(49), None, 10).await.unwrap(), []);
-        let due = store.due_outgoing(at(100), None, 10).await.unwrap();
-        assert_eq!(due.iter().map(|row| row.domain.as_str()).collect::<Vec<_>>(), ["b.example", "a.example"]);
-        assert_eq!(store.due_outgoing(at(100), Some(&due[0]), 10).await.unwrap(), due[1..]);
-        assert_eq!(store.outgoing_text(due[1].id).await.unwrap(), Some(vec![1, 2, 3]));
-        let mut sent = due[0].clone();
-        store.put_target(sent.id, "mailto:x@b.example", Reply::Failed, at(100), "busy").await.unwrap();
-        store.put_target(sent.id, "mailto:x@b.example", Reply::Accepted, at(200), "250").await.unwrap();
-        (sent.state, sent.tries, sent.first_try, sent.outcome_text) =
-            (DeliveryState::Sent, 2, Some(at(100)), "ok".into());
-        store.update_outgoing(&sent).await.unwrap();
-        assert_eq!(store.due_outgoing(at(1000), None, 10).await.unwrap().len(), 1);
-        let filter =
-            OutgoingFilter { domain: Some(sent.domain.clone()), most: 10, ..OutgoingFilter::default() };
-        assert_eq!(store.outgoing(&filter).await.unwrap(), [sent.clone()]);
-        let targets = store.outgoing_targets(sent.id).await.unwrap();
-        assert_eq!(
-            (targets[0].reply, targets[0].tries, targets[0].reply_text.as_str()),
-            (Reply::Accepted, 2, "250")
-        );
-        assert_eq!(
-            store.outgoing_counts().await.unwrap(),
-            [(DeliveryState::Sent, 1), (DeliveryState::Waiting, 1)]
-        );
-        store.requeue(sent.id, at(300)).await.unwrap();
-        assert_eq!(store.outgoing_targets(sent.id).await.unwrap(), []);
-        assert_eq!(store.due_outgoing(at(300), None, 10).await.unwrap().len(), 2);
-        store.delete_outgoing(at(86_401)).await.unwrap();
-        assert_eq!(
-            store.outgoing(&OutgoingFilter { most: 9, ..OutgoingFilter::default() }).await.unwrap(),
-            []
-        );
-    }
-}
+mod tests;

@@ -1,7 +1,7 @@
 //! How far a webhook has announced the received reports. Only the position is stored, not a notice for each report, so that
 //! a flood of reports takes no room here: the notice is built from the reports themselves when it is sent.
 
-use crate::query::{FromRow, Row, sql};
+use crate::query::{FromRow, Row, built, sql};
 use crate::writing::Counter;
 use crate::{Store, StoreError, time};
 use jiff::Timestamp;
@@ -17,9 +17,13 @@ pub struct ReportHook {
     pub begun: Timestamp,
     /// The number of failed attempts of that notice.
     pub tries: u32,
-    /// Nothing is sent before this time.
+    /// Nothing is sent before this time. While a process sends, the end of its claim.
     pub due: Timestamp,
+    /// The number of the last claim. Results of earlier claims are not stored.
+    pub claim: i64,
 }
+
+const COLUMNS: &str = "position, target, begun, tries, due, claim";
 
 impl FromRow for ReportHook {
     fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
@@ -29,6 +33,7 @@ impl FromRow for ReportHook {
             begun: time("report_hook", row.get()?)?,
             tries: u32::try_from(row.get::<i64>()?).unwrap_or(u32::MAX),
             due: time("report_hook", row.get()?)?,
+            claim: row.get()?,
         })
     }
 }
@@ -37,16 +42,14 @@ impl Store {
     /// Returns the state of a webhook. A new one begins behind the newest report.
     pub async fn report_hook(&self, hook: &str) -> Result<ReportHook, StoreError> {
         let find = || {
-            let query = sql(
-                "SELECT position, target, begun, tries, due FROM report_hook WHERE tenant = $1 AND hook = $2",
-            );
-            query.bind(self.tenant).bind(hook)
+            let text = format!("SELECT {COLUMNS} FROM report_hook WHERE tenant = $1 AND hook = $2");
+            built(text).bind(self.tenant).bind(hook)
         };
         if let Some(found) = find().fetch_optional(self).await? {
             return Ok(found);
         }
-        sql("INSERT INTO report_hook (tenant, hook, position, target, begun, tries, due)
-             SELECT $1, $2, value, value, 0, 0, 0 FROM version WHERE name = $3
+        sql("INSERT INTO report_hook (tenant, hook, position, target, begun, tries, due, claim)
+             SELECT $1, $2, value, value, 0, 0, 0, 0 FROM version WHERE name = $3
              ON CONFLICT (tenant, hook) DO NOTHING")
         .bind(self.tenant)
         .bind(hook)
@@ -61,43 +64,62 @@ impl Store {
         self.counter(Counter::ReportId).await
     }
 
-    /// Begins the delivery of a notice with the reports up to `target`.
+    /// Claims a webhook on which something may be sent at `now`, until `until`. `None` if another process has it, or it is paused.
+    pub async fn claim_report_hook(
+        &self,
+        hook: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Option<ReportHook>, StoreError> {
+        let mut writing = self.writing().await?;
+        let text = format!(
+            "UPDATE report_hook SET due = $4, claim = claim + 1 WHERE tenant = $1 AND hook = $2 AND due <= $3 RETURNING {COLUMNS}"
+        );
+        let query = built(text).bind(self.tenant).bind(hook).bind(now.as_second()).bind(until.as_second());
+        let claimed = query.fetch_optional(&mut writing).await?;
+        writing.commit().await?;
+        Ok(claimed)
+    }
+
+    /// Begins the delivery of a notice with the reports up to `target`. False, as for the other writes about a claim, and
+    /// nothing is changed, if another process has claimed the webhook since.
     pub async fn begin_report_notice(
         &self,
         hook: &str,
+        claim: i64,
         target: i64,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
-        sql("UPDATE report_hook SET target = $3, begun = $4, tries = 0 WHERE tenant = $1 AND hook = $2")
-            .bind(self.tenant)
-            .bind(hook)
-            .bind(target)
-            .bind(now.as_second())
-            .execute(self)
-            .await?;
-        Ok(())
+    ) -> Result<bool, StoreError> {
+        let query = sql("UPDATE report_hook SET target = $4, begun = $5, tries = 0
+             WHERE tenant = $1 AND hook = $2 AND claim = $3");
+        let query = query.bind(self.tenant).bind(hook).bind(claim).bind(target).bind(now.as_second());
+        Ok(query.execute(self).await? > 0)
     }
 
     /// Ends the delivery of a notice, successful or given up. The next one is not sent before `due`.
-    pub async fn end_report_notice(&self, hook: &str, due: Timestamp) -> Result<(), StoreError> {
-        sql("UPDATE report_hook SET position = target, tries = 0, due = $3 WHERE tenant = $1 AND hook = $2")
-            .bind(self.tenant)
-            .bind(hook)
-            .bind(due.as_second())
-            .execute(self)
-            .await?;
-        Ok(())
+    pub async fn end_report_notice(
+        &self,
+        hook: &str,
+        claim: i64,
+        due: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = sql("UPDATE report_hook SET position = target, tries = 0, due = $4
+             WHERE tenant = $1 AND hook = $2 AND claim = $3");
+        let query = query.bind(self.tenant).bind(hook).bind(claim).bind(due.as_second());
+        Ok(query.execute(self).await? > 0)
     }
 
     /// Records a failed attempt. The next one is not made before `due`.
-    pub async fn postpone_report_notice(&self, hook: &str, due: Timestamp) -> Result<(), StoreError> {
-        sql("UPDATE report_hook SET tries = tries + 1, due = $3 WHERE tenant = $1 AND hook = $2")
-            .bind(self.tenant)
-            .bind(hook)
-            .bind(due.as_second())
-            .execute(self)
-            .await?;
-        Ok(())
+    pub async fn postpone_report_notice(
+        &self,
+        hook: &str,
+        claim: i64,
+        due: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let query = sql("UPDATE report_hook SET tries = tries + 1, due = $4
+             WHERE tenant = $1 AND hook = $2 AND claim = $3");
+        let query = query.bind(self.tenant).bind(hook).bind(claim).bind(due.as_second());
+        Ok(query.execute(self).await? > 0)
     }
 }
 
@@ -111,12 +133,22 @@ mod tests {
         let at = |second| Timestamp::from_second(second).unwrap();
         let new = store.report_hook("reports").await.unwrap();
         assert_eq!((new.position, new.target, new.tries, new.due), (0, 0, 0, at(0)));
-        store.begin_report_notice("reports", 7, at(5)).await.unwrap();
-        store.postpone_report_notice("reports", at(10)).await.unwrap();
+        let first = store.claim_report_hook("reports", at(0), at(60)).await.unwrap().unwrap().claim;
+        assert_eq!(store.claim_report_hook("reports", at(59), at(90)).await.unwrap(), None);
+        assert!(store.begin_report_notice("reports", first, 7, at(5)).await.unwrap());
+        assert!(store.postpone_report_notice("reports", first, at(10)).await.unwrap());
         let store = scratch.open().await;
         let found = store.report_hook("reports").await.unwrap();
-        assert_eq!(found, ReportHook { position: 0, target: 7, begun: at(5), tries: 1, due: at(10) });
-        store.end_report_notice("reports", at(60)).await.unwrap();
+        assert_eq!(
+            found,
+            ReportHook { position: 0, target: 7, begun: at(5), tries: 1, due: at(10), claim: first }
+        );
+        let next = store.claim_report_hook("reports", at(10), at(70)).await.unwrap().unwrap().claim;
+        // The first one is late.
+        assert!(!store.begin_report_notice("reports", first, 9, at(50)).await.unwrap());
+        assert!(!store.postpone_report_notice("reports", first, at(90)).await.unwrap());
+        assert!(!store.end_report_notice("reports", first, at(50)).await.unwrap());
+        assert!(store.end_report_notice("reports", next, at(60)).await.unwrap());
         let found = store.report_hook("reports").await.unwrap();
         assert_eq!((found.position, found.target, found.tries, found.due), (7, 7, 0, at(60)));
     }

@@ -185,7 +185,7 @@ table! {
         GUARD_FAILED_LOOKS: Counter "sternpost_guard_failed_looks";
         /// Checks of domains that did not end by their deadline; they also count as failed.
         GUARD_LATE_LOOKS: Counter "sternpost_guard_late_looks";
-        /// Duration of the last complete pass over all domains.
+        /// Time between two checks of a domain: the configured interval, and how late the most overdue domain is.
         GUARD_CYCLE: Gauge "sternpost_guard_cycle_seconds";
         /// Checks of domains that run now.
         GUARD_RUNNING_LOOKS: Gauge "sternpost_guard_running_looks";

@@ -9,7 +9,6 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use std::fmt;
 use std::path::PathBuf;
-use std::sync::{Mutex, MutexGuard, PoisonError};
 use store::{Store, StoreError};
 
 /// An ACME CA and its account settings.
@@ -82,10 +81,9 @@ pub enum AccountError {
     External(String, String),
 }
 
-/// A CA with its account and its order budget.
+/// A CA with its account. The budget of orders is in the store.
 pub struct CaClient {
     pub(super) authority: Authority,
-    budget: Mutex<OrderBudget>,
     /// The account, with the time at which the CA's directory was read.
     opened: tokio::sync::Mutex<Option<(Timestamp, Account)>>,
 }
@@ -103,35 +101,54 @@ const DIRECTORY_AGE: SignedDuration = SignedDuration::from_hours(1);
 const OWNER: &str = "acme-account";
 
 impl CaClient {
-    /// Creates a CA with an unused order budget.
+    /// Creates a client of a CA.
     pub fn new(authority: Authority) -> Self {
-        let budget = Mutex::new(OrderBudget::new(authority.new_per_hour));
-        Self { authority, budget, opened: tokio::sync::Mutex::new(None) }
+        Self { authority, opened: tokio::sync::Mutex::new(None) }
     }
 
-    pub(super) fn remaining(&self, now: Timestamp) -> u32 {
-        self.budget().remaining(now)
+    /// The number of new orders that may be sent to the CA at `now`.
+    pub(super) async fn remaining(&self, store: &Store, now: Timestamp) -> Result<u32, StoreError> {
+        let stored = store.acme_budget(&self.authority.directory).await?;
+        Ok(OrderBudget::stored(stored, self.authority.new_per_hour).remaining(now))
     }
 
     /// Whether an order may be sent to the CA at `now`. This spends one order from the budget, of new ones if `is_new`.
-    pub(super) fn try_spend(&self, is_new: bool, now: Timestamp) -> bool {
-        let mut budget = self.budget();
-        if !is_new {
-            return budget.try_renewal(now);
-        }
-        let is_left = budget.remaining(now) > 0;
-        if is_left {
-            budget.spend();
-        }
-        is_left
+    pub(super) async fn try_spend(
+        &self,
+        store: &Store,
+        is_new: bool,
+        now: Timestamp,
+    ) -> Result<bool, StoreError> {
+        let spend = |budget: &mut OrderBudget| {
+            if !is_new {
+                return budget.try_renewal(now);
+            }
+            let is_left = budget.remaining(now) > 0;
+            if is_left {
+                budget.spend();
+            }
+            is_left
+        };
+        self.change_budget(store, spend).await
     }
 
-    pub(super) fn pause(&self, now: Timestamp) {
-        self.budget().pause(now);
+    /// Pauses all orders at the CA.
+    pub(super) async fn pause(&self, store: &Store, now: Timestamp) -> Result<(), StoreError> {
+        self.change_budget(store, |budget| budget.pause(now)).await
     }
 
-    fn budget(&self) -> MutexGuard<'_, OrderBudget> {
-        self.budget.lock().unwrap_or_else(PoisonError::into_inner)
+    async fn change_budget<R>(
+        &self,
+        store: &Store,
+        change: impl Fn(&mut OrderBudget) -> R + Send + Sync,
+    ) -> Result<R, StoreError> {
+        let per_hour = self.authority.new_per_hour;
+        let changed = move |stored| {
+            let mut budget = OrderBudget::stored(stored, per_hour);
+            let result = change(&mut budget);
+            (budget, result)
+        };
+        store.change_acme_budget(&self.authority.directory, changed).await
     }
 
     /// Returns our account, and creates it on first use. Concurrent calls create one account.

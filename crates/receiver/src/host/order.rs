@@ -128,8 +128,13 @@ impl ChallengeType {
 }
 
 impl Orders {
+    /// The time that all processes with this store share.
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.store.common_time(self.clock.now()).await
+    }
+
     async fn acquire_lease(&self) -> Result<bool, StoreError> {
-        let now = self.clock.now();
+        let now = self.now().await?;
         self.store.lease(LEASE_NAME, &self.holder, now, later(now, ORDER_LEASE)).await
     }
 
@@ -139,6 +144,10 @@ impl Orders {
 
     async fn process(&self, before: StoredCertificate) -> Result<(), StoreError> {
         let host = before.host.clone();
+        // What was due before the lease was acquired may have been ordered by its last holder.
+        if self.store.certificate(&host).await?.is_none_or(|now| now != before) {
+            return Ok(());
+        }
         let Some(domain) =
             host.as_str().strip_prefix("mta-sts.").and_then(|name| DomainName::from_ascii(name).ok())
         else {
@@ -192,7 +201,7 @@ impl Orders {
         let host = Host { domain, name: &before.host, challenges: &challenges };
         let mut refused = Vec::new();
         for ca in &self.authorities {
-            if !ca.try_spend(before.chain.is_empty(), self.clock.now()) {
+            if !ca.try_spend(&self.store, before.chain.is_empty(), self.now().await?).await? {
                 continue;
             }
             match self.bounded_order_at(ca, host, &before.chain).await {
@@ -201,7 +210,7 @@ impl Orders {
                 Err(error) => {
                     if error.is_a_reason_to_pause() {
                         tracing::warn!(authority = ca.authority.directory, %error, "orders at the CA are paused");
-                        ca.pause(self.clock.now());
+                        ca.pause(&self.store, self.now().await?).await?;
                     }
                     refused.push((ca.authority.directory.clone(), error));
                 }

@@ -1,12 +1,16 @@
 //! Limits the rate of new certificate orders at a CA. CAs count new orders, and refuse all of them for a while when
-//! there are too many. CAs with renewal information exempt renewals (RFC 9773 §5).
+//! there are too many. CAs with renewal information exempt renewals (RFC 9773 §5). The budget is in the store, for all
+//! processes together.
 
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
+use serde::{Deserialize, Serialize};
 
 /// The budget of new orders and of renewals at one CA.
-#[derive(Debug)]
+#[derive(Debug, Clone, Serialize, Deserialize)]
 pub struct OrderBudget {
+    /// As configured now.
+    #[serde(skip)]
     per_hour: u32,
     /// New orders that may be started now, with fractions.
     left: f64,
@@ -27,8 +31,13 @@ const BURSTS_PER_HOUR: f64 = 60.0;
 const RATE_LIMIT_HOLD: SignedDuration = SignedDuration::from_mins(15);
 
 impl OrderBudget {
-    /// Creates a budget of `per_hour` new orders an hour. It starts with one hour's worth, since orders before a
-    /// restart are unknown.
+    /// What is stored, with the configured number of new orders an hour; a new budget if nothing is.
+    pub fn stored(stored: Option<Self>, per_hour: u32) -> Self {
+        stored.map_or_else(|| Self::new(per_hour), |stored| Self { per_hour, ..stored })
+    }
+
+    /// Creates a budget of `per_hour` new orders an hour. It starts with one hour's worth, since orders by an earlier
+    /// release are unknown.
     pub fn new(per_hour: u32) -> Self {
         let left = f64::from(per_hour);
         Self {
@@ -107,6 +116,22 @@ mod tests {
         assert_eq!(budget.remaining(at(36)), 1);
         assert_eq!(budget.remaining(at(86_400)), 200, "at most two hours' worth accumulates");
         assert_eq!(budget.remaining(at(0)), 200, "setting the clock back does not reduce the budget");
+    }
+
+    #[test]
+    fn what_is_stored_counts_after_a_restart_and_the_configured_rate_from_then_on() {
+        let mut budget = OrderBudget::stored(None, 10);
+        assert_eq!(budget.remaining(at(0)), 10);
+        (0..10).for_each(|_| budget.spend());
+        budget.pause(at(0));
+        let json = serde_json::to_string(&budget).unwrap();
+        let mut restarted = OrderBudget::stored(Some(serde_json::from_str(&json).unwrap()), 100);
+        assert!(!restarted.is_open(at(899)));
+        assert_eq!(
+            (restarted.remaining(at(900)), restarted.remaining(at(900 + 36))),
+            (25, 26),
+            "100 an hour"
+        );
     }
 
     #[test]

@@ -141,6 +141,7 @@ mod tests {
             due: at(0),
             first_try,
             outcome_text: String::new(),
+            claim: 1,
         }
     }
 

@@ -4,6 +4,9 @@
 //! The input is the tallies in the store; the output goes to [`ReportDelivery`]. All state that must survive a crash is
 //! in the store: a report is queued once per day and domain, and an acceptance is stored before anything else happens
 //! with that report.
+//!
+//! Several processes may use one store. Each claims the reports that it delivers, so that no other one sends them. If it
+//! dies, they are due again after `CLAIM_TIME`.
 
 use super::build::{Reporter, build};
 use super::compose::{ComposeError, PreparedReport};
@@ -139,45 +142,50 @@ const STORE_RETRY: Duration = Duration::from_secs(1);
 /// The maximum number of reports in delivery or waiting for a host; further ones stay in the store.
 const MAX_DELIVERIES: usize = 10_000;
 
+/// The time that a report is claimed for: after a crash it is due again at its end. It is longer than one delivery may take.
+const CLAIM_TIME: SignedDuration = SignedDuration::from_mins(15);
+/// The age of a claim from which on it is renewed before a delivery, so that it does not end during the delivery.
+const CLAIM_RENEWAL: Duration = Duration::from_secs(4 * 60);
+
 /// Tallies to build reports from, each with the probes of its domain.
 type Batch = Vec<(DomainTally, Vec<TestingProbe>)>;
 
-/// The reports in delivery.
-#[derive(Default)]
-struct Deliveries {
-    /// One task per report; it returns the ID of the report.
-    tasks: JoinSet<i64>,
-    /// The IDs of the reports.
-    reports: HashSet<i64>,
+/// The tasks that deliver reports, one per report.
+type Deliveries = JoinSet<()>;
+
+/// Removes deliveries that end within `time`.
+async fn finish_for(deliveries: &mut Deliveries, time: Duration) {
+    let end = tokio::time::sleep(time);
+    tokio::pin!(end);
+    loop {
+        tokio::select! {
+            () = &mut end => return,
+            // A panic in a delivery is caught within the task.
+            Some(_) = deliveries.join_next() => {}
+        }
+    }
 }
 
-impl Deliveries {
-    /// Waits until all deliveries have ended.
-    async fn finish_all(&mut self) {
-        while let Some(ended) = self.tasks.join_next().await {
-            self.remove(ended);
-        }
-        self.reports.clear();
-    }
+/// Waits until all deliveries have ended.
+async fn finish_all(deliveries: &mut Deliveries) {
+    while deliveries.join_next().await.is_some() {}
+}
 
-    /// Removes deliveries that end within `time`.
-    async fn finish_for(&mut self, time: Duration) {
-        let end = tokio::time::sleep(time);
-        tokio::pin!(end);
-        loop {
-            tokio::select! {
-                () = &mut end => return,
-                Some(ended) = self.tasks.join_next() => self.remove(ended),
-            }
-        }
-    }
+/// A report that this process has claimed.
+struct ClaimedReport {
+    report: Outgoing,
+    /// When the claim was made or renewed, by [`Clock::elapsed`].
+    since: Duration,
+}
 
-    fn remove(&mut self, ended: Result<i64, JoinError>) {
-        // A panic in a delivery is caught within the task, so no ID is lost while the scheduler runs.
-        if let Ok(id) = ended {
-            self.reports.remove(&id);
-        }
-    }
+/// Why a delivery ended without a result.
+#[derive(Debug, thiserror::Error)]
+enum DeliveryError {
+    #[error(transparent)]
+    Store(#[from] StoreError),
+    /// The claim was over, and another process has the report, or the operator has queued it again.
+    #[error("the report was claimed again, since its delivery took too long or the operator queued it again")]
+    Lost,
 }
 
 impl ReportScheduler {
@@ -208,11 +216,11 @@ impl ReportScheduler {
                     Err(error) => tracing::error!("reports can't be built or sent: {error}"),
                 }
                 tokio::select! {
-                    () = deliveries.finish_for(ROUND_INTERVAL) => {}
+                    () = finish_for(&mut deliveries, ROUND_INTERVAL) => {}
                     () = self.stop.cancelled() => {}
                 }
             }
-            if tokio::time::timeout(SHUTDOWN_TIMEOUT, deliveries.finish_all()).await.is_err() {
+            if tokio::time::timeout(SHUTDOWN_TIMEOUT, finish_all(&mut deliveries)).await.is_err() {
                 tracing::warn!(
                     "deliveries of reports were interrupted; reports that were just accepted will be sent again"
                 );
@@ -227,18 +235,24 @@ impl ReportScheduler {
             let mut deliveries = Deliveries::default();
             loop {
                 self.start_due(&mut deliveries).await?;
-                if deliveries.reports.is_empty() {
+                if deliveries.is_empty() {
                     return Ok(());
                 }
-                deliveries.finish_all().await;
+                finish_all(&mut deliveries).await;
             }
         })
+    }
+
+    /// The time that all processes with this store share.
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.store.common_time(self.clock.now()).await
     }
 
     /// Builds and queues the reports of all past days that have none yet.
     pub fn build<'a>(&'a self) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
-            let now = self.clock.now();
+            // A day is over by both clocks: closed too early, it would lose sessions.
+            let now = self.now().await?.min(self.clock.now());
             let today = DateRange::utc_day(now).start;
             for day in self.store.unreported_days(today).await? {
                 let end = later(day, DAY);
@@ -260,7 +274,8 @@ impl ReportScheduler {
         })
     }
 
-    async fn build_day(&self, day: Timestamp) -> Result<usize, SchedulerError> {
+    /// Returns the number of reports that were queued, without those that another process had queued.
+    async fn build_day(&self, day: Timestamp) -> Result<u64, SchedulerError> {
         let probed = self.store.domains_with_testing_probes(day).await?;
         let installation_id: Arc<str> = installation_id(&self.store).await?.into();
         let mut built = 0;
@@ -271,10 +286,9 @@ impl ReportScheduler {
                 self.build_batch(day, tallies, &installation_id),
                 self.read_batch(day, &last, &probed)
             );
-            let reports = reports?;
-            self.store.put_outgoing(&reports).await?;
-            self.counts.built.inc_by(reports.len() as u64);
-            built += reports.len();
+            let queued = self.store.put_outgoing(&reports?).await?;
+            self.counts.built.inc_by(queued);
+            built += queued;
             batch = next?;
         }
         Ok(built)
@@ -334,35 +348,32 @@ impl ReportScheduler {
         Ok(reports)
     }
 
-    /// Starts the delivery of due reports that are not in delivery yet.
+    /// Claims due reports, and starts their delivery.
     async fn start_due(self: &Arc<Self>, deliveries: &mut Deliveries) -> Result<(), SchedulerError> {
-        let now = self.clock.now();
-        let mut last: Option<Outgoing> = None;
-        while deliveries.reports.len() < MAX_DELIVERIES {
-            let due = self.store.due_outgoing(now, last.as_ref(), BATCH_ROWS).await?;
-            last = due.last().cloned();
-            for report in due {
-                if deliveries.reports.insert(report.id) {
-                    let scheduler = self.clone();
-                    deliveries.tasks.spawn(async move {
-                        let id = report.id;
-                        if let Err(error) = scheduler.deliver_or_postpone(report, now).await {
-                            tracing::error!("can't record the delivery result of a report: {error}");
-                        }
-                        id
-                    });
-                }
-            }
-            if last.is_none() {
+        while deliveries.len() < MAX_DELIVERIES {
+            let (now, since) = (self.now().await?, self.clock.elapsed());
+            let claimed = self.store.claim_outgoing(now, later(now, CLAIM_TIME), BATCH_ROWS).await?;
+            if claimed.is_empty() {
                 break;
+            }
+            for report in claimed {
+                let scheduler = self.clone();
+                deliveries.spawn(async move {
+                    let domain = report.domain.clone();
+                    let claimed = ClaimedReport { report, since };
+                    if let Err(error) = scheduler.deliver_or_postpone(claimed, now).await {
+                        tracing::error!(%domain, "can't record the delivery result of a report: {error}");
+                    }
+                });
             }
         }
         Ok(())
     }
 
     /// As [`Self::deliver`]. A panic counts as a failed round, so that the report is retried with a growing delay.
-    async fn deliver_or_postpone(&self, report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
-        match AssertUnwindSafe(self.deliver(report.clone(), now)).catch_unwind().await {
+    async fn deliver_or_postpone(&self, claimed: ClaimedReport, now: Timestamp) -> Result<(), DeliveryError> {
+        let report = claimed.report.clone();
+        match AssertUnwindSafe(self.deliver(claimed, now)).catch_unwind().await {
             Ok(outcome) => outcome,
             Err(_) => {
                 tracing::error!(domain = %report.domain, id = report.report_id, "delivering a report panicked, which is a defect; it is retried");
@@ -373,14 +384,31 @@ impl ReportScheduler {
     }
 
     /// Tries to deliver a report to every target that has neither accepted nor refused it.
-    async fn deliver(&self, report: Outgoing, now: Timestamp) -> Result<(), StoreError> {
-        let (round, reason) = self.attempt(&report).await?;
+    async fn deliver(&self, mut claimed: ClaimedReport, now: Timestamp) -> Result<(), DeliveryError> {
+        let (round, reason) = self.attempt(&mut claimed).await?;
+        let report = claimed.report;
         if round.is_busy() && self.stop.is_cancelled() {
+            // It is due again at once, for other processes and after a restart.
+            self.store.hold_outgoing(&report, now).await?;
             return Ok(());
         }
         // What was busy is postponed from now on: the wait for its host may have been long.
-        let now = if round.is_busy() { now.max(self.clock.now()) } else { now };
+        let now = if round.is_busy() { now.max(self.now().await?) } else { now };
         self.record_round(report, &round, reason, now).await
+    }
+
+    /// Renews the claim of a report if it might end during the next delivery.
+    async fn hold(&self, claimed: &mut ClaimedReport) -> Result<(), DeliveryError> {
+        let elapsed = self.clock.elapsed();
+        if elapsed.saturating_sub(claimed.since) < CLAIM_RENEWAL {
+            return Ok(());
+        }
+        let until = later(self.now().await?, CLAIM_TIME);
+        match self.store.hold_outgoing(&claimed.report, until).await? {
+            true => claimed.since = elapsed,
+            false => return Err(DeliveryError::Lost),
+        }
+        Ok(())
     }
 
     async fn record_round(
@@ -389,22 +417,24 @@ impl ReportScheduler {
         round: &Round,
         reason: String,
         now: Timestamp,
-    ) -> Result<(), StoreError> {
+    ) -> Result<(), DeliveryError> {
+        report.outcome_text = reason;
         match round::after(&report, round, now) {
-            Transition::Settle(state) => {
-                report.outcome_text = reason;
-                self.settle(report, state).await
-            }
+            Transition::Settle(state) => report.state = state,
             Transition::Retry { due, first_try, tries } => {
-                report.outcome_text = reason;
                 (report.due, report.first_try, report.tries) = (due, Some(first_try), tries);
-                self.store.update_outgoing(&report).await
             }
         }
+        if !self.store.update_outgoing(&report).await? {
+            return Err(DeliveryError::Lost);
+        }
+        self.count(&report);
+        Ok(())
     }
 
     /// Makes one round of attempts, and describes its failures in words.
-    async fn attempt(&self, report: &Outgoing) -> Result<(Round, String), StoreError> {
+    async fn attempt(&self, claimed: &mut ClaimedReport) -> Result<(Round, String), DeliveryError> {
+        let report = &claimed.report;
         let known = self.store.tallied_record(report.day, &report.domain).await?;
         let plan = match self.delivery.targets(&report.domain, known.as_deref()).await {
             Ok(plan) if plan.is_wanted => plan,
@@ -425,7 +455,7 @@ impl ReportScheduler {
         // The report itself does not wait for a copy.
         let (copied, real): (Vec<_>, Vec<_>) = plan.targets.iter().partition(|planned| planned.is_copy);
         for planned in real.into_iter().chain(copied) {
-            let reply = self.deliver_to(report, planned, &before, &mut reason).await?;
+            let reply = self.deliver_to(claimed, planned, &before, &mut reason).await?;
             if planned.is_copy && has_target { copies.push(reply) } else { targets.push(reply) }
         }
         Ok((Round::Replies { targets, copies }, reason))
@@ -435,18 +465,18 @@ impl ReportScheduler {
     /// shutdown has begun. A failure is described in `reason`.
     async fn deliver_to(
         &self,
-        report: &Outgoing,
+        claimed: &mut ClaimedReport,
         planned: &PlannedTarget,
         before: &[TargetState],
         reason: &mut String,
-    ) -> Result<Option<Reply>, StoreError> {
+    ) -> Result<Option<Reply>, DeliveryError> {
         let target = &planned.target;
         let text = target.to_string();
         let known = before.iter().find(|known| known.target == text);
         // A recent failure holds too, while the report comes back soon because another target is busy.
-        let still_holds = |known: &&TargetState| {
-            known.reply != Reply::Failed || self.clock.now() < later(known.at, FAILURE_CACHE_TIME)
-        };
+        let now = self.now().await?;
+        let still_holds =
+            |known: &&TargetState| known.reply != Reply::Failed || now < later(known.at, FAILURE_CACHE_TIME);
         if let Some(known) = known.filter(still_holds) {
             reason.clone_from(&known.reply_text);
             return Ok(Some(known.reply));
@@ -456,6 +486,8 @@ impl ReportScheduler {
             () = self.stop.cancelled() => None,
         };
         let Some(_slot) = slot.filter(|_| !self.stop.is_cancelled()) else { return Ok(None) };
+        self.hold(claimed).await?;
+        let report = &claimed.report;
         let prepared = PreparedReport {
             domain: report.domain.clone(),
             day: DateRange::utc_day(report.day),
@@ -476,11 +508,10 @@ impl ReportScheduler {
             tracing::info!(domain = %report.domain, target = text, "report not delivered: {description}");
             *reason = format!("{text}: {description}");
         }
-        while let Err(error) =
-            self.store.put_target(report.id, &text, reply, self.clock.now(), &description).await
-        {
+        let at = self.now().await.unwrap_or_else(|_| self.clock.now());
+        while let Err(error) = self.store.put_target(report, &text, reply, at, &description).await {
             if reply != Reply::Accepted {
-                return Err(error);
+                return Err(error.into());
             }
             // Without this record the report would be sent again, so retry until it is stored.
             tracing::error!(target = text, "can't record that a report was accepted, retrying: {error}");
@@ -489,18 +520,18 @@ impl ReportScheduler {
         Ok(Some(reply))
     }
 
-    /// Sets the final state of a report.
-    async fn settle(&self, mut report: Outgoing, state: DeliveryState) -> Result<(), StoreError> {
-        report.state = state;
-        match state {
-            DeliveryState::Sent => self.counts.sent.inc(),
-            DeliveryState::Unwanted => self.counts.unwanted.inc(),
-            DeliveryState::GivenUp | DeliveryState::Waiting => {
+    /// Counts a report that has reached a final state.
+    fn count(&self, report: &Outgoing) {
+        let counter = match report.state {
+            DeliveryState::Waiting => return,
+            DeliveryState::Sent => &self.counts.sent,
+            DeliveryState::Unwanted => &self.counts.unwanted,
+            DeliveryState::GivenUp => {
                 tracing::warn!(domain = %report.domain, id = report.report_id, "report given up: {}", report.outcome_text);
-                self.counts.given_up.inc()
+                &self.counts.given_up
             }
         };
-        self.store.update_outgoing(&report).await
+        counter.inc();
     }
 
     /// Deletes tallies and sent reports that are older than the rules keep them.

@@ -3,48 +3,63 @@
 //! configuration allows that. The checks themselves are in [`receiver::rollout::guard`], the active alerts in
 //! `alert_book`.
 //!
-//! Checks start evenly spread over the interval, and several run at once. Each ends by a deadline. Domains whose last
+//! Checks are evenly spread over the interval, and several run at once. Each ends by a deadline. Domains whose last
 //! check was slow wait for a few slots of their own, so that they hold up no other domain.
+//!
+//! Several processes with one store share the domains: each claims those that are due (`store::guard_schedule`). What follows
+//! from a check happens where it ran. The alerts are kept by one process at a time (`lead`), which reads the verdicts of the
+//! others from the store.
 
+mod check;
+mod follow;
+mod lead;
 mod own_alerts;
 mod reach;
+mod shared_sessions;
 mod slots;
 
 use super::alert_book::AlertBook;
 use super::messages::Messenger;
+use check::{CheckError, Verdict, check};
 use config::GuardConfig;
-use config::failure::Failure;
-use formats::{DomainName, Mode};
+use follow::{PlanEnd, follow};
+use formats::DomainName;
 use futures_util::FutureExt;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
+use lead::{Lead, Leading};
+use net::clock::later;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
-use operations::goal::CurrentGoal;
-use operations::seen_certificates;
-use own_alerts::{check_failed, missed};
-use reach::MxReach;
-use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::rollout::guard::{Alert, AlertKind, Guard, GuardCheck, GuardError};
-use receiver::rollout::reported::{ReportSums, disputed, reported};
-use receiver::rollout::{ApplyError, NewHosts, RolloutState, Verification};
+use own_alerts::check_failed;
+use reach::raised_after;
+use receiver::domain::DomainSpec;
+use receiver::rollout::guard::{Alert, AlertKind, GuardError};
+use serde::{Deserialize, Serialize};
+use shared_sessions::SharedSessions;
 use slots::CheckSlots;
-use std::collections::BTreeSet;
-use std::fmt;
+use std::collections::{BTreeMap, BTreeSet};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use store::{PolicyDigest, StoreError};
+use store::StoreError;
+use store::guard_schedule::{CheckClaim, CheckOutcome, CheckRow, FinishedCheck};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
 
-/// Age up to which reports are evaluated: 30 days.
-const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// Checks in a row that failed, or that reached no MX host, after which an alert is raised.
 const FAILED_CHECKS: u32 = 3;
 /// The part of the deadline after which a check counts as slow.
 const SLOW_SHARE: u32 = 6;
+/// Time between two looks for domains that are due.
+const POLL_INTERVAL: Duration = Duration::from_secs(1);
+/// How long a domain is claimed for: after a crash of this process, another one checks it from then on.
+const CLAIM_TIME: SignedDuration = SignedDuration::from_secs(30);
+/// Time between two renewals of the claim while a check runs.
+const CLAIM_RENEWAL: Duration = Duration::from_secs(8);
+/// Verdicts of other processes that are read at once.
+const VERDICTS: u32 = 500;
 /// The part of the slots for plans that plans of slow domains have in addition.
 const SLOW_PLANS: usize = 4;
 
@@ -52,10 +67,20 @@ const SLOW_PLANS: usize = 4;
 pub struct GuardRole {
     /// Replaced after each pass, so that checks that still run keep theirs.
     context: Arc<RolloutContext>,
+    /// The watched domains of the context, by name.
+    watched: BTreeMap<String, DomainSpec>,
     config: Arc<GuardConfig>,
+    /// The alerts; up to date while `lead` is held, otherwise only for the metrics.
     book: AlertBook,
+    lead: Lead,
+    sessions: Arc<SharedSessions>,
     slots: CheckSlots,
-    reach: MxReach,
+    /// The claims of the checks that run, and when each was made or renewed.
+    running: BTreeMap<String, (CheckClaim, Instant)>,
+    /// Whether more domains are due than had a slot.
+    has_backlog: bool,
+    /// When the verdicts of other processes are read next.
+    next_verdicts: Instant,
     tasks: JoinSet<Done>,
     /// Slots for continued plans, which may wait for name servers.
     plans: Arc<Semaphore>,
@@ -113,18 +138,12 @@ enum Done {
     Followed(DomainName, PlanEnd),
 }
 
-/// How a continued plan ended.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-enum PlanEnd {
-    /// The plan ended in time, or there was none.
-    InTime,
-    /// The plan was given up, since it took too long.
-    Late,
-}
-
 /// A finished check.
 struct Checked {
     spec: DomainSpec,
+    claim: CheckClaim,
+    /// When the check was claimed.
+    begun: Timestamp,
     took: Duration,
     /// Whether the check had one of the slots for slow domains.
     was_slow: bool,
@@ -132,53 +151,37 @@ struct Checked {
     verdict: Result<Verdict, CheckError>,
 }
 
-/// What a check found.
-struct Verdict {
-    alerts: Vec<Alert>,
-    /// Whether an MX host was reached, whatever its certificate.
-    has_reached_mx: bool,
+/// The end of a check, as it is stored for the process that keeps the alerts.
+#[derive(Debug, Serialize, Deserialize)]
+enum StoredVerdict {
+    /// The alerts of a complete check.
+    Alerts(Vec<Alert>),
+    /// Why the check failed.
+    Failed(String),
 }
-
-/// Why a check has no verdict.
-#[derive(Debug)]
-enum CheckError {
-    Setup(Failure),
-    Look(GuardError),
-    Reports(StoreError),
-    Evidence(Failure),
-    Panic,
-}
-
-impl fmt::Display for CheckError {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        match self {
-            Self::Setup(failure) => write!(f, "the domain can't be checked: {failure}"),
-            Self::Look(error) => error.fmt(f),
-            Self::Reports(error) => write!(f, "the reports about the domain can't be read: {error}"),
-            Self::Evidence(failure) => write!(f, "the evidence can't be judged: {failure}"),
-            Self::Panic => f.write_str("the check ended by an internal error"),
-        }
-    }
-}
-
-/// The time between two attempts to read the active alerts.
-const LOAD_RETRY: Duration = Duration::from_secs(10);
 
 impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
-        Self {
+        let mut role = Self {
             book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
+            lead: Lead::new(context.store.clone()),
+            sessions: Arc::new(SharedSessions::new(context.world.mail.clone(), config.every)),
             context: Arc::new(context),
+            watched: BTreeMap::new(),
             plans: Arc::new(Semaphore::new(config.at_once)),
             slow_plans: Arc::new(Semaphore::new((config.at_once / SLOW_PLANS).max(1))),
             late_plans: BTreeSet::new(),
             slots: CheckSlots::new(config.at_once),
-            reach: MxReach::default(),
+            running: BTreeMap::new(),
+            has_backlog: false,
+            next_verdicts: Instant::now(),
             config: Arc::new(config),
             tasks: JoinSet::new(),
             counts: Counts::default(),
-        }
+        };
+        role.list_watched();
+        role
     }
 
     pub fn register(&self, registry: &mut Registry) {
@@ -188,82 +191,121 @@ impl GuardRole {
 
     /// Checks all domains until it is dropped.
     pub async fn run(&mut self) {
-        // Without the active alerts, each would be announced again, and none that is over would end.
-        while let Err(error) = self.book.load().await {
-            tracing::error!("can't read the active alerts from the store: {error}");
-            tokio::time::sleep(LOAD_RETRY).await;
-        }
         self.forget_tasks();
-        tracing::info!(domains = self.context.known.len(), "guard started");
+        tracing::info!(domains = self.watched.len(), "guard started");
+        let mut learned = Instant::now();
         loop {
-            let started = Instant::now();
-            self.pass(started).await;
-            self.counts.cycle.set(started.elapsed().as_secs_f64());
-            self.book.announce_joined().await;
-            self.learn().await;
+            let begun = Instant::now();
+            if let Err(error) = self.round().await {
+                tracing::error!("the guard can't claim domains, or read verdicts: {error}");
+            }
+            self.work_until(begun + POLL_INTERVAL).await;
+            if learned.elapsed() >= self.config.every {
+                learned = Instant::now();
+                self.learn().await;
+            }
         }
     }
 
     /// Ends the tasks that run, and frees their slots: after a restart, nobody waits for them.
     fn forget_tasks(&mut self) {
         (self.slots, self.tasks) = (CheckSlots::new(self.config.at_once), JoinSet::new());
+        self.running.clear();
+        self.lead.forget();
     }
 
-    /// Starts the check of each domain once, evenly spread over the interval.
-    async fn pass(&mut self, started: Instant) {
-        let context = self.context.clone();
-        let watched = context.watched();
-        let count = u32::try_from(watched.len()).unwrap_or(u32::MAX).max(1);
-        let pause = self.config.every / count;
-        for (number, spec) in (0_u32..).zip(&watched) {
-            // A check that has not ended is not started again.
-            if self.slots.claim(spec) {
-                if !self.slots.queue_if_slow(spec) {
-                    self.until_quick_place().await;
-                    self.start(spec.clone(), false);
+    /// Starts what is due, and settles what other processes have found if this one keeps the alerts.
+    async fn round(&mut self) -> Result<(), StoreError> {
+        let now = self.context.store.common_time(self.context.world.clock.now()).await?;
+        let leading = self.lead.renew(now).await?;
+        if leading == Leading::New {
+            // Without the active alerts, each would be announced again, and none that is over would end.
+            if let Err(error) = self.book.load().await {
+                self.lead.forget();
+                return Err(error);
+            }
+            self.watch(now).await?;
+        }
+        if leading != Leading::No && self.next_verdicts <= Instant::now() {
+            self.next_verdicts = Instant::now() + POLL_INTERVAL;
+            self.settle_others().await?;
+        }
+        self.hold_running(now).await?;
+        self.start_due(now).await
+    }
+
+    /// Renews the claims of checks that take long.
+    async fn hold_running(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        for (claim, since) in self.running.values_mut() {
+            if since.elapsed() >= CLAIM_RENEWAL {
+                *since = Instant::now();
+                self.context.store.hold_check(claim, later(now, CLAIM_TIME)).await?;
+            }
+        }
+        Ok(())
+    }
+
+    /// How often each domain is checked.
+    fn every(&self) -> SignedDuration {
+        SignedDuration::try_from(self.config.every).unwrap_or(SignedDuration::MAX)
+    }
+
+    /// Sets which domains all processes check.
+    async fn watch(&self, now: Timestamp) -> Result<(), StoreError> {
+        let names = self.watched.keys().map(String::as_str).collect();
+        self.context.store.watch_domains(&names, now, self.every()).await
+    }
+
+    /// Claims domains that are due, as many as there are slots, and starts their checks.
+    async fn start_due(&mut self, now: Timestamp) -> Result<(), StoreError> {
+        let store = self.context.store.clone();
+        let until = later(now, CLAIM_TIME);
+        let mut late = SignedDuration::ZERO;
+        self.has_backlog = false;
+        for is_slow in [false, true] {
+            // Read first, so that nothing is written while nothing is due.
+            let Some(oldest) = store.oldest_check(is_slow).await?.filter(|oldest| *oldest <= now) else {
+                continue;
+            };
+            late = late.max(now.duration_since(oldest));
+            let free = self.slots.free(is_slow);
+            if free == 0 {
+                continue;
+            }
+            let claimed = store.claim_checks(is_slow, now, until, free).await?;
+            self.has_backlog |= !is_slow && claimed.len() == free;
+            for claim in claimed {
+                match self.watched.get(&claim.domain).cloned() {
+                    // A domain whose plan has not ended is not checked again.
+                    Some(spec) if self.slots.claim(&spec) => self.start(spec, claim, is_slow, now),
+                    _ => store.hold_check(&claim, later(now, self.every())).await?,
                 }
-                self.start_waiting();
-            }
-            self.work_until(started + pause.saturating_mul(number + 1)).await;
-        }
-        if watched.is_empty() {
-            self.work_until(started + self.config.every).await;
-        }
-    }
-
-    async fn until_quick_place(&mut self) {
-        while !self.slots.has_quick_slot() {
-            match self.tasks.join_next().await {
-                Some(done) => self.finish(done.ok()).await,
-                None => return,
             }
         }
+        self.counts.cycle.set(self.every().saturating_add(late).as_secs_f64());
+        Ok(())
     }
 
-    /// Starts checks of slow domains as long as there are slots for them.
-    fn start_waiting(&mut self) {
-        while let Some(spec) = self.slots.next_slow() {
-            self.start(spec, true);
-        }
-    }
-
-    fn start(&mut self, spec: DomainSpec, is_slow: bool) {
+    fn start(&mut self, spec: DomainSpec, claim: CheckClaim, is_slow: bool, begun: Timestamp) {
         self.counts.looks.inc();
         self.slots.take(is_slow);
+        self.running.insert(claim.domain.clone(), (claim.clone(), Instant::now()));
         let running = RunningCheck::counted(&self.counts.running);
         let (context, config) = (self.context.clone(), self.config.clone());
+        let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
             let started = Instant::now();
-            let check = AssertUnwindSafe(check(&context, &config, &spec)).catch_unwind().await;
+            let check = AssertUnwindSafe(check(&context, &config, sessions, &spec)).catch_unwind().await;
             let verdict = check.unwrap_or(Err(CheckError::Panic));
             drop(running);
-            Done::Checked(Box::new(Checked { spec, took: started.elapsed(), was_slow: is_slow, verdict }))
+            let took = started.elapsed();
+            Done::Checked(Box::new(Checked { spec, claim, begun, took, was_slow: is_slow, verdict }))
         });
     }
 
-    /// Handles finished tasks until this time.
+    /// Handles finished tasks until this time, or until several domains that are due can be checked.
     async fn work_until(&mut self, end: Instant) {
-        loop {
+        while !(self.has_backlog && self.slots.has_room()) {
             tokio::select! {
                 () = tokio::time::sleep_until(end) => return,
                 Some(done) = self.tasks.join_next() => self.finish(done.ok()).await,
@@ -275,6 +317,7 @@ impl GuardRole {
         match done {
             Some(Done::Checked(checked)) => {
                 self.slots.give_back(checked.was_slow);
+                self.running.remove(&checked.claim.domain);
                 self.counts.last.set(self.context.world.clock.now().as_second());
                 self.settle(*checked).await;
             }
@@ -288,29 +331,25 @@ impl GuardRole {
             // Tasks are aborted only with the guard.
             None => {}
         }
-        self.start_waiting();
     }
 
-    /// Updates the alerts after a check, and starts what follows from it.
+    /// Stores the end of a check, updates the alerts if this process keeps them, and starts what follows.
     async fn settle(&mut self, checked: Checked) {
-        let Checked { spec, took, verdict, .. } = checked;
-        let domain = spec.name.clone();
-        let is_slow = took > self.config.deadline / SLOW_SHARE;
-        self.slots.set_slow(&domain, is_slow);
-        let Verdict { alerts, has_reached_mx } = match verdict {
-            Ok(verdict) => verdict,
+        let is_slow = checked.took > self.config.deadline / SLOW_SHARE;
+        let spec = checked.spec.clone();
+        let uncovered = match &checked.verdict {
+            Ok(verdict) => Some(verdict.alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered)),
             Err(error) => {
-                self.slots.release(&domain);
-                return self.failed(&domain, &error).await;
+                self.count_failed(&spec.name, error);
+                None
             }
         };
-        self.slots.clear_failures(&domain);
-        let is_active = self.book.has(domain.as_str(), AlertKind::MxUnreached);
-        let alerts = self.reach.settle(&domain, has_reached_mx, FAILED_CHECKS, is_active, alerts);
-        let uncovered = alerts.iter().any(|alert| alert.kind == AlertKind::MxUncovered);
-        self.book.update(&domain, alerts).await;
+        let is_stored = self.store_end(checked, is_slow).await;
+        let Some(uncovered) = uncovered.filter(|_| is_stored) else {
+            return self.slots.release(&spec.name);
+        };
         let (context, config) = (self.context.clone(), self.config.clone());
-        let is_slow = is_slow || self.late_plans.contains(&domain);
+        let is_slow = is_slow || self.late_plans.contains(&spec.name);
         let plans = if is_slow { self.slow_plans.clone() } else { self.plans.clone() };
         self.tasks.spawn(async move {
             let follow = follow(&context, &config, &spec, uncovered, &plans);
@@ -322,195 +361,131 @@ impl GuardRole {
         });
     }
 
-    /// A failed check neither ends alerts nor raises others: the last verdict stays. After several in a row, an alert says
-    /// that it is an old one.
-    async fn failed(&mut self, domain: &DomainName, error: &CheckError) {
+    fn count_failed(&self, domain: &DomainName, error: &CheckError) {
         self.counts.failed.inc();
         if matches!(error, CheckError::Look(GuardError::Deadline(_))) {
             self.counts.late.inc();
         }
-        let count = self.slots.count_failure(domain);
-        tracing::warn!(%domain, failed = count, "the check of the domain failed; its last verdict stays: {error}");
-        if count >= FAILED_CHECKS {
-            self.book.add(domain, check_failed(domain, error)).await;
+        tracing::warn!(%domain, "the check of the domain failed; its last verdict stays: {error}");
+    }
+
+    /// Stores the end of a check: for the process that keeps the alerts, or settles it if this one does. False if another
+    /// process has claimed the domain, or the store fails.
+    async fn store_end(&mut self, checked: Checked, is_slow: bool) -> bool {
+        let Checked { spec, claim, begun, verdict, .. } = checked;
+        let is_unreached = |alerts: &[Alert]| alerts.iter().any(|alert| alert.kind.needs_repetition());
+        let (outcome, found) = match verdict {
+            Ok(Verdict { alerts, has_reached_mx: has_reached }) => {
+                let outcome = CheckOutcome::Complete { is_unreached: is_unreached(&alerts), has_reached };
+                (outcome, StoredVerdict::Alerts(alerts))
+            }
+            Err(error) => (CheckOutcome::Failed, StoredVerdict::Failed(error.to_string())),
+        };
+        let leads = self.lead.holds();
+        let json = (!leads).then(|| serde_json::to_string(&found).unwrap_or_default());
+        let due = later(begun, self.every());
+        let finished = FinishedCheck { outcome, is_slow, due, verdict: json.as_deref() };
+        match self.context.store.finish_check(&claim, &finished).await {
+            Ok(Some(row)) => {
+                if leads {
+                    self.update_alerts(&spec.name, found, row).await;
+                }
+                true
+            }
+            Ok(None) => {
+                tracing::warn!(domain = %spec.name, "the check took too long, so that another process checks the domain");
+                false
+            }
+            Err(error) => {
+                tracing::error!(domain = %spec.name, "the end of a check can't be stored: {error}");
+                false
+            }
         }
     }
 
-    /// Loads the domains and decisions anew, and ends the alerts of domains that are no longer watched.
+    /// Updates the alerts by the checks of other processes.
+    async fn settle_others(&mut self) -> Result<(), StoreError> {
+        let store = self.context.store.clone();
+        loop {
+            let waiting = store.waiting_verdicts(VERDICTS).await?;
+            for one in &waiting {
+                let domain = DomainName::from_ascii(&one.claim.domain);
+                let found = serde_json::from_str::<StoredVerdict>(&one.verdict);
+                match (domain, found) {
+                    (Ok(domain), Ok(found))
+                        if self.watched.contains_key(domain.as_str()) && self.lead.holds() =>
+                    {
+                        self.update_alerts(&domain, found, one.row).await;
+                    }
+                    (_, Err(error)) => {
+                        tracing::error!(
+                            domain = one.claim.domain,
+                            "the verdict of another process can't be read: {error}"
+                        );
+                    }
+                    _ => {}
+                }
+            }
+            if !self.lead.holds() {
+                return Ok(());
+            }
+            let claims: Vec<CheckClaim> = waiting.into_iter().map(|one| one.claim).collect();
+            if claims.is_empty() {
+                return Ok(());
+            }
+            store.end_verdicts(&claims).await?;
+        }
+    }
+
+    /// Updates the alerts of a domain after a check.
+    async fn update_alerts(&mut self, domain: &DomainName, found: StoredVerdict, row: CheckRow) {
+        let alerts = match found {
+            StoredVerdict::Alerts(alerts) => alerts,
+            // A failed check neither ends alerts nor raises others: the last verdict stays. After several in a row, an
+            // alert says that it is an old one.
+            StoredVerdict::Failed(why) if row.failed >= FAILED_CHECKS => {
+                return self.book.add(domain, check_failed(domain, &why)).await;
+            }
+            StoredVerdict::Failed(_) => return,
+        };
+        let is_active = self.book.has(domain.as_str(), AlertKind::MxUnreached);
+        let is_raised = is_active || row.unreached >= FAILED_CHECKS;
+        // If the store fails, the alert has its own cause.
+        let reaches_any = row.unreached == 0 || self.context.store.reaches_mx().await.unwrap_or(true);
+        self.book.update(domain, raised_after(alerts, is_raised, reaches_any)).await;
+    }
+
+    fn list_watched(&mut self) {
+        let watched = self.context.watched();
+        self.watched = watched.into_iter().map(|spec| (spec.name.to_string(), spec)).collect();
+    }
+
+    /// Loads the domains and decisions anew. The process that keeps the alerts ends those of domains that are no longer
+    /// watched, and announces the domains that share an announced alert.
     async fn learn(&mut self) {
         let (config, store) = (self.context.config.clone(), self.context.store.clone());
-        match RolloutContext::at(config, store, self.context.world.clone()).await {
+        match RolloutContext::at(config, store.clone(), self.context.world.clone()).await {
             Ok(context) => self.context = Arc::new(context),
             Err(failure) => tracing::error!("can't load new domains: {failure}"),
         }
-        let watched = self.context.watched();
-        let known: BTreeSet<&str> = watched.iter().map(|spec| spec.name.as_str()).collect();
+        self.list_watched();
+        let known: BTreeSet<&str> = self.watched.keys().map(String::as_str).collect();
         self.late_plans.retain(|name| known.contains(name.as_str()));
-        self.slots.keep_only(&known);
-        self.reach.keep_only(&known);
-        self.book.keep_only(&known).await;
-    }
-}
-
-/// Checks a domain: observes it, stores the probes, and judges its reports.
-async fn check(
-    context: &RolloutContext,
-    config: &GuardConfig,
-    spec: &DomainSpec,
-) -> Result<Verdict, CheckError> {
-    let applier = context.applier(spec).map_err(CheckError::Setup)?;
-    let rollout = context.rollout(&spec.name).await.map_err(CheckError::Setup)?;
-    let guard = Guard {
-        dns: applier.dns.clone(),
-        policies: applier.policies.clone(),
-        mail: context.world.mail.clone(),
-        clock: context.world.clock.clone(),
-        omitted: applier.omitted.clone(),
-        deadline: config.deadline,
-    };
-    let checked = guard.check(&context.desired(spec), &rollout).await.map_err(CheckError::Look)?;
-    store_check(context, spec, &rollout, &checked).await;
-    let mut alerts = checked.alerts;
-    alerts.extend(context.unconfigured.iter().filter(|missing| missing.name == spec.name).map(missed));
-    alerts.extend(alerts_of_reports(context, config, spec, &rollout).await.map_err(CheckError::Reports)?);
-    alerts.extend(alert_of_evidence(context, spec, &rollout).await.map_err(CheckError::Evidence)?);
-    Ok(Verdict { alerts, has_reached_mx: !checked.hosts.is_empty() })
-}
-
-/// The alerts that follow from received reports.
-async fn alerts_of_reports(
-    context: &RolloutContext,
-    config: &GuardConfig,
-    spec: &DomainSpec,
-    rollout: &RolloutState,
-) -> Result<Vec<Alert>, StoreError> {
-    let (name, now) = (&spec.name, context.world.clock.now());
-    let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
-    let days = context.store.days_of(name, since).await?;
-    let causes = context.store.causes_of(name, since).await?;
-    let sums = ReportSums { days: &days, causes: &causes };
-    Ok(reported(name, rollout, &context.decisions(name), sums, config.failure_rate, now))
-}
-
-/// The alert for evidence that the operator has to judge.
-async fn alert_of_evidence(
-    context: &RolloutContext,
-    spec: &DomainSpec,
-    rollout: &RolloutState,
-) -> Result<Option<Alert>, Failure> {
-    let is_in_testing = rollout.mode.is_some_and(|known| known.mode == Mode::Testing);
-    let is_open = is_in_testing && rollout.approved.is_none() && context.desired(spec).mode == Mode::Enforce;
-    if !is_open {
-        return Ok(None);
-    }
-    let (_, gate) = context.gate(&spec.name, rollout).await?;
-    Ok(disputed(&spec.name, &gate))
-}
-
-/// Stores the MX hosts with their certificates and their probes, which are evidence and explain failures in reports.
-async fn store_check(
-    context: &RolloutContext,
-    spec: &DomainSpec,
-    rollout: &RolloutState,
-    checked: &GuardCheck,
-) {
-    let (store, now) = (&context.store, context.world.clock.now());
-    if let Err(error) = store.record_mx_hosts(&spec.name, &checked.mx, now).await {
-        tracing::warn!(domain = %spec.name, "the MX hosts can't be stored: {error}");
-    }
-    for (host, certificate) in &checked.certificates {
-        if let Err(error) = seen_certificates::put(store, host, certificate, now).await {
-            tracing::warn!(domain = %spec.name, "the certificate of {host} can't be stored: {error}");
+        let outcome = if self.lead.holds() {
+            self.book.announce_joined().await;
+            self.book.keep_only(&known).await;
+            match store.common_time(self.context.world.clock.now()).await {
+                Ok(now) => self.watch(now).await,
+                Err(error) => Err(error),
+            }
+        } else {
+            // For the metrics.
+            self.book.load().await
+        };
+        if let Err(error) = outcome {
+            tracing::error!("the watched domains or the active alerts can't be updated: {error}");
         }
     }
-    let Some(newest) = rollout.newest() else { return };
-    let policy = PolicyDigest::of_patterns(&newest.mx);
-    for host in &checked.hosts {
-        let problem = host.problem(rollout);
-        let put = store.put_guard_probe(&spec.name, &host.name, now, policy, problem.as_deref()).await;
-        if let Err(error) = put {
-            tracing::warn!(domain = %spec.name, "the probe of {} can't be stored: {error}", host.name);
-        }
-    }
-}
-
-/// Promotes the domain if the evidence is sufficient, and continues its plan where the configuration allows that.
-async fn follow(
-    context: &RolloutContext,
-    config: &GuardConfig,
-    spec: &DomainSpec,
-    uncovered: bool,
-    plans: &Semaphore,
-) -> PlanEnd {
-    // The operator may have changed the settings or removed the domain since this pass began.
-    let spec = match context.current(&spec.name).await {
-        Ok(Some((current, _))) => current,
-        Ok(None) => return PlanEnd::InTime,
-        Err(failure) => {
-            tracing::error!(domain = %spec.name, "the settings can't be read: {failure}");
-            return PlanEnd::InTime;
-        }
-    };
-    let promoted = context.promote_by_evidence(&spec).await.unwrap_or_else(|failure| {
-        tracing::error!(domain = %spec.name, "the domain can't be promoted: {failure}");
-        false
-    });
-    let by_itself = config.apply && spec.host == HostedBy::Sternpost && spec.dns != DnsBy::Hand;
-    if !(by_itself || promoted || uncovered && spec.repair) {
-        return PlanEnd::InTime;
-    }
-    // The semaphore is never closed.
-    let _place = plans.acquire().await;
-    let waiting = if by_itself { Verification::Defer } else { Verification::Await };
-    continue_plan(context, &spec, waiting, config.deadline).await
-}
-
-/// Carries out the plan up to the first manual step. Adding MX hosts is always safe; enforcement needs a permit. The plan may
-/// take as long as a check, and as long as the publisher needs until name servers show a change.
-async fn continue_plan(
-    context: &RolloutContext,
-    spec: &DomainSpec,
-    waiting: Verification,
-    deadline: Duration,
-) -> PlanEnd {
-    let domain = &spec.name;
-    let mut applier = match context.applier(spec) {
-        Ok(applier) => applier,
-        Err(failure) => {
-            tracing::error!(%domain, "the plan can't be carried out: {failure}");
-            return PlanEnd::InTime;
-        }
-    };
-    if !spec.repair {
-        applier.new_hosts = NewHosts::LeaveToOperator;
-    }
-    match context.hold(domain).await {
-        Ok(true) => {}
-        Ok(false) => return PlanEnd::InTime,
-        Err(failure) => {
-            tracing::error!(%domain, "the plan can't be carried out: {failure}");
-            return PlanEnd::InTime;
-        }
-    }
-    let limit =
-        deadline + applier.publisher.as_ref().map_or(Duration::ZERO, |publisher| publisher.patience());
-    let goals = CurrentGoal::new(context, spec);
-    let outcome = applier.run_towards(&goals, waiting, Some(limit)).await;
-    let end = match &outcome {
-        Err(ApplyError::Deadline(_)) => PlanEnd::Late,
-        _ => PlanEnd::InTime,
-    };
-    match outcome {
-        Ok((steps, _)) => {
-            steps.iter().for_each(|done| tracing::info!(%domain, "step carried out: {}", done.step))
-        }
-        Err(ApplyError::Stopped(why)) => tracing::info!(%domain, "the plan was stopped: {why}"),
-        Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
-    }
-    if let Err(failure) = context.release(domain).await {
-        tracing::error!(%domain, "{failure}");
-    }
-    end
 }
 
 #[cfg(test)]

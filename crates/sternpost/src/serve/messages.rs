@@ -1,5 +1,8 @@
 //! Notices of alerts, delivered to the webhook and by mail, and weekly summaries, delivered by mail. The guard and `weekly`
 //! put them into the store, one for each channel. A notice stays there until it is delivered, or until it is a day old.
+//!
+//! Of several processes with one store, one at a time delivers on a channel, under a claim that it renews while it works. If it
+//! dies, another one goes on after [`CLAIM_TIME`], and sends what was under way once more, with the same ID.
 
 use super::webhook::{Webhook, retry_delay};
 use config::GuardConfig;
@@ -20,7 +23,7 @@ use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
-use store::notices::Notice;
+use store::notices::{ChannelClaim, Notice};
 use store::{Store, StoreError};
 
 /// The content of a notice: an alert is raised or over. It is the JSON that the webhook receives.
@@ -50,6 +53,10 @@ pub enum EventKind {
 
 /// Time between two checks for due notices.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long a channel is claimed for.
+const CLAIM_TIME: SignedDuration = SignedDuration::from_secs(60);
+/// Time between two renewals of a claim while a delivery runs.
+const CLAIM_RENEWAL: Duration = Duration::from_secs(20);
 /// Minimum time between two messages to the same address.
 const MAIL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// Age after which an undelivered notice is dropped.
@@ -173,8 +180,13 @@ impl Messenger {
         }
     }
 
+    /// The time that all processes with this store share.
+    async fn now(&self) -> Result<Timestamp, StoreError> {
+        self.store.common_time(self.clock.now()).await
+    }
+
     async fn drop_expired(&self) -> Result<(), StoreError> {
-        let old = self.clock.now().saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
+        let old = self.now().await?.saturating_sub(NOTICE_LIFETIME).unwrap_or(Timestamp::MIN);
         match self.store.delete_notices(old).await? {
             0 => {}
             dropped => {
@@ -185,80 +197,135 @@ impl Messenger {
         Ok(())
     }
 
+    /// Claims a channel on which something is due.
+    async fn claim(&self, channel: &str) -> Result<Option<ChannelClaim>, StoreError> {
+        let now = self.now().await?;
+        self.store.claim_channel(channel, now, later(now, CLAIM_TIME)).await
+    }
+
+    /// Renews a claim; false if another process has the channel.
+    async fn hold(&self, claim: &ChannelClaim) -> Result<bool, StoreError> {
+        self.store.hold_channel(claim, later(self.now().await?, CLAIM_TIME)).await
+    }
+
+    /// Ends a claim: nothing is delivered on the channel for this time.
+    async fn end(&self, claim: &ChannelClaim, pause: SignedDuration) -> Result<(), StoreError> {
+        self.store.hold_channel(claim, later(self.now().await?, pause)).await.map(drop)
+    }
+
+    /// Delivers under a claim, which is renewed meanwhile. `None`, and the delivery does not begin or is given up, if another
+    /// process has the channel.
+    async fn under<T>(
+        &self,
+        claim: &ChannelClaim,
+        delivery: impl Future<Output = T>,
+    ) -> Result<Option<T>, StoreError> {
+        let mut delivery = std::pin::pin!(delivery);
+        while self.hold(claim).await? {
+            if let Ok(done) = tokio::time::timeout(CLAIM_RENEWAL, &mut delivery).await {
+                return Ok(Some(done));
+            }
+        }
+        tracing::warn!(
+            channel = claim.channel(),
+            "another process delivers the notices, since this one took too long"
+        );
+        Ok(None)
+    }
+
     async fn post_all(&self, webhook: &Webhook) -> Result<(), StoreError> {
-        for notice in self.store.due_notices::<Event>(WEBHOOK, self.clock.now(), BATCH_ROWS).await? {
+        let Some(claim) = self.claim(WEBHOOK).await? else { return Ok(()) };
+        for notice in self.store.due_notices::<Event>(WEBHOOK, self.now().await?, BATCH_ROWS).await? {
             let body = serde_json::to_string(&notice.content).unwrap_or_default();
             let id = format!("alert-{}-{}", notice.id, notice.changed_at.as_second());
-            match webhook.post(&id, self.clock.now(), body).await {
-                Ok(()) => {
+            match self.under(&claim, webhook.post(&id, self.clock.now(), body)).await? {
+                None => return Ok(()),
+                Some(Ok(())) => {
                     self.counts.count(WEBHOOK, "delivered", 1);
                     self.store.end_notices(&[notice.id]).await?;
                 }
-                Err(why) => return self.put_off(WEBHOOK, notice.tries, &why).await,
+                Some(Err(why)) => return self.put_off(&claim, notice.tries, &why).await,
             }
         }
-        Ok(())
+        self.end(&claim, SignedDuration::ZERO).await
     }
 
     async fn mail_to(&self, to: &MailAddress) -> Result<(), StoreError> {
-        let channel = channel(to);
-        let notices = self.store.due_notices::<Event>(&channel, self.clock.now(), BATCH_ROWS).await?;
-        let (Some(first), Some(transport), Some(from)) = (notices.first(), &self.transport, &self.from)
-        else {
-            return Ok(());
-        };
-        let id = format!("{}.{}", first.id, first.changed_at.as_second());
+        let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
+        let Some(claim) = self.claim(&channel(to)).await? else { return Ok(()) };
+        let notices = self.store.due_notices::<Event>(claim.channel(), self.now().await?, BATCH_ROWS).await?;
+        let Some(first) = notices.first() else { return self.end(&claim, SignedDuration::ZERO).await };
+        let id = batch_id(&notices);
         let message = match alert_mail(from, to, &id, self.clock.now(), &notices) {
             Ok(message) => message,
             Err(error) => {
-                return self.put_off(&channel, first.tries, &format!("mail to {to} failed: {error}")).await;
+                return self.put_off(&claim, first.tries, &format!("mail to {to} failed: {error}")).await;
             }
         };
         let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
-        match transport.carry(to.domain(), &mail, &format!("alert-{id}-{to}")).await {
-            Ok(_) => {
+        let name = format!("alert-{id}-{to}");
+        match self.under(&claim, transport.carry(to.domain(), &mail, &name)).await? {
+            None => Ok(()),
+            Some(Ok(_)) => {
                 let ids: Vec<i64> = notices.iter().map(|notice| notice.id).collect();
-                self.counts.count(&channel, "delivered", ids.len());
+                self.counts.count(claim.channel(), "delivered", ids.len());
                 self.store.end_notices(&ids).await?;
                 // Notices of the next minute are sent together in one message.
-                self.store.pause_channel(&channel, later(self.clock.now(), MAIL_INTERVAL)).await
+                self.end(&claim, MAIL_INTERVAL).await
             }
-            Err(failed) => {
-                self.put_off(&channel, first.tries, &format!("mail to {to} failed: {}", failed.why)).await
+            Some(Err(failed)) => {
+                self.put_off(&claim, first.tries, &format!("mail to {to} failed: {}", failed.why)).await
             }
         }
     }
 
     /// Mails the weekly summaries to one recipient, each in its own message.
     async fn mail_summaries(&self, to: &MailAddress) -> Result<(), StoreError> {
-        let channel = weekly_channel(to);
         let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
-        for notice in self.store.due_notices::<SummaryMail>(&channel, self.clock.now(), BATCH_ROWS).await? {
+        let Some(claim) = self.claim(&weekly_channel(to)).await? else { return Ok(()) };
+        let due =
+            self.store.due_notices::<SummaryMail>(claim.channel(), self.now().await?, BATCH_ROWS).await?;
+        for notice in due {
             let id = format!("weekly.{}.{}", notice.id, notice.changed_at.as_second());
             let SummaryMail { subject, body } = notice.content;
             let message = match compose(from, to, &id, self.clock.now(), subject, body) {
                 Ok(message) => message,
                 Err(error) => {
                     let why = format!("mail to {to} failed: {error}");
-                    return self.put_off(&channel, notice.tries, &why).await;
+                    return self.put_off(&claim, notice.tries, &why).await;
                 }
             };
             let mail = Mail { from: from.to_string(), to: vec![to.to_string()], message };
-            if let Err(failed) = transport.carry(to.domain(), &mail, &format!("{id}-{to}")).await {
-                let why = format!("mail to {to} failed: {}", failed.why);
-                return self.put_off(&channel, notice.tries, &why).await;
+            let name = format!("{id}-{to}");
+            match self.under(&claim, transport.carry(to.domain(), &mail, &name)).await? {
+                None => return Ok(()),
+                Some(Ok(_)) => {
+                    self.counts.count(claim.channel(), "delivered", 1);
+                    self.store.end_notices(&[notice.id]).await?;
+                }
+                Some(Err(failed)) => {
+                    let why = format!("mail to {to} failed: {}", failed.why);
+                    return self.put_off(&claim, notice.tries, &why).await;
+                }
             }
-            self.counts.count(&channel, "delivered", 1);
-            self.store.end_notices(&[notice.id]).await?;
         }
-        Ok(())
+        self.end(&claim, SignedDuration::ZERO).await
     }
 
-    async fn put_off(&self, channel: &str, tries: u32, why: &str) -> Result<(), StoreError> {
-        self.counts.count(channel, "failed", 1);
-        let due = later(self.clock.now(), retry_delay(tries));
+    async fn put_off(&self, claim: &ChannelClaim, tries: u32, why: &str) -> Result<(), StoreError> {
+        self.counts.count(claim.channel(), "failed", 1);
+        let due = later(self.now().await?, retry_delay(tries));
         tracing::warn!(again = %due, "notices can't be delivered: {why}");
-        self.store.postpone_notices(channel, due).await
+        self.store.postpone_notices(claim, due).await
+    }
+}
+
+/// The ID of a message with these notices: the same when it is sent again, and another one once it has more notices.
+fn batch_id(notices: &[Notice<Event>]) -> String {
+    match notices {
+        [first, .., last] => format!("{}-{}.{}", first.id, last.id, first.changed_at.as_second()),
+        [only] => format!("{}.{}", only.id, only.changed_at.as_second()),
+        [] => String::new(),
     }
 }
 
@@ -355,221 +422,4 @@ fn body(events: &[&Event]) -> String {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::super::webhook::tests::tls;
-    use super::*;
-    use net::clock::ManualClock;
-    use receiver::rollout::guard::AlertKind;
-    use store::notices::NewNotice;
-
-    fn event(domain: &str, event: EventKind) -> Event {
-        Event {
-            schema: 1,
-            event,
-            domain: domain.to_owned(),
-            at: Timestamp::from_second(1_790_000_000).unwrap(),
-            alert: Alert {
-                kind: AlertKind::MxUncovered,
-                subject: "mx9.example.org".to_owned(),
-                what: "mx9.example.org is an MX host, and the policy does not name it".to_owned(),
-                consequence: "Senders refuse to deliver to it.".into(),
-                remedy: "sternpost apply example.org".to_owned(),
-                cause: None,
-                domains: Vec::new(),
-            },
-        }
-    }
-
-    struct Fixture {
-        _dir: tempfile::TempDir,
-        out: std::path::PathBuf,
-        clock: Arc<ManualClock>,
-        messenger: Messenger,
-    }
-
-    impl Fixture {
-        async fn new() -> Self {
-            let dir = tempfile::tempdir().unwrap();
-            let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
-            let out = dir.path().join("out");
-            let messenger = Messenger {
-                store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
-                clock: clock.clone(),
-                webhook: None,
-                transport: Some(Transport::Folder(out.clone())),
-                from: MailAddress::parse("sternpost@example.net").ok(),
-                to: vec![MailAddress::parse("ops@example.net").unwrap()],
-                counts: NoticeCounts::default(),
-            };
-            Self { _dir: dir, out, clock, messenger }
-        }
-
-        async fn raise(&self, event: &Event) {
-            let channels = [channel(&self.messenger.to[0])];
-            let notice = NewNotice { channels: &channels, changed_at: self.clock.now(), content: event };
-            let domain = formats::DomainName::parse(&event.domain).unwrap();
-            self.messenger
-                .store
-                .raise(&domain, "k", "s", self.clock.now(), &event.alert, Some(notice))
-                .await
-                .unwrap();
-        }
-
-        /// Does once what each queue does.
-        async fn round(&self) {
-            for queue in self.messenger.queues() {
-                self.messenger.deliver(queue).await.unwrap();
-            }
-        }
-
-        fn mails(&self) -> Vec<String> {
-            let files =
-                std::fs::read_dir(&self.out).map(|files| files.collect::<Vec<_>>()).unwrap_or_default();
-            files.into_iter().map(|file| std::fs::read_to_string(file.unwrap().path()).unwrap()).collect()
-        }
-    }
-
-    #[tokio::test]
-    async fn the_first_alert_is_sent_at_once_and_those_of_the_next_minute_in_one_message() {
-        let fixture = Fixture::new().await;
-        fixture.raise(&event("example.org", EventKind::Raised)).await;
-        fixture.round().await;
-        let mails = fixture.mails();
-        assert_eq!(mails.len(), 1);
-        for part in [
-            "To: <ops@example.net>",
-            "Subject: [sternpost] example.org: mx-uncovered mx9.example.org",
-            "Auto-Submitted: auto-generated",
-            "What to do: sternpost apply example.org",
-            "Senders refuse to deliver to it.",
-        ] {
-            assert!(mails[0].contains(part), "{part}: {}", mails[0]);
-        }
-        for _ in 0..60 {
-            fixture.raise(&event("example.com", EventKind::Raised)).await;
-        }
-        fixture.raise(&event("example.org", EventKind::Over)).await;
-        fixture.round().await;
-        assert_eq!(fixture.mails().len(), 1, "a second mail within a minute");
-        fixture.clock.set_by(61);
-        fixture.round().await;
-        let mails = fixture.mails();
-        let second = mails.iter().find(|mail| mail.contains("[sternpost] 60 alerts, 1 over")).unwrap();
-        assert!(mails.len() == 2 && second.contains("And 11 more"), "{second}");
-    }
-
-    #[test]
-    fn an_alert_about_many_domains_names_them() {
-        let mut event = event("d0.example", EventKind::Raised);
-        assert_eq!(subject(&[&event]), "[sternpost] d0.example: mx-uncovered mx9.example.org");
-        event.alert.domains = (0..60).map(|number| format!("d{number}.example")).collect();
-        assert_eq!(subject(&[&event]), "[sternpost] d0.example and 59 more: mx-uncovered mx9.example.org");
-        let body = body(&[&event]);
-        assert!(
-            body.contains("d0.example, d1.example,") && body.contains("d49.example and 10 more: "),
-            "{body}"
-        );
-    }
-
-    #[test]
-    fn the_webhook_gets_the_cause_and_all_domains_in_one_event() {
-        let mut event = event("d0.example", EventKind::Raised);
-        event.alert.cause = Some("mx9.example.org".to_owned());
-        event.alert.domains = (0..3).map(|number| format!("d{number}.example")).collect();
-        let expected = serde_json::json!({
-            "schema": 1,
-            "event": "raised",
-            "domain": "d0.example",
-            "at": "2026-09-21T14:13:20Z",
-            "alert": {
-                "kind": "mx-uncovered",
-                "subject": "mx9.example.org",
-                "what": "mx9.example.org is an MX host, and the policy does not name it",
-                "consequence": "Senders refuse to deliver to it.",
-                "remedy": "sternpost apply example.org",
-                "cause": "mx9.example.org",
-                "domains": ["d0.example", "d1.example", "d2.example"],
-            },
-        });
-        assert_eq!(serde_json::to_value(&event).unwrap(), expected);
-        // The end of the alert has the same domains, so that a receiver can match both.
-        let over = Event { event: EventKind::Over, ..event };
-        let json = serde_json::to_value(&over).unwrap();
-        assert_eq!((&json["event"], &json["alert"]), (&"over".into(), &expected["alert"]));
-    }
-
-    #[tokio::test]
-    async fn undelivered_notices_are_retried_and_dropped_after_a_day() {
-        let fixture = Fixture::new().await;
-        // A file with the folder's name makes delivery fail.
-        std::fs::write(&fixture.out, "").unwrap();
-        fixture.raise(&event("example.org", EventKind::Raised)).await;
-        fixture.round().await;
-        std::fs::remove_file(&fixture.out).unwrap();
-        fixture.round().await;
-        assert!(fixture.mails().is_empty(), "it was sent before the retry was due");
-        fixture.clock.set_by(5);
-        fixture.round().await;
-        assert_eq!(fixture.mails().len(), 1);
-        fixture.raise(&event("example.com", EventKind::Raised)).await;
-        fixture.clock.set_by(25 * 3600);
-        fixture.round().await;
-        assert_eq!(fixture.mails().len(), 1, "an old notice was sent");
-        let counts = &fixture.messenger.counts;
-        let mail = |outcome| counts.by_channel.of(&["mail", outcome]).get();
-        assert_eq!((mail("delivered"), mail("failed"), counts.dropped.get()), (1, 1, 1));
-    }
-
-    #[tokio::test]
-    async fn weekly_summaries_are_mailed_beside_alerts_and_retried() {
-        let fixture = Fixture::new().await;
-        let told = SummaryMail { subject: "[sternpost] a week".into(), body: "Größe: 3\n".into() };
-        let channels = [weekly_channel(&fixture.messenger.to[0])];
-        let notice = NewNotice { channels: &channels, changed_at: fixture.clock.now(), content: &told };
-        let due = fixture.clock.now();
-        assert!(fixture.messenger.store.do_once("weekly", due, Some(notice)).await.unwrap());
-        std::fs::write(&fixture.out, "").unwrap();
-        fixture.round().await;
-        std::fs::remove_file(&fixture.out).unwrap();
-        fixture.raise(&event("example.org", EventKind::Raised)).await;
-        fixture.round().await;
-        assert_eq!(fixture.mails().len(), 1, "the alert does not wait for the summary");
-        fixture.clock.set_by(5);
-        fixture.round().await;
-        fixture.round().await;
-        let mails = fixture.mails();
-        let summary = mails.iter().find(|mail| mail.contains("Subject: [sternpost] a week")).unwrap();
-        assert!(mails.len() == 2 && summary.contains("Auto-Submitted: auto-generated"), "{summary}");
-    }
-
-    /// A webhook that accepts connections and never answers.
-    #[tokio::test]
-    async fn a_webhook_that_never_answers_delays_no_mail() {
-        let mut fixture = Fixture::new().await;
-        let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let url = format!("http://{}/", silent.local_addr().unwrap());
-        fixture.messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
-        let channels = [WEBHOOK.to_owned(), channel(&fixture.messenger.to[0])];
-        let told = event("example.org", EventKind::Raised);
-        let domain = formats::DomainName::parse("example.org").unwrap();
-        let now = fixture.clock.now();
-        let notice = NewNotice { channels: &channels, changed_at: now, content: &told };
-        let store = &fixture.messenger.store;
-        store.raise(&domain, "k", "s", now, &told.alert, Some(notice)).await.unwrap();
-        let Fixture { messenger, .. } = &fixture;
-        let is_mailed = async {
-            // The request is under way before the mail is looked for.
-            let _open = silent.accept().await.unwrap();
-            while fixture.mails().is_empty() {
-                tokio::time::sleep(Duration::from_millis(5)).await;
-            }
-            messenger.counts.by_channel.of(&[WEBHOOK, "failed"]).get()
-        };
-        let deliveries = join_all(messenger.queues().map(|queue| messenger.deliver_all(queue)));
-        let failed = tokio::select! {
-            failed = is_mailed => failed,
-            _ = deliveries => unreachable!("the queues never end"),
-        };
-        assert_eq!(failed, 0, "the mail waited until the webhook had failed");
-    }
-}
+mod tests;

@@ -1,7 +1,8 @@
 //! Posts received TLS reports to `inbox.webhook`. Anyone may send reports, so a report does not cause a request: at most one
 //! request is made in `webhook_every` seconds, with all reports that arrived since the one before. It lists the most trusted
 //! ones and counts the others. The store has the position, so a restart neither repeats nor skips reports, and reports that
-//! `sternpost reports import` adds are posted too.
+//! `sternpost reports import` adds are posted too. Of several processes with one store, the one that has claimed the webhook
+//! posts.
 
 use super::webhook::{Webhook, retry_delay};
 use config::ReportWebhook;
@@ -22,6 +23,8 @@ use store::{Store, StoreError};
 const HOOK: &str = "reports";
 /// The interval between two queries for new reports.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
+/// How long the webhook is claimed for: longer than a request may take.
+const CLAIM_TIME: SignedDuration = SignedDuration::from_secs(60);
 /// Age after which an undelivered notice is dropped.
 const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
 /// Maximum number of reports that one notice covers. Further ones are in the next notice.
@@ -116,44 +119,58 @@ impl ReportHookRole {
     }
 
     async fn round(&self) -> Result<(), StoreError> {
-        let now = self.clock.now();
-        let mut hook = self.store.report_hook(HOOK).await?;
-        if hook.due > now {
+        let now = self.store.common_time(self.clock.now()).await?;
+        // Read first, so that nothing is written while there is nothing to post.
+        let known = self.store.report_hook(HOOK).await?;
+        if known.due > now
+            || known.target == known.position && self.store.newest_report().await? <= known.position
+        {
             return Ok(());
         }
+        match self.store.claim_report_hook(HOOK, now, later(now, CLAIM_TIME)).await? {
+            Some(hook) => self.post(hook, now).await,
+            None => Ok(()),
+        }
+    }
+
+    /// Posts what is new on the claimed webhook.
+    async fn post(&self, mut hook: ReportHook, now: Timestamp) -> Result<(), StoreError> {
         if hook.target == hook.position {
             let newest = self.store.newest_report().await?;
-            if newest <= hook.position {
+            let target = newest.min(hook.position.saturating_add(MAX_COVERED));
+            if !self.store.begin_report_notice(HOOK, hook.claim, target, now).await? {
                 return Ok(());
             }
-            let target = newest.min(hook.position.saturating_add(MAX_COVERED));
-            self.store.begin_report_notice(HOOK, target, now).await?;
             hook = ReportHook { target, begun: now, tries: 0, ..hook };
         }
         let Some(notice) = self.notice(hook, now).await? else {
-            return self.store.end_report_notice(HOOK, now).await;
+            return self.store.end_report_notice(HOOK, hook.claim, now).await.map(drop);
         };
         let id = format!("reports-{}-{}-{}", hook.position, hook.target, hook.begun.as_second());
         let body = serde_json::to_string(&notice).unwrap_or_default();
-        match self.webhook.post(&id, now, body).await {
+        let recorded = match self.webhook.post(&id, self.clock.now(), body).await {
             Ok(()) => {
                 self.posts.inc(&["delivered"]);
-                self.store.end_report_notice(HOOK, later(now, self.pause())).await
+                self.store.end_report_notice(HOOK, hook.claim, later(now, self.pause())).await?
             }
             Err(why) if now.duration_since(hook.begun) > NOTICE_LIFETIME => {
                 self.posts.inc(&["dropped"]);
                 tracing::error!(
                     "dropped a notice of received reports that could not be delivered within a day: {why}"
                 );
-                self.store.end_report_notice(HOOK, later(now, self.pause())).await
+                self.store.end_report_notice(HOOK, hook.claim, later(now, self.pause())).await?
             }
             Err(why) => {
                 self.posts.inc(&["failed"]);
                 let due = later(now, retry_delay(hook.tries).max(self.pause()));
                 tracing::warn!(again = %due, "received reports can't be posted: {why}");
-                self.store.postpone_report_notice(HOOK, due).await
+                self.store.postpone_report_notice(HOOK, hook.claim, due).await?
             }
+        };
+        if !recorded {
+            tracing::warn!("another process posts the received reports, since this one took too long");
         }
+        Ok(())
     }
 
     /// The least time between two requests.

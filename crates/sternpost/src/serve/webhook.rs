@@ -184,10 +184,18 @@ pub fn retry_delay(tries: u32) -> SignedDuration {
 pub mod tests {
     use super::*;
     use tokio::io::{AsyncReadExt, AsyncWriteExt};
-    use tokio::net::TcpListener;
+    use tokio::net::{TcpListener, TcpStream};
 
     /// Accepts one request, and answers with this status. Returns its head and its body.
     pub async fn receive(listener: &TcpListener, status: &str) -> (String, String) {
+        let (mut stream, head, body) = receive_only(listener).await;
+        let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
+        stream.write_all(answer.as_bytes()).await.unwrap();
+        (head, body)
+    }
+
+    /// Accepts one request, and does not answer. Returns the connection, the head and the body.
+    pub async fn receive_only(listener: &TcpListener) -> (TcpStream, String, String) {
         let (mut stream, _) = listener.accept().await.unwrap();
         let mut request = String::new();
         loop {
@@ -197,9 +205,8 @@ pub mod tests {
             let Some((head, body)) = request.split_once("\r\n\r\n") else { continue };
             let length = head.lines().find_map(|line| line.strip_prefix("content-length: ")).unwrap();
             if body.len() >= length.parse().unwrap() {
-                let answer = format!("HTTP/1.1 {status}\r\ncontent-length: 0\r\n\r\n");
-                stream.write_all(answer.as_bytes()).await.unwrap();
-                return (head.to_owned(), body.to_owned());
+                let (head, body) = (head.to_owned(), body.to_owned());
+                return (stream, head, body);
             }
         }
     }

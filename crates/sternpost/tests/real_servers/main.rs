@@ -31,6 +31,7 @@ mod runbook;
 mod second;
 mod senders;
 mod sessions;
+mod several;
 mod store;
 mod support;
 mod table;

@@ -90,7 +90,7 @@ impl Ground {
             zone(
                 "test.",
                 Signing::Unsigned,
-                "ns A 127.0.1.1\nmta-sts.good A 127.0.0.50\nmta-sts.also A 127.0.0.50\nmta-sts.away A 127.0.0.51\nmta-sts.blocked A 127.0.0.50\n",
+                "ns A 127.0.1.1\nmta-sts.good A 127.0.0.50\nmta-sts.also A 127.0.0.50\nmta-sts.away A 127.0.0.51\nmta-sts.blocked A 127.0.0.50\n*.many A 127.0.0.50\n",
             ),
         ];
         let names = Names::start(&place.join("names"), [127, 0, 1, 1].into(), &zones);
@@ -140,6 +140,42 @@ fn certificates_are_ordered_renewed_and_kept_through_whatever_the_authority_does
             let in_hand = until_steady(&room, &good).await;
             drop(authority);
             away(&room, &good, &in_hand).await;
+        });
+    });
+}
+
+#[test]
+fn several_processes_order_each_name_once_from_one_budget_and_another_one_answers_the_challenges() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let ground = Ground::new(place.path(), "http = [\"127.0.0.50:80\"]\n");
+        let _authority = Pebble::start(&place.path().join("pebble"), &ground.pki, "PEBBLE_WFE_NONCEREJECT=0");
+        let runtime = tokio::runtime::Runtime::new().unwrap();
+        runtime.block_on(async {
+            let one = Room::new(place.path(), ChallengeType::Http01, vec![pebble(place.path())]).await;
+            let mut two = Room::new(place.path(), ChallengeType::Http01, vec![pebble(place.path())]).await;
+            two.orders.holder = "another process".to_owned();
+            let mut hosts = Vec::new();
+            for number in 0..6 {
+                hosts.push(one.due(&format!("d{number}.many.test")).await);
+            }
+            // The one without the lease has nothing to do until the other has ended.
+            for _ in 0..3 {
+                let (first, second) = tokio::join!(one.orders.round(), two.orders.round());
+                (first.unwrap(), second.unwrap());
+            }
+            for host in &hosts {
+                let certificate = one.certificate(host).await;
+                assert!(!certificate.chain.is_empty(), "{host}: {}", certificate.problem);
+            }
+            let issued = shell(&format!(
+                "grep -c 'Issued certificate serial' {}",
+                place.path().join("pebble/pebble.log").display()
+            ));
+            assert_eq!(issued.trim(), hosts.len().to_string());
+            let budget: serde_json::Value = one.store.acme_budget(DIRECTORY).await.unwrap().unwrap();
+            let left = budget["left"].as_f64().unwrap();
+            assert!((left - (f64::from(ORDERS_PER_HOUR) - 6.0)).abs() < 0.5, "{budget}");
         });
     });
 }

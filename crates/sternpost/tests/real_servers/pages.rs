@@ -89,7 +89,7 @@ async fn fill(file: &Path) {
             due: now,
         };
         store.put_outgoing(&[sent]).await.unwrap();
-        let mut round = store.due_outgoing(now, None, 9).await.unwrap().pop().unwrap();
+        let mut round = store.claim_outgoing(now, now, 9).await.unwrap().pop().unwrap();
         round.outcome_text = said.to_owned();
         round.tries = 1;
         round.state = if said == EVIL {

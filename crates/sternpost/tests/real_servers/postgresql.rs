@@ -13,7 +13,7 @@ const POSTFIX_WAITS: Duration = Duration::from_secs(100);
 const UNPRIVILEGED: &str = "setpriv --reuid=nobody --regid=nogroup --clear-groups ";
 
 /// A PostgreSQL server of the test's own.
-struct Server {
+pub struct Server {
     folder: PathBuf,
     port: u16,
     running: Option<Running>,
@@ -26,7 +26,7 @@ fn programs() -> String {
 
 impl Server {
     /// A new server with a user and a database of the name `sternpost`, at 127.0.0.1.
-    fn new(place: &Path, port: u16) -> Self {
+    pub fn new(place: &Path, port: u16) -> Self {
         let folder = owned(place, &format!("server{port}"));
         let (programs, data) = (programs(), folder.join("data"));
         shell(&format!(
@@ -88,7 +88,8 @@ impl Server {
         ));
     }
 
-    fn sql(&self, database: &str, statement: &str) -> String {
+    /// The rows that a statement returns.
+    pub fn sql(&self, database: &str, statement: &str) -> String {
         let folder = self.folder.display();
         shell(&format!("psql -X -h {folder} -p {} -U postgres -At -c \"{statement}\" {database}", self.port))
     }

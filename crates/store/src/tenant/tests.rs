@@ -6,10 +6,11 @@ use crate::certificate_orders::{ChallengeRecord, RenewalInfo};
 use crate::check_history::CheckedHost;
 use crate::database::copy::tables_of_tenants;
 use crate::dmarc::{DmarcQuota, DmarcSearch, NewDmarcReport};
+use crate::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
 use crate::handover::{CountSource, LogPlace, SpooledBatch};
 use crate::hosting::StoredCertificate;
 use crate::mx_certificates::MxCertificate;
-use crate::notices::NewNotice;
+use crate::notices::{ChannelClaim, NewNotice};
 use crate::people::{Invitation, Person};
 use crate::public_results::{NewPublicResult, PublicLimits};
 use crate::record_changes::ChangeState;
@@ -24,7 +25,7 @@ use crate::{PolicyDigest, StoreError};
 use formats::dmarc::{Alignment, Disposition, DmarcReport, DmarcRow};
 use formats::report::{DateRange, Report};
 use formats::{DomainName, PolicyId};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use std::collections::{BTreeMap, BTreeSet};
 use std::pin::Pin;
 
@@ -69,6 +70,22 @@ fn shared() -> NewPublicResult<'static> {
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
+}
+
+/// The claim of a channel in [`fill`].
+fn claimed() -> ChannelClaim {
+    ChannelClaim { channel: text("mail"), number: 1 }
+}
+
+/// The claim of the check in [`fill`].
+fn check() -> CheckClaim {
+    CheckClaim { domain: text("a.example"), number: 1 }
+}
+
+/// A check that reached an MX host.
+fn checked_at(due: Timestamp) -> FinishedCheck<'static> {
+    let outcome = CheckOutcome::Complete { is_unreached: false, has_reached: true };
+    FinishedCheck { outcome, is_slow: false, due, verdict: None }
 }
 
 /// A time after everything that is stored.
@@ -222,7 +239,7 @@ fn session<'s>(store: &Store, digest: &'s str) -> NewSession<'s> {
 fn fill() -> Vec<Call> {
     calls![store;
         raise(&a(), "k", "s", at(DAY), &text("alert"), Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("told") }));
-        pause_channel("other", at(DAY + 9));
+        claim_channel("mail", at(DAY), at(DAY + 9));
         put_domain(&a(), &text("spec"));
         put_rollout(&a(), &vec![1]);
         journal(&a(), at(DAY), "operator", "held");
@@ -230,6 +247,9 @@ fn fill() -> Vec<Call> {
         record_mx_hosts(&a(), &[mx()], at(DAY));
         put_mx_certificate(&certificate());
         put_guard_probe(&a(), &mx(), at(DAY), policy(), Some("expired"));
+        watch_domains(&["a.example"].into(), at(DAY), SignedDuration::from_secs(300));
+        claim_checks(false, at(DAY), at(DAY + 9), 9);
+        finish_check(&check(), &FinishedCheck { verdict: Some("verdict"), ..checked_at(at(DAY)) });
         put_testing_probes(at(DAY), &a(), &[probe()]);
         put_checked_hosts(&a(), &[checked()]);
         put_checked_policy(&a(), &PolicyId::parse("1").unwrap(), b"file", at(DAY));
@@ -278,6 +298,9 @@ fn reads() -> Vec<Call> {
         domains_with_mx(&mx(), ZERO);
         mx_certificates(&[&mx()]);
         guard_probes(&a(), ZERO);
+        oldest_check(false);
+        waiting_verdicts(9);
+        reaches_mx();
         testing_probes(at(DAY), &a());
         domains_with_testing_probes(at(DAY));
         checked_hosts(&a());
@@ -341,17 +364,22 @@ fn later_reads() -> Vec<Call> {
 /// Calls that change and delete what [`fill`] stores; each changes something for the tenant that is filled first.
 fn changes() -> Vec<Call> {
     calls![store;
-        postpone_notices("mail", later());
+        hold_channel(&claimed(), later());
+        postpone_notices(&claimed(), later());
         end_notices(&[1]);
         end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("over") }));
         delete_notices(later());
+        end_verdicts(&[CheckClaim { number: 2, ..check() }]);
+        claim_checks(false, at(DAY), at(DAY + 9), 9);
+        hold_check(&CheckClaim { number: 3, ..check() }, at(DAY + 8));
         change_rollout(&a(), |state: &mut Vec<u8>| state.push(2));
         set_record_change(1, ChangeState::Done);
         end_challenge_record(&challenge());
         correct_certificate_plans(ZERO);
-        begin_report_notice("hook", 7, at(DAY));
-        postpone_report_notice("hook", at(DAY));
-        end_report_notice("hook", later());
+        claim_report_hook("hook", at(DAY), at(DAY + 9));
+        begin_report_notice("hook", 1, 7, at(DAY));
+        postpone_report_notice("hook", 1, at(DAY));
+        end_report_notice("hook", 1, later());
         replace_spooled("one", &[]);
         delete_batches(later());
         delete_tallies(later());
@@ -418,7 +446,8 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "maybe_testing",
             "put_outgoing",
             "close_day",
-            "due_outgoing",
+            "claim_outgoing",
+            "hold_outgoing",
             "outgoing",
             "outgoing_by_id",
             "outgoing_text",
@@ -449,13 +478,15 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "plan_renewal",
             "acme_account",
             "put_acme_account",
+            "acme_budget",
+            "change_acme_budget",
             "put_challenge",
             "challenge",
         ],
     ),
     (
         "a process, its secrets and its database",
-        &["lease", "lease_of", "take_lease", "release", "secret", "known_secret"],
+        &["lease", "lease_of", "take_lease", "release", "secret", "known_secret", "common_time"],
     ),
     (
         "the secret token is of one tenant, which is returned",

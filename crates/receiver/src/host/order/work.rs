@@ -129,6 +129,15 @@ impl Orders {
         Ok(())
     }
 
+    /// The number of new orders that all CAs together may get now.
+    async fn new_orders_left(&self) -> Result<u32, StoreError> {
+        let (now, mut left) = (self.now().await?, 0_u32);
+        for ca in &self.authorities {
+            left = left.saturating_add(ca.remaining(&self.store, now).await?);
+        }
+        Ok(left)
+    }
+
     /// Starts orders that are due, as long as there are places, and returns how many.
     async fn start_due<'a>(&'a self, running: &mut Running<'a>) -> Result<usize, StoreError> {
         let now = self.clock.now();
@@ -137,7 +146,7 @@ impl Orders {
             let is_retry = matches!(due, Due::RenewalRetry | Due::FirstRetry);
             let is_first = matches!(due, Due::First | Due::FirstRetry);
             let budget: u32 = match is_first {
-                true => self.authorities.iter().map(|ca| ca.remaining(now)).sum(),
+                true => self.new_orders_left().await?,
                 false => u32::MAX,
             };
             if budget == 0 || !running.has_place(is_retry) {

@@ -85,6 +85,43 @@ impl MailHosts for World {
     }
 }
 
+fn scheduler(
+    store: Store,
+    world: &Arc<World>,
+    clock: &Arc<ManualClock>,
+    rules: Vec<TargetRule>,
+) -> Arc<ReportScheduler> {
+    let delivery = ReportDelivery {
+        dns: world.clone(),
+        transport: Transport::Relay {
+            host: "127.0.0.1".into(),
+            port: 25,
+            client: world.clone(),
+            demand: TlsDemand::Opportunistic,
+        },
+        posts: world.clone(),
+        verify: Verify::Certificate,
+        reporter: Reporter {
+            organization: "Sender".into(),
+            from: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
+            addresses: Addresses::Full,
+        },
+        keys: vec![DkimKey::generate(name("sender.example"), "k").unwrap()],
+        denied: vec![name("denied.example")],
+        target_rules: rules,
+        busy: DeliveryLimits::default(),
+    };
+    Arc::new(ReportScheduler {
+        store,
+        clock: clock.clone(),
+        delivery,
+        rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },
+        counts: Counts::default(),
+        stop: Default::default(),
+    })
+}
+
 struct Bench {
     world: Arc<World>,
     clock: Arc<ManualClock>,
@@ -111,36 +148,15 @@ impl Bench {
         let dir = tempfile::tempdir().unwrap();
         let world = Arc::new(world);
         let clock = Arc::new(ManualClock::new("2026-11-24T12:00:00Z".parse().unwrap()));
-        let delivery = ReportDelivery {
-            dns: world.clone(),
-            transport: Transport::Relay {
-                host: "127.0.0.1".into(),
-                port: 25,
-                client: world.clone(),
-                demand: TlsDemand::Opportunistic,
-            },
-            posts: world.clone(),
-            verify: Verify::Certificate,
-            reporter: Reporter {
-                organization: "Sender".into(),
-                from: MailAddress::parse("tlsrpt@sender.example").unwrap(),
-                contact: MailAddress::parse("tlsrpt@sender.example").unwrap(),
-                addresses: Addresses::Full,
-            },
-            keys: vec![DkimKey::generate(name("sender.example"), "k").unwrap()],
-            denied: vec![name("denied.example")],
-            target_rules: rules,
-            busy: DeliveryLimits::default(),
-        };
-        let scheduler = ReportScheduler {
-            store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
-            clock: clock.clone(),
-            delivery,
-            rules: Rules { excluded: vec![name("excluded.example")], ..Rules::default() },
-            counts: Counts::default(),
-            stop: Default::default(),
-        };
-        Self { world, clock, scheduler: Arc::new(scheduler), _dir: dir }
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+        let scheduler = scheduler(store, &world, &clock, rules);
+        Self { world, clock, scheduler, _dir: dir }
+    }
+
+    /// The scheduler of another process with the same store.
+    async fn another(&self) -> Arc<ReportScheduler> {
+        let store = Store::open(&self._dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+        scheduler(store, &self.world, &self.clock, Vec::new())
     }
 
     /// Adds a tally of today's sessions with a domain, and publishes its record with these targets.
@@ -503,7 +519,6 @@ async fn a_report_with_a_busy_host_is_sent_to_its_other_targets_and_moves_behind
         assert_eq!((report.state, report.tries), (DeliveryState::Waiting, 0));
         assert!(report.due > bench.clock.now(), "{domain} is due again at once");
     }
-    assert_eq!(bench.scheduler.store.due_outgoing(bench.clock.now(), None, 9).await.unwrap(), []);
     drop(held);
     bench.clock.advance(180);
     bench.scheduler.turn().await.unwrap();
@@ -573,6 +588,82 @@ async fn at_the_shutdown_results_of_running_deliveries_are_stored_and_no_new_one
         .unwrap();
     let sent = all.iter().filter(|report| report.state == DeliveryState::Sent).count();
     assert_eq!((all.len(), sent, bench.mails()), (domains, REPORTS_PER_HOST, REPORTS_PER_HOST));
+    // What was not sent does not wait for the end of the claims.
+    let now = bench.clock.now();
+    let due = bench.scheduler.store.claim_outgoing(now, now, 99).await.unwrap();
+    assert_eq!(due.len(), domains - REPORTS_PER_HOST);
+}
+
+#[tokio::test]
+async fn several_processes_with_one_store_build_and_send_each_report_once() {
+    let bench = Bench::new().await;
+    for n in 0..100 {
+        bench.add_sessions(&format!("d{n}.example"), &format!("mailto:r@d{n}.example")).await;
+    }
+    let others = [bench.another().await, bench.another().await];
+    bench.clock.advance(16 * 3600 + 60);
+    let (one, two, three) = tokio::join!(bench.scheduler.turn(), others[0].turn(), others[1].turn());
+    [one, two, three].into_iter().for_each(|done| done.unwrap());
+    let to: BTreeSet<_> = bench.world.mails.lock().unwrap().iter().map(|mail| mail.to[0].clone()).collect();
+    assert_eq!((bench.mails(), to.len()), (100, 100));
+    let sum = |count: fn(&Counts) -> &Counter| {
+        [&bench.scheduler, &others[0], &others[1]].iter().map(|one| count(&one.counts).get()).sum::<u64>()
+    };
+    assert_eq!((sum(|counts| &counts.built), sum(|counts| &counts.sent)), (100, 100));
+}
+
+#[tokio::test]
+async fn a_report_of_a_process_that_hangs_is_sent_by_another_and_its_late_result_changes_nothing() {
+    let bench =
+        Bench::with(World { gate: Some((Notify::new(), Semaphore::new(0))), ..World::default() }).await;
+    let world = bench.world.clone();
+    let (received, may_accept) = world.gate.as_ref().unwrap();
+    bench.add_sessions("a.example", "mailto:r@a.example").await;
+    bench.clock.advance(16 * 3600 + 60);
+    let (slow, other) = (bench.scheduler.clone(), bench.another().await);
+    let hangs = tokio::spawn(async move { slow.turn().await });
+    received.notified().await;
+    other.turn().await.unwrap();
+    assert_eq!(bench.mails(), 1, "the report is claimed");
+    bench.clock.advance(15 * 60);
+    let second = other.clone();
+    let sends = tokio::spawn(async move { second.turn().await });
+    received.notified().await;
+    may_accept.add_permits(2);
+    hangs.await.unwrap().unwrap();
+    sends.await.unwrap().unwrap();
+    let mails: BTreeSet<_> =
+        world.mails.lock().unwrap().iter().map(|mail| message_id(&mail.message)).collect();
+    assert_eq!((bench.mails(), mails.len()), (2, 1), "the same ID");
+    assert_eq!((bench.scheduler.counts.sent.get(), other.counts.sent.get()), (0, 1));
+    assert_eq!(bench.report("a.example").await.state, DeliveryState::Sent);
+}
+
+fn message_id(message: &[u8]) -> String {
+    let text = String::from_utf8_lossy(message);
+    text.lines().find(|line| line.starts_with("Message-ID:")).unwrap().to_owned()
+}
+
+#[tokio::test]
+async fn a_claim_is_renewed_before_each_further_target() {
+    let bench =
+        Bench::with(World { gate: Some((Notify::new(), Semaphore::new(0))), ..World::default() }).await;
+    let world = bench.world.clone();
+    let (received, may_accept) = world.gate.as_ref().unwrap();
+    bench.add_sessions("a.example", "mailto:one@a.example,mailto:two@b.example,mailto:three@c.example").await;
+    bench.clock.advance(16 * 3600 + 60);
+    let (slow, other) = (bench.scheduler.clone(), bench.another().await);
+    let sends = tokio::spawn(async move { slow.turn().await });
+    for target in 1..=3 {
+        received.notified().await;
+        // Each target takes almost as long as it may.
+        bench.clock.advance(590);
+        other.turn().await.unwrap();
+        assert_eq!(bench.mails(), target, "another process has taken the report");
+        may_accept.add_permits(1);
+    }
+    sends.await.unwrap().unwrap();
+    assert_eq!(bench.report("a.example").await.state, DeliveryState::Sent);
 }
 
 #[tokio::test]

@@ -103,8 +103,9 @@ async fn requeue(
     let fail = |error| store_failure(&error);
     let wanted = OutgoingFilter { domain, day: Some(day), state: None, most: u32::MAX };
     let reports = context.store.outgoing(&wanted).await.map_err(fail)?;
+    let now = context.store.common_time(context.world.clock.now()).await.map_err(fail)?;
     for report in &reports {
-        context.store.requeue(report.id, context.world.clock.now()).await.map_err(fail)?;
+        context.store.requeue(report.id, now).await.map_err(fail)?;
     }
     Ok(reports.len())
 }

@@ -1,16 +1,16 @@
 //! Alerts about the guard's own work and about the configuration, which no observation of a domain raises.
 
-use super::{CheckError, FAILED_CHECKS};
+use super::FAILED_CHECKS;
 use formats::DomainName;
 use operations::unconfigured::Unconfigured;
 use receiver::rollout::guard::{Alert, AlertKind};
 
 /// The alert about checks that fail.
-pub(super) fn check_failed(domain: &DomainName, error: &CheckError) -> Alert {
+pub(super) fn check_failed(domain: &DomainName, why: &str) -> Alert {
     Alert {
         kind: AlertKind::CheckFailed,
         subject: domain.to_string(),
-        what: format!("the last {FAILED_CHECKS} checks of {domain} or more have failed: {error}"),
+        what: format!("the last {FAILED_CHECKS} checks of {domain} or more have failed: {why}"),
         consequence: "Its other alerts are those of the last complete check: new problems are not noticed, and solved ones stay.".into(),
         remedy: format!("See what the check meets: sternpost check {domain}. If many domains have this alert, check the resolver and the network of this machine"),
         cause: None,
