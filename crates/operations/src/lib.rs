@@ -36,6 +36,5 @@ pub mod unconfigured;
 pub mod world;
 
 pub use database::{access, open_failure, open_store};
-pub use leases::APPLY_LEASE;
 pub use publishers::dns_changes;
 pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 21] = [
+const SQLITE: [File; 22] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -33,11 +33,12 @@ const SQLITE: [File; 21] = [
     (30, "seen hosts", include_str!("../migrations/sqlite/0030_seen_hosts.sql")),
     (33, "mx certificates", include_str!("../migrations/sqlite/0033_mx_certificates.sql")),
     (34, "tenant keys", include_str!("../migrations/sqlite/0034_tenant_keys.sql")),
+    (35, "nodes", include_str!("../migrations/sqlite/0035_nodes.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 13] = [
+const POSTGRES: [File; 14] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -51,6 +52,7 @@ const POSTGRES: [File; 13] = [
     (30, "seen hosts", include_str!("../migrations/postgres/0030_seen_hosts.sql")),
     (33, "mx certificates", include_str!("../migrations/postgres/0033_mx_certificates.sql")),
     (34, "tenant keys", include_str!("../migrations/postgres/0034_tenant_keys.sql")),
+    (35, "nodes", include_str!("../migrations/postgres/0035_nodes.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -169,7 +171,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 21] = [
+    const DIGESTS: [&str; 22] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -191,5 +193,6 @@ mod tests {
         "e8e098e0d511",
         "48e08ba04efb",
         "637cc33e252f",
+        "2525ed11529e",
     ];
 }

@@ -440,7 +440,22 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
     ),
     (
         "a process, its secrets and its database",
-        &["lease", "lease_of", "take_lease", "release", "secret", "known_secret"],
+        &[
+            "acquire",
+            "lease",
+            "renew",
+            "renew_all",
+            "lease_of",
+            "leases_in_force",
+            "take_lease",
+            "release",
+            "give_back",
+            "keep_node",
+            "nodes",
+            "remove_node",
+            "secret",
+            "known_secret",
+        ],
     ),
     (
         "the secret token is of one tenant, which is returned",
