@@ -14,10 +14,10 @@ use std::collections::HashSet;
 use std::time::Duration;
 
 /// The length of the lease, in units of time, and how much before its end the holder stops.
-const LENGTH: u8 = 3;
+const LENGTH: u8 = 2;
 const MARGIN: u8 = 1;
 /// The number of holders after each other that are searched.
-const TENURES: u8 = 4;
+const TENURES: u8 = 3;
 
 /// The rules of the program, or a mutation of them.
 #[derive(Clone, Copy)]
@@ -129,7 +129,7 @@ enum Broken {
 }
 
 /// How far the clock of each process is ahead of that of the database.
-const OFFSETS: [u8; 3] = [0, 4, 1];
+const OFFSETS: [u8; 3] = [0, 3, 1];
 
 impl<const N: usize> State<N> {
     fn first() -> Self {
@@ -247,9 +247,9 @@ fn search<const N: usize>(rules: Rules, until: u8) -> Result<usize, Broken> {
 
 #[test]
 fn no_pause_lost_answer_or_late_write_breaks_the_promises() {
-    let two = search::<2>(PROGRAM, 9).unwrap();
-    let three = search::<3>(PROGRAM, 5).unwrap();
-    assert!(two > 1000 && three > 10_000, "{two} {three}");
+    let two = search::<2>(PROGRAM, 5).unwrap();
+    let three = search::<3>(PROGRAM, 2).unwrap();
+    assert!(two > 100_000 && three > 100_000, "{two} {three}");
 }
 
 #[test]
@@ -261,7 +261,7 @@ fn with_any_rule_left_out_a_promise_is_broken() {
         ("clocks of the processes", Rules { has_one_clock: false, ..PROGRAM }, Broken::Belief),
         ("counted from the answer", Rules { counts_from_question: false, ..PROGRAM }, Broken::Belief),
     ] {
-        assert_eq!(search::<2>(rules, 9), Err(broken), "{what}");
+        assert_eq!(search::<2>(rules, 5), Err(broken), "{what}");
     }
 }
 
@@ -276,7 +276,7 @@ fn the_fence_alone_keeps_writes_in_order_whatever_the_clocks_say() {
         for of in 0..2 {
             next.extend(state.steps(of, rules).unwrap());
         }
-        if state.now < 7 {
+        if state.now < 5 {
             next.push(State { now: state.now + 1, ..state });
         }
         open.extend(next.into_iter().filter(|state| known.insert(*state)));
@@ -307,7 +307,8 @@ async fn the_store_does_what_the_model_says() {
             let fence = held[of].as_ref().map(|lease| u8::try_from(lease.fence()).unwrap());
             match (random(5), &held[of], fence) {
                 (0, ..) => {
-                    let length = UNIT * LENGTH.into();
+                    // Half a unit less: in the model a lease has ended at the moment of its end.
+                    let length = UNIT * LENGTH.into() - UNIT / 2;
                     let holder = format!("process {of}");
                     let lease = store.acquire(&name, &holder, now, length).await.unwrap();
                     let expected = row.acquired(of, clock);
@@ -334,8 +335,8 @@ async fn the_store_does_what_the_model_says() {
                 }
                 (4, Some(lease), Some(fence)) => {
                     let is_valid = row.is_held(of, fence) && !lease.is_over();
-                    let write =
-                        store.under(lease).set_record_change(1, crate::record_changes::ChangeState::Done);
+                    let under = store.under(lease);
+                    let write = under.set_record_change(1, crate::record_changes::ChangeState::Done);
                     assert_eq!(write.await.is_ok(), is_valid);
                     *(if is_valid { &mut kept } else { &mut lost }) += 1;
                 }

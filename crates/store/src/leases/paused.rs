@@ -32,7 +32,8 @@ async fn the_paused_process() {
     let (Ok(location), Ok(place)) = (std::env::var(LOCATION), std::env::var(PLACE)) else { return };
     let location = Location::parse(&location, Path::new("/")).unwrap();
     let store = Store::connect(&location, &access(), Tenant::FIRST).await.unwrap();
-    let lease = store.acquire("x", "paused", Timestamp::now(), LENGTH).await.unwrap().unwrap();
+    let now = Timestamp::now();
+    let lease = store.acquire("x", "paused", now, LENGTH).await.unwrap().unwrap();
     let under = store.under(&lease);
     sql(INSERT).bind("before.example").execute(&under).await.unwrap();
     let failed = if place == "between two writes" {
@@ -77,7 +78,8 @@ async fn played(place: &str) -> (String, Vec<String>) {
     let lease = loop {
         // Waits until the database has undone the write of the other one.
         let expired = sql("UPDATE lease SET expires_at = 0 WHERE name = 'x'").execute(&store).await;
-        let taken = store.acquire("x", "next", Timestamp::now(), LENGTH).await;
+        let now = Timestamp::now();
+        let taken = store.acquire("x", "next", now, LENGTH).await;
         if let (Ok(_), Ok(Some(lease))) = (expired, taken) {
             break lease;
         }
