@@ -2,7 +2,7 @@
 //! installation's reports.
 
 use aws_lc_rs::rand;
-use data_encoding::BASE32_NOPAD;
+use data_encoding::{BASE32_NOPAD, HEXLOWER};
 
 /// The system provides no random bytes.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +17,16 @@ pub fn random_id() -> Result<String, NoRandomBytes> {
     let mut bytes = [0; 10];
     rand::fill(&mut bytes).map_err(|_| NoRandomBytes)?;
     Ok(BASE32_NOPAD.encode(&bytes).to_ascii_lowercase())
+}
+
+/// Returns 128 random bits as 32 hexadecimal digits.
+///
+/// # Errors
+/// If the system provides no random bytes.
+pub fn random_hex() -> Result<String, NoRandomBytes> {
+    let mut bytes = [0; 16];
+    rand::fill(&mut bytes).map_err(|_| NoRandomBytes)?;
+    Ok(HEXLOWER.encode(&bytes))
 }
 
 /// A source of random numbers.

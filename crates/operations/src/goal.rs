@@ -11,23 +11,25 @@ use receiver::domain::DomainSpec;
 use receiver::rollout::ApplyError;
 use receiver::rollout::decisions::Decisions;
 use receiver::rollout::goal::{Goal, GoalSource};
+use store::leases::HeldLease;
 
 /// The goal of a plan that was begun with certain settings. Each question for it renews the domain's lease.
 pub struct CurrentGoal<'a> {
     context: &'a RolloutContext,
     spec: &'a DomainSpec,
+    lease: &'a HeldLease,
 }
 
 impl<'a> CurrentGoal<'a> {
     /// The goal of a plan whose applier was made for these settings.
-    pub fn new(context: &'a RolloutContext, spec: &'a DomainSpec) -> Self {
-        Self { context, spec }
+    pub fn new(context: &'a RolloutContext, spec: &'a DomainSpec, lease: &'a HeldLease) -> Self {
+        Self { context, spec, lease }
     }
 
     async fn goal(&self) -> Result<Goal, ApplyError> {
         let name = &self.spec.name;
         let failed = |failure: Failure| ApplyError::Stopped(failure.to_string());
-        if !self.context.hold(name).await.map_err(failed)? {
+        if !self.context.renew(self.lease).await.map_err(failed)? {
             return Err(ApplyError::Stopped("another process applies it now".to_owned()));
         }
         let Some((spec, decisions)) = self.context.current(name).await.map_err(failed)? else {
@@ -72,13 +74,15 @@ mod tests {
     use config::Config;
     use formats::{DomainName, MxPattern, Policy};
     use jiff::Timestamp;
+    use receiver::domain::HostedBy;
     use receiver::rollout::RolloutState;
     use receiver::rollout::desired::DesiredState;
     use receiver::rollout::plan::{Permit, PlannedStep, Step};
     use receiver::rollout::state::InMode;
     use receiver::rollout::{Actor, StepOutcome};
     use std::sync::Arc;
-    use store::Store;
+    use store::record_changes::ChangeState;
+    use store::{Store, StoreError};
 
     fn name() -> DomainName {
         DomainName::parse("a.example").unwrap()
@@ -119,7 +123,8 @@ mod tests {
     #[tokio::test]
     async fn a_hold_takes_effect_at_once_in_a_process_that_applies_the_plan_with_earlier_decisions() {
         let (_folder, guard, mut operator, spec) = two().await;
-        let goals = CurrentGoal::new(&guard, &spec);
+        let lease = guard.hold(&name()).await.unwrap().unwrap();
+        let goals = CurrentGoal::new(&guard, &spec, &lease);
         assert!(
             guard
                 .approve(&name(), &guard.rollout(&name()).await.unwrap(), "auto_promote", "ready", Hold::Keep)
@@ -163,7 +168,8 @@ mod tests {
         };
         guard.store.change_rollout(&name(), enforce).await.unwrap();
         hold_back(&mut operator, &spec, "operator", "a broken certificate").await.unwrap();
-        let goals = CurrentGoal::new(&guard, &spec);
+        let lease = guard.hold(&name()).await.unwrap().unwrap();
+        let goals = CurrentGoal::new(&guard, &spec, &lease);
         assert_eq!(goals.current().await.unwrap().desired.mode, Mode::Testing);
         let said = allow(&mut operator, &spec, "operator", Some("renewed")).await.unwrap().ok().unwrap();
         assert!(said.contains("is allowed"), "{said}");
@@ -206,7 +212,8 @@ mod tests {
         let world = Arc::new(World::new(&config).unwrap());
         let context = RolloutContext::at(config, store, world).await.unwrap();
         let spec = context.known_domain(&name()).await.unwrap().unwrap();
-        let stopped = async || match CurrentGoal::new(&context, &spec).current().await {
+        let lease = context.hold(&name()).await.unwrap().unwrap();
+        let stopped = async || match CurrentGoal::new(&context, &spec, &lease).current().await {
             Err(ApplyError::Stopped(why)) => Some(why),
             Ok(_) => None,
             other => panic!("{other:?}"),
@@ -229,7 +236,8 @@ mod tests {
     #[tokio::test]
     async fn changed_settings_a_removal_and_a_lost_lease_stop_a_plan_before_its_next_step() {
         let (_folder, guard, operator, spec) = two().await;
-        let stopped = async || match CurrentGoal::new(&guard, &spec).current().await {
+        let lease = guard.hold(&name()).await.unwrap().unwrap();
+        let stopped = async || match CurrentGoal::new(&guard, &spec, &lease).current().await {
             Err(ApplyError::Stopped(why)) => why,
             other => panic!("{other:?}"),
         };
@@ -245,8 +253,40 @@ mod tests {
         operator.store.remove_domain(&name()).await.unwrap();
         assert!(stopped().await.contains("was removed"));
         operator.store.put_domain(&name(), &spec).await.unwrap();
-        CurrentGoal::new(&guard, &spec).current().await.unwrap();
+        CurrentGoal::new(&guard, &spec, &lease).current().await.unwrap();
         operator.take_over(&name()).await.unwrap().unwrap();
         assert!(stopped().await.contains("another process"));
+    }
+
+    #[tokio::test]
+    async fn a_process_that_stood_still_while_another_took_its_lease_publishes_and_records_nothing() {
+        let (_folder, guard, operator, _) = two().await;
+        let spec = DomainSpec { host: HostedBy::Sternpost, ..DomainSpec::new(name()) };
+        let lease = guard.hold(&name()).await.unwrap().unwrap();
+        let applier = guard.applier_under(&spec, &lease).unwrap();
+        let goal = guard.desired(&spec);
+        let rollout = guard.rollout(&name()).await.unwrap();
+        // It stands still, and does not know that its lease is over when it goes on.
+        let (taken, _) = operator.take_over(&name()).await.unwrap().unwrap();
+        assert!(!lease.is_over());
+        let before: Option<RolloutState> = guard.store.rollout(&name()).await.unwrap();
+        let step = Step::Serve(policy(Mode::None));
+        let outcome = applier.start_step(&goal, step.clone(), rollout.clone()).await;
+        assert!(matches!(outcome, Err(ApplyError::Store(StoreError::LeaseLost { .. }))), "{outcome:?}");
+        // Each write by itself, as if it had stood still just before this one.
+        let hosting = applier.hosting.as_ref().unwrap();
+        let why = hosting.put(&name(), Some(&policy(Mode::None))).await.unwrap_err();
+        assert!(why.contains("is over"), "{why}");
+        let now = guard.world.clock.now();
+        assert!(applier.store.begin_record_change(&name(), now, &0).await.is_err());
+        assert!(applier.store.set_record_change(1, ChangeState::Done).await.is_err());
+        assert_eq!(guard.store.rollout(&name()).await.unwrap(), before);
+        assert_eq!(guard.store.hosted(&name()).await.unwrap(), None);
+        // The new holder goes on.
+        let applier = operator.applier_under(&spec, &taken).unwrap();
+        applier.start_step(&goal, step, rollout).await.unwrap();
+        assert!(guard.store.hosted(&name()).await.unwrap().is_some());
+        operator.release(&taken).await.unwrap();
+        assert!(applier.store.set_record_change(1, ChangeState::Done).await.is_err());
     }
 }

@@ -9,6 +9,7 @@
 //! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
 //! - [`promotion`]: the operator's decisions about a rollout.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
+//! - [`nodes`]: the running servers that share a store.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.
 //!
@@ -25,6 +26,7 @@ pub mod goal;
 pub mod inbox;
 mod leases;
 pub mod mx_losses;
+pub mod nodes;
 pub mod opened_report;
 pub mod promotion;
 mod publishers;
@@ -36,6 +38,5 @@ pub mod unconfigured;
 pub mod world;
 
 pub use database::{access, open_failure, open_store};
-pub use leases::APPLY_LEASE;
 pub use publishers::dns_changes;
 pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

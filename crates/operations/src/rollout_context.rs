@@ -343,11 +343,15 @@ impl RolloutContext {
         DesiredState { mode: decisions.allowed(desired.mode), ..desired }
     }
 
-    /// Builds the applier that carries out a domain's plan.
+    /// Builds an applier for what needs no lease: to observe a domain, and to show its plan.
     pub fn applier(&self, spec: &DomainSpec) -> Result<Applier, Failure> {
+        self.applier_on(spec, &self.store)
+    }
+
+    pub(crate) fn applier_on(&self, spec: &DomainSpec, store: &Store) -> Result<Applier, Failure> {
         let hosting: Option<Arc<dyn Hosting>> = match spec.host {
             HostedBy::Sternpost => {
-                let (store, clock) = (self.store.clone(), self.world.clock.clone());
+                let (store, clock) = (store.clone(), self.world.clock.clone());
                 let has_early_certificate = self.challenge(spec).is_some_and(|one| one.label().is_some());
                 Some(Arc::new(OwnHost { store, clock, has_early_certificate }))
             }
@@ -364,7 +368,7 @@ impl RolloutContext {
             hosting,
             new_hosts: NewHosts::AddToPolicy,
             omitted: self.decisions(&spec.name).omitted_endpoints(),
-            store: self.store.clone(),
+            store: store.clone(),
             clock: self.world.clock.clone(),
         })
     }
@@ -569,6 +573,9 @@ pub(crate) fn file_failure(path: &Path, error: &StoreError) -> Failure {
 pub fn store_failure(error: &StoreError) -> Failure {
     let remedy = match error {
         StoreError::Unreachable { .. } => "Try again when the database answers.",
+        StoreError::LeaseLost { .. } => {
+            "Run the command again: it goes on from what the other process has done."
+        }
         _ => "The disk may be full, or the file locked by another program.",
     };
     Failure::new("the store fails", error, remedy)

@@ -3,8 +3,8 @@
 #[cfg(feature = "lab")]
 use crate::commands::lab;
 use crate::commands::{
-    apply, backup, cache, check, config as config_command, dashboard, domains, export, init, manual, plan,
-    promote, query, reports, status, store as store_command, summary, undo,
+    apply, backup, cache, check, config as config_command, dashboard, domains, export, init, manual, nodes,
+    plan, promote, query, reports, status, store as store_command, summary, undo,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
@@ -95,6 +95,11 @@ enum Command {
     /// Show, migrate, copy and compact the store
     #[command(subcommand, after_help = "Example:\n  sternpost store status")]
     Store(store_command::Command),
+    /// Show the running servers that share the store
+    ///
+    /// The exit code is 1 if one of them has not been heard of for a minute.
+    #[command(after_help = "Example:\n  sternpost nodes")]
+    Nodes(nodes::Options),
     /// Write a verified copy of the store; `sternpost serve` may run meanwhile
     ///
     /// The copy has everything that was stored when it began, and works with this and later releases. Keep the configuration
@@ -192,6 +197,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Apply(options) => apply::run(&options, config).await,
         Command::Status(options) => status::run(&options, config).await,
         Command::Summary(options) => summary::run(&options, config).await,
+        Command::Nodes(options) => nodes::run(&options, config).await,
         Command::Promote(options) => promote::promote(&options, config).await,
         Command::Hold(options) => promote::hold(&options, config).await,
         Command::Excuse(options) => promote::excuse(&options, config).await,

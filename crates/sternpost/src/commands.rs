@@ -13,6 +13,7 @@ pub mod init;
 #[cfg(feature = "lab")]
 pub mod lab;
 pub mod manual;
+pub mod nodes;
 pub mod plan;
 pub mod promote;
 pub mod query;

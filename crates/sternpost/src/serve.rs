@@ -11,6 +11,7 @@ mod guard;
 mod hosting;
 mod http;
 pub mod inbox;
+pub mod leaders;
 mod listeners;
 mod messages;
 mod metrics;
@@ -40,13 +41,14 @@ use guard::GuardRole;
 use hosting::Hosting;
 use http::{Http, HttpsRouter};
 use inbox::MailRole;
+use leaders::Leaders;
 use listeners::{Listeners, Role};
 use messages::Messenger;
 use net::metrics::{self as table, Gauge, Gauges, Registry};
 use operations::world::World;
 use operations::{RolloutContext, access, open_failure, open_store};
 use process_metrics::ProcessMetrics;
-use readiness::Readiness;
+use readiness::{Readiness, RoleName};
 use received_metrics::ReceivedMetrics;
 use report_hook::ReportHookRole;
 use reporting::Reporting;
@@ -94,8 +96,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let store = open(&config, options).await?;
     let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
-    let mut tasks = Tasks::new(world.clock.clone());
+    let roles = RoleName::enabled(&config).into_iter().map(str::to_owned).collect();
+    let leaders = Leaders::new(&store, world.clock.clone(), roles);
+    let mut tasks = Tasks::new(world.clock.clone(), leaders.clone());
     let mut counted = Registry::default();
+    leaders.register(&mut counted);
+    let node = leaders.clone();
+    tasks.spawn("node", move || node.clone().keep());
     let hosting = match &config.host {
         Some(role) => {
             let hosting = Hosting::new(role, store.clone(), &world).await?;
@@ -118,7 +125,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
             let weekly = WeeklyRole { context, time, channels: Messenger::weekly_channels(role) };
             let weekly = Arc::new(tokio::sync::Mutex::new(weekly));
-            tasks.spawn("weekly-summary", move || {
+            tasks.lead("weekly-summary", "weekly-summary", move || {
                 let weekly = weekly.clone();
                 async move { weekly.lock().await.run().await }
             });
@@ -145,14 +152,16 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
         let hook = Arc::new(ReportHookRole::new(hook, &store, &world)?);
         hook.posts.register(&mut counted);
-        tasks.spawn("report-webhook", move || hook.clone().run());
+        tasks.lead("report-webhook", "report-webhook", move || hook.clone().run());
     }
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
     let retention = RetentionTask::new(&config, &store, world.clock.clone());
     retention.counts.register(&mut counted);
     let retention = Arc::new(retention);
-    tasks.spawn("retention", move || retention.clone().run());
+    let counting = retention.clone();
+    tasks.spawn("retention-counts", move || counting.clone().keep_counting());
+    tasks.lead("retention", "retention", move || retention.clone().run());
     let readiness = readiness(&config, &store, &world, &mut tasks, &mut counted);
     register_shared(&config, &mut counted);
     let loaded: Gauge = Gauge::default();
@@ -205,7 +214,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         failure = roles.reporting.collector_ended(&tasks.status) => Err(failure),
     };
     service_manager::stopping();
-    tasks.abort_all();
+    // Before the leases are released: another node begins with a job when this one has ended.
+    if tokio::time::timeout(SHUTDOWN_TIMEOUT, tasks.end()).await.is_err() {
+        tracing::warn!("background tasks have not ended after {} seconds", SHUTDOWN_TIMEOUT.as_secs());
+    }
+    leaders.leave().await;
     if !shutdown.finish(SHUTDOWN_TIMEOUT).await {
         tracing::warn!(
             "closing connections that are still busy after {} seconds",

@@ -10,7 +10,8 @@ mod schema;
 pub(crate) mod sqlite;
 
 use crate::Tenant;
-use crate::query::sql;
+use crate::leases::HeldLease;
+use crate::query::{Dialect, sql};
 use crate::reports::UnverifiedSpace;
 use crate::writing::Counter;
 use sqlite::SqliteFile;
@@ -32,6 +33,8 @@ pub struct Store {
     pub(crate) database: Database,
     pub(crate) tenant: Tenant,
     pub(crate) unverified: Arc<UnverifiedSpace>,
+    /// The lease under which this handle writes.
+    pub(crate) lease: Option<HeldLease>,
 }
 
 #[derive(Clone)]
@@ -179,6 +182,14 @@ pub enum StoreError {
         /// The path of the database file.
         path: String,
     },
+    /// The lease under which the write was to take place is over, or another process has it by now. Nothing was changed.
+    #[error(
+        "the lease {name:?} is over, so nothing was changed: this process stood still for too long, or another one has taken the work over"
+    )]
+    LeaseLost {
+        /// The name of the lease.
+        name: String,
+    },
     /// A stored value is invalid, or a value can't be stored.
     #[error("the database table {table} contains an invalid value: {why}")]
     Damaged {
@@ -258,7 +269,16 @@ impl Store {
     }
 
     fn of(database: Database, tenant: Tenant) -> Self {
-        Self { database, tenant, unverified: Arc::default() }
+        Self { database, tenant, unverified: Arc::default(), lease: None }
+    }
+
+    /// The SQL that the database understands.
+    pub(crate) fn dialect(&self) -> Dialect {
+        match &self.database {
+            Database::Sqlite(_) => Dialect::Sqlite,
+            #[cfg(feature = "postgres")]
+            Database::Postgres(_) => Dialect::Postgres,
+        }
     }
 
     /// Fails when the SQLite file that the connections have open is no longer the one at its path.

@@ -1,19 +1,30 @@
-//! Leases: they keep two processes that share the database from doing the same work at once, such as applying a
-//! rollout or ordering a certificate.
+//! Leases: they keep processes that share the database from doing the same work at once, such as applying a rollout or
+//! ordering a certificate.
 //!
-//! A lease has a name, a holder and an end. The holder renews it while it works and releases it afterwards. A holder that
-//! was killed can do neither: [`LeaseHolder`] therefore says which process it is, and [`Store::lease`] takes the lease of
+//! A lease has a name, a holder, an end and a fence. The holder renews it while it works and releases it afterwards. A holder
+//! that was killed can do neither: [`LeaseHolder`] therefore says which process it is, and [`Store::acquire`] takes the lease of
 //! a process of this machine that no longer runs. The lease of a process elsewhere ends by itself, or by
 //! [`Store::take_lease`], which an operator decides.
+//!
+//! On PostgreSQL leases begin and end by the clock of the database, so that the clocks of the machines do not matter. Processes
+//! that share an SQLite file share the clock of their machine, and say what time it is.
+//!
+//! A process that stands still for longer than its lease does not know that it has lost it. Therefore each new holder gets a
+//! larger fence, and [`Store::under`] returns a handle whose writes take place only while the lease has the fence of its
+//! holder. Whether other effects may still begin, such as a change of DNS records, is said by [`HeldLease::is_over`]: by the
+//! monotonic clock of this process, a second before others may get the lease.
 
-use crate::query::sql;
+mod held;
+mod holder;
+
+pub use held::HeldLease;
+pub use holder::LeaseHolder;
+
+use crate::query::{Dialect, built, sql};
+use crate::writing::Writing;
 use crate::{Store, StoreError, time};
 use jiff::Timestamp;
-use nix::errno::Errno;
-use nix::sys::signal::kill;
-use nix::unistd::Pid;
-use std::fmt;
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::time::Duration;
 
 /// A lease that has not been released.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -25,6 +36,11 @@ pub struct Lease {
 }
 
 impl Lease {
+    /// Reads a row. A lease without an end, by the latest time that there is, ends after it by PostgreSQL's clock.
+    fn read(holder: String, until: i64) -> Result<Self, StoreError> {
+        Ok(Self { holder, until: time("lease", until.min(Timestamp::MAX.as_second()))? })
+    }
+
     /// The host name and process ID of the holder; `None` if an older release wrote another text.
     pub fn process(&self) -> Option<(&str, u32)> {
         let mut words = self.holder.split_whitespace();
@@ -32,104 +48,52 @@ impl Lease {
     }
 }
 
-/// The holder of leases: a part of a process, named so that others can see whether that process still runs.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct LeaseHolder {
-    /// The host name of the machine, as one word.
-    machine: String,
-    /// The process ID in its PID namespace.
-    pid: i32,
-    /// When the process started, in clock ticks since the machine was booted. A later process of the same ID differs.
-    started: u64,
-    /// Identifies the kernel and the PID namespace in which `pid` is valid.
-    place: String,
-    /// Tells apart the holders of one process.
-    number: u64,
+/// When a lease begins and ends by the clock of this process, in seconds of Unix time. PostgreSQL uses the difference only.
+#[derive(Debug, Clone, Copy)]
+struct Span {
+    now: i64,
+    until: i64,
 }
 
-/// The number of the next holder in this process.
-static NEXT_NUMBER: AtomicU64 = AtomicU64::new(1);
-
-impl LeaseHolder {
-    /// A holder in this process that differs from all others.
-    pub fn new() -> Self {
-        let pid = Pid::this().as_raw();
-        Self {
-            machine: machine(),
-            pid,
-            started: process_state(pid).map_or(0, |(_, started)| started),
-            place: place(),
-            number: NEXT_NUMBER.fetch_add(1, Ordering::Relaxed),
-        }
-    }
-
-    fn parse(text: &str) -> Option<Self> {
-        let mut words = text.split_whitespace();
-        let holder = Self {
-            machine: words.next()?.to_owned(),
-            pid: words.next()?.parse().ok().filter(|pid| *pid > 0)?,
-            started: words.next()?.parse().ok()?,
-            place: words.next()?.to_owned(),
-            number: words.next()?.parse().ok()?,
-        };
-        words.next().is_none().then_some(holder)
-    }
-
-    /// True if the process can't run any more. False if that can't be known from here.
-    fn is_dead(&self) -> bool {
-        // Without the boot ID, as under `ProcSubset=pid` of systemd, the process may run on another machine of that name.
-        let is_unknown = self.place.starts_with('/');
-        if self.machine != machine() || self.place != place() || is_unknown {
-            return false;
-        }
-        if kill(Pid::from_raw(self.pid), None) == Err(Errno::ESRCH) {
-            return true;
-        }
-        // Another process has the ID by now, or the process has ended and its parent has not noticed.
-        process_state(self.pid).is_some_and(|(state, started)| started != self.started || state == 'Z')
+impl Span {
+    /// At least `length`, since the database has whole seconds.
+    fn of(now: Timestamp, length: Duration) -> Self {
+        let begun = i64::from(now.subsec_nanosecond() != 0).saturating_add(now.as_second());
+        let seconds = length.as_secs().saturating_add(u64::from(length.subsec_nanos() != 0));
+        Self { now: now.as_second(), until: begun.saturating_add_unsigned(seconds) }
     }
 }
 
-impl Default for LeaseHolder {
-    fn default() -> Self {
-        Self::new()
+/// SQL for the present second of Unix time: by PostgreSQL's own clock, or on SQLite a parameter with the time of the process.
+pub(crate) fn present(dialect: Dialect, parameter: &'static str) -> &'static str {
+    dialect.pick(parameter, "CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)")
+}
+
+/// SQL for the end of a lease, whose parameters `$3` and `$4` are its [`Span`]. The second that has begun counts in addition.
+fn end(dialect: Dialect) -> String {
+    match dialect {
+        Dialect::Sqlite => "$4".to_owned(),
+        #[cfg(feature = "postgres")]
+        Dialect::Postgres => format!("{} + 1 + ($4 - $3)", present(dialect, "")),
     }
-}
-
-impl fmt::Display for LeaseHolder {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        write!(f, "{} {} {} {} {}", self.machine, self.pid, self.started, self.place, self.number)
-    }
-}
-
-/// This machine's host name, as one word.
-fn machine() -> String {
-    let name = nix::unistd::gethostname().unwrap_or_default();
-    let name: String = name.to_string_lossy().split_whitespace().collect();
-    if name.is_empty() { "unknown".to_owned() } else { name }
-}
-
-/// Identifies the running kernel and this process's PID namespace, as one word.
-fn place() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
-    let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
-    format!("{}/{}", boot.trim(), namespace.display()).split_whitespace().collect()
-}
-
-/// The state letter and start time of a process; `None` if they can't be read.
-fn process_state(pid: i32) -> Option<(char, u64)> {
-    let stat = std::fs::read_to_string(format!("/proc/{pid}/stat")).ok()?;
-    // The second field is the command in parentheses, which may contain both spaces and parentheses.
-    let (_, rest) = stat.rsplit_once(')')?;
-    let mut fields = rest.split_whitespace();
-    let state = fields.next()?.chars().next()?;
-    // The start time is the 22nd field, the state the third (proc_pid_stat(5)).
-    Some((state, fields.nth(18)?.parse().ok()?))
 }
 
 impl Store {
-    /// Acquires or renews the lease `name` until `until`. False while a different holder has it at `now`. The lease of a
-    /// [`LeaseHolder`] whose process has ended is taken over.
+    /// Acquires the lease `name` for a length of time, or renews it, which keeps its fence. `None` while a different holder has
+    /// it. The lease of a [`LeaseHolder`] whose process has ended is taken over.
+    pub async fn acquire(
+        &self,
+        name: &str,
+        holder: &str,
+        now: Timestamp,
+        length: Duration,
+    ) -> Result<Option<HeldLease>, StoreError> {
+        let begun = held::since_boot();
+        let fence = self.acquire_for(name, holder, Span::of(now, length)).await?;
+        Ok(fence.map(|fence| HeldLease::new(name, holder, fence, begun, length)))
+    }
+
+    /// As [`Store::acquire`] for the time from `now` to `until`, and says only whether `holder` has the lease.
     pub async fn lease(
         &self,
         name: &str,
@@ -137,158 +101,207 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<bool, StoreError> {
-        let taken = match self.try_lease(name, holder, now, until).await {
+        let span = Span { now: now.as_second(), until: until.as_second() };
+        Ok(self.acquire_for(name, holder, span).await?.is_some())
+    }
+
+    async fn acquire_for(&self, name: &str, holder: &str, span: Span) -> Result<Option<i64>, StoreError> {
+        let taken = match self.try_lease(name, holder, span).await {
             // The answer may be what was lost. For the same holder the second time changes nothing.
-            Err(StoreError::Unreachable { .. }) => self.try_lease(name, holder, now, until).await?,
+            Err(StoreError::Unreachable { .. }) => self.try_lease(name, holder, span).await?,
             done => done?,
         };
-        if taken {
-            return Ok(true);
+        if taken.is_some() {
+            return Ok(taken);
         }
         match self.lease_of(name).await? {
             Some(other) if LeaseHolder::parse(&other.holder).is_some_and(|other| other.is_dead()) => {
-                self.take_lease(name, &other.holder, holder, until).await
+                self.take_from(name, &other.holder, holder, span).await
             }
-            Some(_) => Ok(false),
+            Some(_) => Ok(None),
             // It was released between the two statements.
-            None => self.try_lease(name, holder, now, until).await,
+            None => self.try_lease(name, holder, span).await,
         }
     }
 
-    async fn try_lease(
-        &self,
-        name: &str,
-        holder: &str,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let done = sql("INSERT INTO lease (name, holder, expires_at) VALUES ($1, $2, $3) \
-             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at \
-             WHERE lease.holder = excluded.holder OR lease.expires_at <= $4")
-        .bind(name)
-        .bind(holder)
-        .bind(until.as_second())
-        .bind(now.as_second())
-        .execute(self)
-        .await?;
-        Ok(done > 0)
+    async fn try_lease(&self, name: &str, holder: &str, span: Span) -> Result<Option<i64>, StoreError> {
+        let mut writing = self.unfenced().writing().await?;
+        let now = present(writing.dialect(), "$3");
+        let end = end(writing.dialect());
+        let insert = built(format!(
+            "INSERT INTO lease (name, holder, expires_at, fence) VALUES ($1, $2, {end}, 1) \
+             ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at, \
+             fence = CASE WHEN lease.holder = excluded.holder THEN lease.fence ELSE lease.fence + 1 END \
+             WHERE lease.holder = excluded.holder OR lease.expires_at <= {now} RETURNING fence"
+        ));
+        let insert = insert.bind(name).bind(holder).bind(span.now).bind(span.until);
+        let row: Option<(i64,)> = insert.fetch_optional(&mut writing).await?;
+        writing.commit().await?;
+        Ok(row.map(|(fence,)| fence))
+    }
+
+    /// Extends a lease by its length. False if another holder has got it since, or if it was released: then it is over.
+    pub async fn renew(&self, lease: &HeldLease, now: Timestamp) -> Result<bool, StoreError> {
+        let (begun, span) = (held::since_boot(), Span::of(now, lease.length()));
+        let renewed = match self.try_renew(lease, span).await {
+            Err(StoreError::Unreachable { .. }) => self.try_renew(lease, span).await?,
+            done => done?,
+        };
+        if renewed {
+            lease.extend(begun)
+        } else {
+            lease.give_up()
+        }
+        Ok(renewed)
+    }
+
+    async fn try_renew(&self, lease: &HeldLease, span: Span) -> Result<bool, StoreError> {
+        let mut writing = self.unfenced().writing().await?;
+        let is_renewed = extend(&mut writing, lease, span).await?;
+        writing.commit().await?;
+        Ok(is_renewed)
+    }
+
+    /// Renews several leases in one transaction. Those that another holder has got since are over afterwards.
+    pub async fn renew_all(&self, leases: &[HeldLease], now: Timestamp) -> Result<(), StoreError> {
+        let begun = held::since_boot();
+        // In the order of the names, so that two transactions do not wait for each other.
+        let mut leases: Vec<&HeldLease> = leases.iter().collect();
+        leases.sort_by(|one, other| one.name().cmp(other.name()));
+        let mut writing = self.unfenced().writing().await?;
+        let mut renewed = Vec::with_capacity(leases.len());
+        for lease in leases {
+            let span = Span::of(now, lease.length());
+            renewed.push((lease, extend(&mut writing, lease, span).await?));
+        }
+        writing.commit().await?;
+        for (lease, is_renewed) in renewed {
+            if is_renewed { lease.extend(begun) } else { lease.give_up() }
+        }
+        Ok(())
     }
 
     /// Returns a lease that was not released, also one that has ended.
     pub async fn lease_of(&self, name: &str) -> Result<Option<Lease>, StoreError> {
-        let row: Option<(String, i64)> = sql("SELECT holder, expires_at FROM lease WHERE name = $1")
-            .bind(name)
-            .fetch_optional(self)
-            .await?;
-        row.map(|(holder, until)| Ok(Lease { holder, until: time("lease", until)? })).transpose()
+        let row: Option<(String, i64)> =
+            sql("SELECT holder, expires_at FROM lease WHERE name = $1 AND holder <> ''")
+                .bind(name)
+                .fetch_optional(self)
+                .await?;
+        row.map(|(holder, until)| Lease::read(holder, until)).transpose()
     }
 
-    /// Gives the lease of `from` to `holder`, although it has not ended. False if `from` does not have it any more.
+    /// Returns the leases whose names begin with `prefix` and that have not ended, by their names.
+    pub async fn leases_in_force(
+        &self,
+        prefix: &str,
+        now: Timestamp,
+    ) -> Result<Vec<(String, Lease)>, StoreError> {
+        let select = built(format!(
+            "SELECT name, holder, expires_at FROM lease \
+             WHERE substr(name, 1, CAST($2 AS INTEGER)) = $1 AND holder <> '' AND expires_at > {} ORDER BY name",
+            present(self.dialect(), "$3")
+        ));
+        let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
+        let select = select.bind(prefix).bind(length).bind(now.as_second());
+        let rows: Vec<(String, String, i64)> = select.fetch_all(self).await?;
+        let read = |(name, holder, until)| Ok((name, Lease::read(holder, until)?));
+        rows.into_iter().map(read).collect()
+    }
+
+    /// Gives the lease of `from` to `holder`, although it has not ended. `None` if `from` does not have it any more.
     pub async fn take_lease(
         &self,
         name: &str,
         from: &str,
         holder: &str,
-        until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let done = sql("UPDATE lease SET holder = $3, expires_at = $4 WHERE name = $1 AND holder = $2")
-            .bind(name)
-            .bind(from)
-            .bind(holder)
-            .bind(until.as_second())
-            .execute(self)
-            .await?;
-        Ok(done > 0)
+        now: Timestamp,
+        length: Duration,
+    ) -> Result<Option<HeldLease>, StoreError> {
+        let begun = held::since_boot();
+        let fence = self.take_from(name, from, holder, Span::of(now, length)).await?;
+        Ok(fence.map(|fence| HeldLease::new(name, holder, fence, begun, length)))
     }
 
-    /// Releases a lease. Does nothing unless `holder` has it.
+    async fn take_from(
+        &self,
+        name: &str,
+        from: &str,
+        holder: &str,
+        span: Span,
+    ) -> Result<Option<i64>, StoreError> {
+        let mut writing = self.unfenced().writing().await?;
+        let update = built(format!(
+            "UPDATE lease SET holder = $2, expires_at = {}, fence = fence + 1 \
+             WHERE name = $1 AND holder = $5 RETURNING fence",
+            end(writing.dialect())
+        ));
+        let update = update.bind(name).bind(holder).bind(span.now).bind(span.until).bind(from);
+        let row: Option<(i64,)> = update.fetch_optional(&mut writing).await?;
+        writing.commit().await?;
+        Ok(row.map(|(fence,)| fence))
+    }
+
+    /// Releases a lease. Does nothing unless `holder` has it. The next holder gets a larger fence.
     pub async fn release(&self, name: &str, holder: &str) -> Result<(), StoreError> {
-        sql("DELETE FROM lease WHERE name = $1 AND holder = $2")
+        sql("UPDATE lease SET holder = '', expires_at = 0 WHERE name = $1 AND holder = $2")
             .bind(name)
             .bind(holder)
-            .execute(self)
+            .execute(&self.unfenced())
             .await?;
         Ok(())
     }
+
+    /// Releases a lease. Does nothing if it is not this one any more.
+    pub async fn give_back(&self, lease: &HeldLease) -> Result<(), StoreError> {
+        lease.give_up();
+        let update = sql(
+            "UPDATE lease SET holder = '', expires_at = 0 WHERE name = $1 AND holder = $2 AND fence = $3",
+        );
+        let update = update.bind(lease.name()).bind(lease.holder()).bind(lease.fence());
+        update.execute(&self.unfenced()).await.map(drop)
+    }
+
+    /// A handle for the work under a lease. Each of its writes first checks that the lease is still this one, in the same
+    /// transaction, and keeps others from getting the lease until the write is done.
+    ///
+    /// # Errors
+    ///
+    /// Writes fail with [`StoreError::LeaseLost`], and change nothing, if the lease is over or another holder got it.
+    pub fn under(&self, lease: &HeldLease) -> Self {
+        Self { lease: Some(lease.clone()), ..self.clone() }
+    }
+
+    /// Fails if this handle belongs to a lease that is over. To be called before an effect outside the database.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::LeaseLost`].
+    pub fn check_lease(&self) -> Result<(), StoreError> {
+        match &self.lease {
+            Some(lease) if lease.is_over() => Err(StoreError::LeaseLost { name: lease.name().to_owned() }),
+            _ => Ok(()),
+        }
+    }
+
+    fn unfenced(&self) -> Self {
+        Self { lease: None, ..self.clone() }
+    }
+}
+
+/// Extends a lease. False if it is not this one any more.
+async fn extend(writing: &mut Writing, lease: &HeldLease, span: Span) -> Result<bool, StoreError> {
+    let update = built(format!(
+        "UPDATE lease SET expires_at = {} WHERE name = $1 AND holder = $2 AND fence = $5",
+        end(writing.dialect())
+    ));
+    let update = update.bind(lease.name()).bind(lease.holder()).bind(span.now).bind(span.until);
+    Ok(update.bind(lease.fence()).execute(writing).await? > 0)
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn at(second: i64) -> Timestamp {
-        Timestamp::from_second(second).unwrap()
-    }
-
-    #[tokio::test]
-    async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
-        let (_dir, store) = crate::scratch().await;
-        assert!(store.lease("x", "one", at(0), at(60)).await.unwrap());
-        assert!(store.lease("x", "one", at(30), at(90)).await.unwrap());
-        assert!(!store.lease("x", "two", at(89), at(120)).await.unwrap());
-        assert!(store.lease("x", "two", at(90), at(120)).await.unwrap());
-        store.release("x", "one").await.unwrap();
-        assert!(!store.lease("x", "one", at(100), at(200)).await.unwrap());
-        store.release("x", "two").await.unwrap();
-        assert!(store.lease("x", "one", at(100), at(200)).await.unwrap());
-    }
-
-    /// The holder of a process that has ended: a child of this one.
-    fn ended() -> LeaseHolder {
-        let mut child = std::process::Command::new("true").spawn().unwrap();
-        let pid = i32::try_from(child.id()).unwrap();
-        let started = process_state(pid).map_or(0, |(_, started)| started);
-        child.wait().unwrap();
-        LeaseHolder { pid, started, ..LeaseHolder::new() }
-    }
-
-    #[tokio::test]
-    async fn the_lease_of_a_process_that_ended_is_taken_over_and_no_other() {
-        let (_dir, store) = crate::scratch().await;
-        let (mine, ended) = (LeaseHolder::new(), ended());
-        let this = |holder: LeaseHolder| holder.to_string();
-        let me = LeaseHolder::new();
-        for (holder, is_taken) in [
-            (this(mine.clone()), false),
-            (this(ended.clone()), true),
-            (this(LeaseHolder { started: mine.started + 1, ..mine.clone() }), true),
-            (this(LeaseHolder { machine: "elsewhere".into(), ..ended.clone() }), false),
-            (this(LeaseHolder { place: "other/pid:[1]".into(), ..ended.clone() }), false),
-            // Process 1 belongs to another user where the tests do not run as root.
-            (this(LeaseHolder { pid: 1, started: process_state(1).unwrap().1, ..mine.clone() }), false),
-            (format!("{} {}", ended.machine, ended.pid), false),
-        ] {
-            assert!(store.lease("x", &holder, at(0), at(60)).await.unwrap());
-            let taken = store.lease("x", &me.to_string(), at(1), at(61)).await.unwrap();
-            assert_eq!(taken, is_taken, "{holder}");
-            store.release("x", &holder).await.unwrap();
-            store.release("x", &me.to_string()).await.unwrap();
-        }
-    }
-
-    #[tokio::test]
-    async fn a_lease_is_taken_from_the_holder_that_was_named_and_no_other() {
-        let (_dir, store) = crate::scratch().await;
-        assert_eq!(store.lease_of("x").await.unwrap(), None);
-        let holder = LeaseHolder { machine: "mail".into(), pid: 7, ..LeaseHolder::new() };
-        store.lease("x", &holder.to_string(), at(0), at(60)).await.unwrap();
-        let lease = store.lease_of("x").await.unwrap().unwrap();
-        assert_eq!((lease.process(), lease.until), (Some(("mail", 7)), at(60)));
-        assert!(!store.take_lease("x", "somebody else", "me", at(90)).await.unwrap());
-        assert!(store.take_lease("x", &lease.holder, "me", at(90)).await.unwrap());
-        assert!(!store.lease("x", &lease.holder, at(1), at(99)).await.unwrap());
-    }
-
-    #[test]
-    fn a_holder_is_read_back_and_differs_from_every_other() {
-        let (one, other) = (LeaseHolder::new(), LeaseHolder::new());
-        assert_ne!(one, other);
-        assert_eq!(LeaseHolder::parse(&one.to_string()), Some(one.clone()));
-        assert!(one.started > 0 && !one.is_dead());
-        for text in
-            ["", "mail", "mail 1", "mail 0 1 b 1", "mail -1 1 b 1", "mail x 1 b 1", "mail 1 1 b 1 more"]
-        {
-            assert_eq!(LeaseHolder::parse(text), None, "{text}");
-        }
-    }
-}
+mod model;
+#[cfg(test)]
+mod paused;
+#[cfg(test)]
+mod tests;

@@ -13,7 +13,8 @@
 //! | [`testing_probes`] | probes of the MX hosts of policies in mode `testing` | sending side |
 //! | [`outgoing`] | reports to deliver, and their delivery results | sending side |
 //! | [`domains`] | domains added by command | receiving side |
-//! | [`leases`] | which process does work that several could do | receiving side |
+//! | [`leases`] | which process does work that several could do | all |
+//! | [`nodes`] | the running servers | all |
 //! | [`rollouts`] | the rollout state of each domain, and the journal | receiving side |
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
@@ -56,6 +57,7 @@ pub mod leases;
 mod migrations;
 pub mod mx_certificates;
 pub mod mx_history;
+pub mod nodes;
 pub mod notices;
 pub mod outgoing;
 pub mod people;

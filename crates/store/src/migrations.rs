@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 23] = [
+const SQLITE: [File; 24] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -33,13 +33,14 @@ const SQLITE: [File; 23] = [
     (30, "seen hosts", include_str!("../migrations/sqlite/0030_seen_hosts.sql")),
     (33, "mx certificates", include_str!("../migrations/sqlite/0033_mx_certificates.sql")),
     (34, "tenant keys", include_str!("../migrations/sqlite/0034_tenant_keys.sql")),
+    (35, "nodes", include_str!("../migrations/sqlite/0035_nodes.sql")),
     (36, "claims", include_str!("../migrations/sqlite/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/sqlite/0039_public_results.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 15] = [
+const POSTGRES: [File; 16] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -53,6 +54,7 @@ const POSTGRES: [File; 15] = [
     (30, "seen hosts", include_str!("../migrations/postgres/0030_seen_hosts.sql")),
     (33, "mx certificates", include_str!("../migrations/postgres/0033_mx_certificates.sql")),
     (34, "tenant keys", include_str!("../migrations/postgres/0034_tenant_keys.sql")),
+    (35, "nodes", include_str!("../migrations/postgres/0035_nodes.sql")),
     (36, "claims", include_str!("../migrations/postgres/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/postgres/0039_public_results.sql")),
 ];
@@ -196,5 +198,6 @@ mod tests {
         "48e08ba04efb",
         "637cc33e252f",
         "91a51268f794",
+        "2525ed11529e",
     ];
 }

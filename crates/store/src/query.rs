@@ -259,16 +259,13 @@ impl<'v> Query<'v> {
     /// Runs a statement that changes rows. Returns their number.
     pub async fn execute(self, on: impl Into<On<'_>>) -> Result<u64, StoreError> {
         match on.into() {
+            On::Store(store) if store.lease.is_some() => store.write_under_lease(&self).await,
             On::Store(store) => match &store.database {
                 Database::Sqlite(database) => database.write(self).await,
                 #[cfg(feature = "postgres")]
                 Database::Postgres(database) => database.write(self).await,
             },
-            On::Writing(writing) => match &mut writing.connection {
-                Connection::Sqlite(connection) => sqlite::execute(connection, &self).await,
-                #[cfg(feature = "postgres")]
-                Connection::Postgres(connection) => postgres::execute(connection, &self).await,
-            },
+            On::Writing(writing) => writing.execute(&self).await,
         }
     }
 

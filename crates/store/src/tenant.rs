@@ -47,7 +47,7 @@ impl Store {
             true => Arc::clone(&self.unverified),
             false => Arc::default(),
         };
-        Self { database: self.database.clone(), tenant, unverified }
+        Self { database: self.database.clone(), tenant, unverified, lease: self.lease.clone() }
     }
 }
 

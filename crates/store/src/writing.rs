@@ -10,8 +10,10 @@
 #[cfg(feature = "postgres")]
 use crate::database::postgres;
 use crate::database::{Database, sqlite};
+use crate::leases::HeldLease;
 use crate::query::{Dialect, Query, built, sql};
 use crate::{Store, StoreError, Tenant};
+use std::pin::Pin;
 use std::time::Duration;
 
 /// A write transaction. It is rolled back when it is dropped without a commit.
@@ -149,7 +151,30 @@ impl Store {
             #[cfg(feature = "postgres")]
             Connection::Postgres(connection) => postgres::begin(connection).await?,
         }
-        Ok(writing)
+        match &self.lease {
+            Some(lease) => writing.check_lease(lease).await,
+            None => Ok(writing),
+        }
+    }
+
+    /// Runs a statement as its own transaction under the lease of this handle.
+    pub(crate) fn write_under_lease<'a>(
+        &'a self,
+        query: &'a Query<'a>,
+    ) -> Pin<Box<dyn Future<Output = Result<u64, StoreError>> + Send + 'a>> {
+        Box::pin(async move {
+            let mut tries = Tries::default();
+            loop {
+                let mut writing = self.begin(false, query.limit).await?;
+                let done = match writing.execute(query).await {
+                    Ok(done) => writing.commit().await.map(|()| done),
+                    Err(error) => Err(error),
+                };
+                if !tries.again(&done) {
+                    return done;
+                }
+            }
+        })
     }
 
     /// Returns the value of a counter.
@@ -172,7 +197,36 @@ impl Store {
     }
 }
 
+/// Selects a row if the lease is still the same one, and keeps it so until the end of the transaction. A process that stands
+/// still within the transaction must not keep others from the lease for long, so PostgreSQL ends it then.
+const LEASE_ON_POSTGRES: &str = "SELECT set_config('idle_in_transaction_session_timeout', '5s', true) FROM lease \
+    WHERE name = $1 AND holder = $2 AND fence = $3 FOR SHARE";
+const LEASE_ON_SQLITE: &str = "SELECT name FROM lease WHERE name = $1 AND holder = $2 AND fence = $3";
+
 impl Writing {
+    /// Undoes the transaction unless the lease is still the same one.
+    async fn check_lease(mut self, lease: &HeldLease) -> Result<Self, StoreError> {
+        let is_held = !lease.is_over() && {
+            let query = sql(self.dialect().pick(LEASE_ON_SQLITE, LEASE_ON_POSTGRES));
+            let query = query.bind(lease.name()).bind(lease.holder()).bind(lease.fence());
+            query.fetch_optional::<(String,)>(&mut self).await?.is_some()
+        };
+        if is_held {
+            return Ok(self);
+        }
+        lease.give_up();
+        self.rollback().await?;
+        Err(StoreError::LeaseLost { name: lease.name().to_owned() })
+    }
+
+    pub(crate) async fn execute(&mut self, query: &Query<'_>) -> Result<u64, StoreError> {
+        match &mut self.connection {
+            Connection::Sqlite(connection) => sqlite::execute(connection, query).await,
+            #[cfg(feature = "postgres")]
+            Connection::Postgres(connection) => postgres::execute(connection, query).await,
+        }
+    }
+
     pub(crate) async fn commit(mut self) -> Result<(), StoreError> {
         sql("COMMIT").execute(&mut self).await?;
         if let (true, Connection::Sqlite(connection)) = (self.is_unchecked, &mut self.connection) {

@@ -16,6 +16,7 @@ use axum::extract::{Query, State};
 use formats::DomainName;
 use formats::report::{DateRange, FailureDetail};
 use jiff::Timestamp;
+use operations::nodes::{NodeState, NodeView, nodes};
 use serde::{Deserialize, Serialize};
 use std::sync::Arc;
 use store::outgoing::{DeliveryState, Outgoing, OutgoingFilter};
@@ -272,6 +273,8 @@ struct SettingsPage {
     people: Vec<UserRow>,
     /// The invitations that were not used yet, for operators: name, role and end.
     invitations: Vec<(String, String, String)>,
+    /// The running servers, for operators.
+    nodes: Vec<NodeView>,
     /// The effective configuration, for operators.
     config: Option<ConfigView>,
     /// The link of an invitation that was just created.
@@ -309,6 +312,10 @@ pub async fn settings_page(
         true => context.store.invitations(session.tenant, context.world.clock.now()).await?,
         false => Vec::new(),
     };
+    let nodes = match visitor.is_operator() {
+        true => nodes(&context.store, context.world.clock.now()).await?,
+        false => Vec::new(),
+    };
     let end = |at: Timestamp| format!("{} UTC", text::minute(&at));
     let mut frame = Frame::new("Settings", Section::Settings, visitor);
     frame.notice = notice;
@@ -323,6 +330,7 @@ pub async fn settings_page(
             })
             .collect(),
         invitations: invitations.into_iter().map(|one| (one.name, one.role, end(one.expires_at))).collect(),
+        nodes,
         // It names files and services, and URLs in it may contain secrets.
         config: visitor.is_operator().then(|| ConfigView::new(&context.config, context.known.len())),
         link,

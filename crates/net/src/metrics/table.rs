@@ -61,6 +61,10 @@ table! {
         STORE_UP: Gauge "sternpost_store_up";
         /// Size of the files of an SQLite store.
         STORE_BYTES: Gauge "sternpost_store_bytes" [file = ["database", "log"]];
+        /// Servers that share the store and have not stopped in an orderly way, by whether they were heard of within a minute.
+        NODES: Gauge "sternpost_nodes" [state = ["running", "silent"]];
+        /// 1 for a background task that this server runs for all that share the store, 0 while another one does.
+        TASK_LEADER: Gauge "sternpost_task_leader" [task = "a background task that runs once for all servers, with the mailbox if it is `imap`"];
         /// 1 if the last loading of the configuration succeeded, 0 if it failed.
         CONFIG_LOADED: Gauge "sternpost_config_last_reload_successful";
     }

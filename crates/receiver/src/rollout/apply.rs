@@ -51,7 +51,7 @@ pub struct Applier {
     /// Name servers and addresses of the policy host that changes do not wait for
     /// ([`super::decisions::Decisions::omitted_endpoints`]).
     pub omitted: Vec<String>,
-    /// Stores the planner's state and the journal.
+    /// Stores the planner's state and the journal: the handle of a lease ([`Store::under`]) where steps are carried out.
     pub store: Store,
     /// The source of the current time.
     pub clock: Arc<dyn Clock>,
@@ -454,6 +454,8 @@ impl Applier {
         let (name, after) = (change.name.clone(), change.records.clone());
         let recorded = RecordedChange { name, before, after, policy };
         let id = self.store.begin_record_change(domain, self.clock.now(), &recorded).await?;
+        // A process that stood still since then leaves the change to the one that has the lease now.
+        self.store.check_lease()?;
         let made = publisher.put(change, &recorded.before).await;
         let state = match &made {
             Ok(()) => then,

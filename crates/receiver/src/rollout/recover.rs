@@ -126,6 +126,7 @@ impl Applier {
     async fn end_change(&self, domain: &DomainName, stored: &Stored) -> Result<Option<String>, ApplyError> {
         let unknown = |name: String, why: String| CutOff { domain: domain.clone(), name, at: stored.at, why };
         let change = read(stored).map_err(|error| unknown(UNREADABLE.to_owned(), error.to_string()))?;
+        self.store.check_lease()?;
         let (state, what) = match &self.publisher {
             Some(publisher) => match end(publisher.as_ref(), &change, stored.at).await {
                 // Somebody changes the records at this moment.

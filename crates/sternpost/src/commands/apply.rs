@@ -127,7 +127,7 @@ async fn alone(
     options: &Options,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    Work::new(context, spec, options, stop.clone(), Pace::Alone)?.under_lease().await
+    Work::begin(context, spec, options, stop.clone(), Pace::Alone).await?.run().await
 }
 
 /// An interruption counts more than a failure, and a failure more than a finding.

@@ -37,19 +37,19 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let context = RolloutContext::open(named).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let name = &spec.name;
-    if !context.hold(name).await? {
+    let Some(lease) = context.hold(name).await? else {
         return Err(Failure::new(
             name.to_string(),
             "its plan is being applied by another process",
             "Wait until that process has finished; `sternpost serve` with [guard] applies plans too.",
         ));
-    }
-    let outcome = match context.applier(&spec) {
+    };
+    let outcome = match context.applier_under(&spec, &lease) {
         Ok(applier) if options.drop_change => drop_changes(&context, &spec, &applier, &options.reason).await,
         Ok(applier) => undo(&context, &spec, &applier, &options.reason).await,
         Err(failure) => Err(failure),
     };
-    let released = context.release(name).await;
+    let released = context.release(&lease).await;
     context.store.close().await;
     let exit = outcome?;
     released.map(|()| exit)

@@ -251,8 +251,9 @@ impl Hosting {
         });
         let (of_renewals, of_records) = (orders.clone(), orders.clone());
         tasks.spawn("certificate-orders", move || order_certificates(orders.clone()));
-        tasks.spawn("renewal-information", move || follow_renewals(of_renewals.clone()));
-        tasks.spawn("challenge-records", move || remove_records(of_records.clone()));
+        tasks
+            .lead("renewal-information", "renewal-information", move || follow_renewals(of_renewals.clone()));
+        tasks.lead("challenge-records", "challenge-records", move || remove_records(of_records.clone()));
     }
 }
 

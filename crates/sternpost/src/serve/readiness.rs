@@ -52,6 +52,11 @@ impl RoleName {
         }
     }
 
+    /// The names of the enabled roles.
+    pub fn enabled(config: &Config) -> Vec<&'static str> {
+        Self::ALL.into_iter().filter(|role| role.is_enabled(config)).map(Self::as_str).collect()
+    }
+
     fn is_enabled(self, config: &Config) -> bool {
         match self {
             Self::Answers => config.answers.is_some(),
@@ -83,7 +88,8 @@ impl RoleName {
             | "policies for a proxy"
             | "challenges" => Self::Host,
             "guard" | "weekly-summary" | "messenger" => Self::Guard,
-            "imap" | "inbox-certificate" | "report-webhook" | "retention" | "smtp" | "lmtp" => Self::Inbox,
+            "imap" | "inbox-certificate" | "report-webhook" | "retention" | "retention-counts" | "smtp"
+            | "lmtp" => Self::Inbox,
             "dashboard-certificate" | "dashboard" => Self::Dashboard,
             "admin" => Self::Admin,
             "collector"
@@ -273,10 +279,12 @@ mod tests {
                 .filter_map(|part| Some(part.trim_start().strip_prefix('"')?.split_once('"')?.0.to_owned()))
                 .collect()
         };
-        let names: Vec<String> =
-            ["tasks.spawn(", "status.supervise(", "tasks.ended("].into_iter().flat_map(named).collect();
+        let names: Vec<String> = ["tasks.spawn(", "tasks.lead(", "status.supervise(", "tasks.ended("]
+            .into_iter()
+            .flat_map(named)
+            .collect();
         assert!(names.len() > 15, "{names:?}");
-        let common = ["resolv-conf", "store-probe", "watchdog"];
+        let common = ["node", "resolv-conf", "store-probe", "watchdog"];
         for name in names {
             assert!(
                 RoleName::of_task(&name).is_some() || common.contains(&name.as_str()),

@@ -63,7 +63,7 @@ impl Reporting {
         let forwarder =
             config.collector.as_ref().map(|role| forwarder(role, store, world)).transpose()?.flatten();
         if let Some(forwarder) = forwarder.clone() {
-            tasks.spawn("forwarder", move || {
+            tasks.lead("forwarder", "forwarder", move || {
                 let forwarder = forwarder.clone();
                 async move { forwarder.run(CancellationToken::new()).await }
             });
@@ -81,7 +81,8 @@ impl Reporting {
         };
         if collector.is_some() && scheduler.is_none() {
             let (store, clock) = (store.clone(), world.clock.clone());
-            tasks.spawn("old-tallies", move || delete_old_tallies(store.clone(), clock.clone()));
+            tasks
+                .lead("old-tallies", "old-tallies", move || delete_old_tallies(store.clone(), clock.clone()));
         }
         let sending = scheduler.clone().map(|scheduler| {
             let (status, stop) = (tasks.status.clone(), scheduler.stop.clone());
@@ -99,7 +100,7 @@ impl Reporting {
             })
         });
         if let Some(prober) = prober.clone() {
-            tasks.spawn("prober", move || {
+            tasks.lead("prober", "prober", move || {
                 let prober = prober.clone();
                 async move { prober.run().await }
             });

@@ -114,6 +114,16 @@ impl RetentionTask {
         }
     }
 
+    /// Updates the metrics each minute until the task is dropped, on the nodes that do not remove anything as well.
+    pub async fn keep_counting(self: Arc<Self>) {
+        loop {
+            if let Err(error) = self.count().await {
+                tracing::error!("stored reports can't be counted: {error}");
+            }
+            tokio::time::sleep(INTERVAL).await;
+        }
+    }
+
     async fn round(&self, state: &mut State) -> Result<(), StoreError> {
         let now = self.clock.now();
         if state.evicted.is_none() {

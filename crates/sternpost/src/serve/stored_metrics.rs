@@ -6,6 +6,7 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::Clock;
 use net::key_files::KeyFiles;
 use net::metrics::{self, Gauge, Gauges, Registry};
+use operations::nodes::NodeState;
 use prometheus_client::encoding::text::encode;
 use std::sync::Arc;
 use store::outgoing::DeliveryState;
@@ -66,6 +67,13 @@ impl StoredMetrics {
     }
 
     async fn read(&self, registry: &mut Registry, now: Timestamp) -> Result<(), StoreError> {
+        let nodes = Gauges::new(&metrics::NODES);
+        let all = operations::nodes::nodes(&self.store, now).await?;
+        for state in [NodeState::Running, NodeState::Silent] {
+            let count = all.iter().filter(|node| node.state == state).count();
+            nodes.set(&[state.as_str()], u64::try_from(count).unwrap_or(u64::MAX));
+        }
+        nodes.register(registry);
         let ends = Gauges::new(&metrics::CERTIFICATE_EXPIRY);
         for (role, files) in &self.files {
             let current = files.current();
@@ -143,6 +151,7 @@ mod tests {
         let stored = StoredMetrics::new(&config, &store, clock.clone(), Vec::new());
         let text = stored.to_text().await;
         for line in [
+            "sternpost_nodes{state=\"running\"} 0",
             "sternpost_hosted_policies 1",
             "sternpost_certificates{state=\"missing\"} 0",
             "sternpost_certificates{state=\"failing\"} 1",

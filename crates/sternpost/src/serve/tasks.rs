@@ -1,9 +1,10 @@
 //! The background tasks of the server. They run as long as the server: one that ends or panics is logged, counted, and
 //! started again after a delay. Meanwhile `/readyz` names it (`readiness`).
 
+use super::leaders::Leaders;
 use futures_util::FutureExt;
 use jiff::Timestamp;
-use net::clock::{Clock, SystemClock};
+use net::clock::Clock;
 use net::metrics::{self, Counters, Registry};
 use std::any::Any;
 use std::collections::BTreeMap;
@@ -112,26 +113,33 @@ fn panic_message(panic: &(dyn Any + Send)) -> &str {
 /// The background tasks, which end with the server.
 pub struct Tasks {
     set: JoinSet<()>,
-    /// Started tasks are dropped: the roles are made only to see whether they can be.
-    is_idle: bool,
+    /// Decides which node does what is done once for all of them. `None` if started tasks are dropped: the roles are made only to
+    /// see whether they can be.
+    leaders: Option<Arc<Leaders>>,
     /// The state of the tasks.
     pub status: Arc<TaskStatus>,
 }
 
-impl Default for Tasks {
-    fn default() -> Self {
-        Self::new(Arc::new(SystemClock))
-    }
-}
-
 impl Tasks {
-    pub fn new(clock: Arc<dyn Clock>) -> Self {
-        Self { set: JoinSet::new(), is_idle: false, status: Arc::new(TaskStatus::new(clock)) }
+    pub fn new(clock: Arc<dyn Clock>, leaders: Arc<Leaders>) -> Self {
+        Self { leaders: Some(leaders), ..Self::idle(clock) }
     }
 
     /// Tasks that never run, for roles that are made only to see whether they can be.
     pub fn idle(clock: Arc<dyn Clock>) -> Self {
-        Self { is_idle: true, ..Self::new(clock) }
+        Self { set: JoinSet::new(), leaders: None, status: Arc::new(TaskStatus::new(clock)) }
+    }
+
+    /// Starts a task under a name, for a job that is done by one of the nodes at a time ([`Leaders`]). The job has its own name
+    /// if there are several of the task.
+    pub fn lead<F, S>(&mut self, name: &'static str, job: &str, start: S)
+    where
+        F: Future<Output = ()> + Send + 'static,
+        S: Fn() -> F + Clone + Send + Sync + 'static,
+    {
+        let Some(leaders) = self.leaders.clone() else { return };
+        let job = job.to_owned();
+        self.spawn(name, move || leaders.clone().lead(job.clone(), start.clone()));
     }
 
     /// Starts a task under a name. `start` makes the task, also for each restart.
@@ -140,23 +148,25 @@ impl Tasks {
         F: Future<Output = ()> + Send + 'static,
         S: Fn() -> F + Send + Sync + 'static,
     {
-        if self.is_idle {
+        if self.leaders.is_none() {
             return;
         }
         let status = self.status.clone();
         self.set.spawn(async move { status.supervise(name, CancellationToken::new(), start).await });
     }
 
-    /// Aborts all tasks.
-    pub fn abort_all(&mut self) {
-        self.set.abort_all();
+    /// Aborts all tasks, and waits until they have ended.
+    pub async fn end(&mut self) {
+        self.set.shutdown().await;
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use net::clock::SystemClock;
     use std::sync::atomic::{AtomicU32, Ordering};
+    use store::Store;
 
     /// A task that panics in its first run, returns from its second, and stays in its third.
     fn failing(runs: &Arc<AtomicU32>) -> impl Fn() -> net::BoxFuture<'static, ()> + use<> {
@@ -176,8 +186,11 @@ mod tests {
     async fn a_task_that_panics_or_returns_is_down_counted_and_started_again() {
         let delay = Duration::from_millis(50);
         let clock = Arc::new(SystemClock);
-        let status = Arc::new(TaskStatus { restart_delay: delay, ..TaskStatus::new(clock) });
-        let mut tasks = Tasks { status: status.clone(), ..Tasks::default() };
+        let status = Arc::new(TaskStatus { restart_delay: delay, ..TaskStatus::new(clock.clone()) });
+        let dir = tempfile::tempdir().unwrap();
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+        let leaders = Leaders::new(&store, clock.clone(), Vec::new());
+        let mut tasks = Tasks { status: status.clone(), ..Tasks::new(clock, leaders) };
         let (runs, mut registry) = (Arc::new(AtomicU32::new(0)), Registry::default());
         status.register(&mut registry);
         tasks.spawn("guard", failing(&runs));

@@ -8,7 +8,7 @@
 mod catalog;
 mod page;
 
-use super::{Access, Database, Location, Store, StoreError};
+use super::{Access, Location, Store, StoreError};
 use crate::query::{Dialect, built, sql, unnumbered};
 use crate::writing::Writing;
 use catalog::Table;
@@ -138,14 +138,6 @@ impl Store {
     /// True if a copy into this database has not ended.
     pub(super) async fn is_unfinished_copy(&self) -> Result<bool, StoreError> {
         Ok(self.lease_of(UNFINISHED).await?.is_some())
-    }
-
-    fn dialect(&self) -> Dialect {
-        match &self.database {
-            Database::Sqlite(_) => Dialect::Sqlite,
-            #[cfg(feature = "postgres")]
-            Database::Postgres(_) => Dialect::Postgres,
-        }
     }
 }
 
@@ -388,10 +380,10 @@ async fn insert(writing: &mut Writing, table: &Table, rows: Vec<Row>) -> Result<
     Ok(())
 }
 
-/// Tables whose content is not copied: numbers are taken over at the end, leases belong to processes, and the migrations of
+/// Tables whose content is not copied: numbers are taken over at the end, leases and nodes belong to processes, and the migrations of
 /// the target are its own.
 fn left_out() -> BTreeSet<&'static str> {
-    BTreeSet::from(["version", "lease", "_sqlx_migrations"])
+    BTreeSet::from(["version", "lease", "node", "_sqlx_migrations"])
 }
 
 #[cfg(test)]

@@ -3,6 +3,7 @@
 use super::*;
 use axum::http::header::ALLOW;
 use lab::{Lab, Ports};
+use store::nodes::NodeInfo;
 
 /// The forms of operators.
 const CHANGES: [&str; 10] = [
@@ -29,8 +30,16 @@ async fn readers_change_nothing_and_see_neither_configuration_nor_invitations() 
         let answer = bob.post(path, &[("word", &word), ("name", "ada"), ("reason", "x"), ("all", "x")]).await;
         assert_eq!(answer.status, StatusCode::FORBIDDEN, "{path}");
     }
+    let node = NodeInfo {
+        id: "1".to_owned(),
+        holder: "mail1 7 1 boot/pid 1".to_owned(),
+        name: "mail1".to_owned(),
+        version: "0.9".to_owned(),
+        roles: vec!["dashboard".to_owned()],
+    };
+    place.store.keep_node(&node, place.clock.now()).await.unwrap();
     let (of_reader, of_operator) = (bob.get("/settings").await.body, ada.get("/settings").await.body);
-    for part in ["[dashboard]", "zoe", "<h2>Configuration</h2>"] {
+    for part in ["[dashboard]", "zoe", "<h2>Configuration</h2>", "<h2>Servers</h2>", "mail1"] {
         assert!(!of_reader.contains(part) && of_operator.contains(part), "{part}: {of_reader}");
     }
     assert_eq!(bob.get("/quarantine/1").await.status, StatusCode::FORBIDDEN);

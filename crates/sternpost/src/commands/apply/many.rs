@@ -91,10 +91,10 @@ pub(super) async fn all(
 ) -> (Vec<Outcome>, Vec<Failure>) {
     let round = async |spec: &DomainSpec, is_first: bool| {
         let pace = Pace::Round(Round { is_first, lines: Mutex::default() });
-        match Work::new(context, spec, options, stop.clone(), pace) {
+        match Work::begin(context, spec, options, stop.clone(), pace).await {
             Err(failure) => (Err(failure), String::new()),
             Ok(work) => {
-                let outcome = work.under_lease().await;
+                let outcome = work.run().await;
                 (outcome, work.lines())
             }
         }

@@ -20,7 +20,7 @@ use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
-use store::leases::Lease;
+use store::leases::{HeldLease, Lease};
 use tokio_util::sync::CancellationToken;
 
 /// Time between two attempts to verify a step.
@@ -51,6 +51,16 @@ pub(super) enum Pace {
     Round(Round),
 }
 
+impl Pace {
+    /// False in later rounds over many domains.
+    fn is_first(&self) -> bool {
+        match self {
+            Self::Alone => true,
+            Self::Round(round) => round.is_first,
+        }
+    }
+}
+
 /// One of the rounds over many domains.
 pub(super) struct Round {
     /// The first round does what the operator asked for although nothing has changed.
@@ -63,23 +73,38 @@ pub(super) struct Work<'a> {
     context: &'a RolloutContext,
     spec: &'a DomainSpec,
     options: &'a Options,
+    /// Writes under the lease.
     applier: Applier,
     desired: DesiredState,
+    lease: HeldLease,
     /// Cancelled by a signal.
     stop: CancellationToken,
     pace: Pace,
 }
 
 impl<'a> Work<'a> {
-    pub(super) fn new(
+    /// Acquires the domain's lease, so that no other process applies its plan. [`Work::run`] releases it.
+    pub(super) async fn begin(
         context: &'a RolloutContext,
         spec: &'a DomainSpec,
         options: &'a Options,
         stop: CancellationToken,
         pace: Pace,
     ) -> Result<Self, Failure> {
-        let (applier, desired) = (context.applier(spec)?, context.desired(spec));
-        Ok(Self { context, spec, options, applier, desired, stop, pace })
+        // Fails before the lease is taken from another process.
+        context.applier(spec)?;
+        let takes_over = options.take_over && pace.is_first();
+        let taken = if takes_over { context.take_over(&spec.name).await? } else { None };
+        let (lease, other) = match taken {
+            Some((lease, other)) => (lease, Some(other)),
+            None => (acquired(context, spec).await?, None),
+        };
+        let (applier, desired) = (context.applier_under(spec, &lease)?, context.desired(spec));
+        let work = Self { context, spec, options, applier, desired, lease, stop, pace };
+        if let Some(other) = other {
+            work.print(&format!("{}: the lease was taken from {}.", spec.name, shown(&other)));
+        }
+        Ok(work)
     }
 
     /// How long to wait for a step.
@@ -92,29 +117,14 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// False in later rounds over many domains.
-    fn is_first(&self) -> bool {
-        match &self.pace {
-            Pace::Alone => true,
-            Pace::Round(round) => round.is_first,
-        }
-    }
-
-    /// Holds the domain's lease meanwhile, so that no other process applies its plan.
-    pub(super) async fn under_lease(&self) -> Result<Outcome, Failure> {
-        if self.options.take_over
-            && self.is_first()
-            && let Some(other) = self.context.take_over(&self.spec.name).await?
-        {
-            self.print(&format!("{}: the lease was taken from {}.", self.spec.name, shown(&other)));
-        }
-        self.hold().await?;
+    /// Takes the steps, and releases the lease.
+    pub(super) async fn run(&self) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::new(&self.spec.name);
         let result = match self.made_due().await {
             Ok(()) => self.all_steps(&mut outcome).await,
             Err(failure) => Err(Stop::Failed(failure)),
         };
-        let released = self.context.release(&self.spec.name).await;
+        let released = self.context.release(&self.lease).await;
         let last = self.context.store.last_look(&self.spec.name).await;
         outcome.outside = last.map_err(|error| store_failure(&error))?.map(|(_, seen)| seen);
         match result {
@@ -143,8 +153,8 @@ impl<'a> Work<'a> {
 
     /// Makes due what the operator asked for although nothing has changed.
     async fn made_due(&self) -> Result<(), Failure> {
-        let (domain, store) = (&self.spec.name, &self.context.store);
-        if !self.is_first() {
+        let (domain, store) = (&self.spec.name, &self.applier.store);
+        if !self.pace.is_first() {
             return Ok(());
         }
         if self.options.new_certificate {
@@ -161,7 +171,7 @@ impl<'a> Work<'a> {
         let domain = &self.spec.name;
         let host = policy_host(domain).map_err(|error| Failure::usage(domain.to_string(), error, ""))?;
         let now = self.context.world.clock.now();
-        let renewed = self.context.store.renew_certificate(&host, now).await;
+        let renewed = self.applier.store.renew_certificate(&host, now).await;
         match renewed.map_err(|error| store_failure(&error))? {
             true => {
                 self.print(&format!("{host}: `sternpost serve` orders a new certificate within seconds."));
@@ -179,33 +189,24 @@ impl<'a> Work<'a> {
         }
     }
 
-    /// Acquires or renews the lease.
-    async fn hold(&self) -> Result<(), Failure> {
-        let domain = &self.spec.name;
-        if self.context.hold(domain).await? {
-            return Ok(());
+    /// Renews the lease.
+    async fn renew(&self) -> Result<(), Failure> {
+        match self.context.renew(&self.lease).await? {
+            true => Ok(()),
+            false => Err(in_use(self.context, self.spec).await?),
         }
-        let other = self.context.other_lease(domain).await?;
-        let other = other.map_or("another process".to_owned(), |lease| shown(&lease));
-        Err(Failure::new(
-            domain.to_string(),
-            format!("its plan is being applied by {other}"),
-            format!(
-                "Wait until that process has finished; `sternpost serve` with [guard] applies plans too.\nIf it has ended without giving the lease back, take it over:\n  sternpost apply --take-over {domain}"
-            ),
-        ))
     }
 
     /// Takes all steps that can be taken, and writes each into the outcome.
     async fn all_steps(&self, outcome: &mut Outcome) -> Result<(), Stop> {
         self.print(&format!("{}", self.spec.name));
-        self.hold().await?;
+        self.renew().await?;
         for what in self.applier.recover(&self.desired).await.map_err(|error| self.failed(&error))? {
             self.print(&format!("  {} {what}", marks().info));
         }
-        let goals = CurrentGoal::new(self.context, self.spec);
+        let goals = CurrentGoal::new(self.context, self.spec, &self.lease);
         loop {
-            self.hold().await?;
+            self.renew().await?;
             if self.context.promote_by_evidence(self.spec).await? {
                 self.print(&format!(
                     "  {} the evidence is sufficient, and auto_promote allows enforcement",
@@ -380,7 +381,7 @@ impl<'a> Work<'a> {
             let is_due = reported.elapsed() >= REPORT_INTERVAL;
             if is_due {
                 reported = Instant::now();
-                self.hold().await?;
+                self.renew().await?;
             }
             if is_due || printed.as_ref() != Some(&instead) {
                 let after = begun.elapsed().as_secs();
@@ -409,7 +410,7 @@ impl<'a> Work<'a> {
             self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
             if renewed.elapsed() >= REPORT_INTERVAL {
                 renewed = Instant::now();
-                self.hold().await?;
+                self.renew().await?;
             }
         }
         Ok(())
@@ -434,6 +435,28 @@ impl<'a> Work<'a> {
             Pace::Round(round) => round.lines.into_inner().unwrap_or_else(PoisonError::into_inner),
         }
     }
+}
+
+/// Acquires the lease on a domain.
+async fn acquired(context: &RolloutContext, spec: &DomainSpec) -> Result<HeldLease, Failure> {
+    match context.hold(&spec.name).await? {
+        Some(lease) => Ok(lease),
+        None => Err(in_use(context, spec).await?),
+    }
+}
+
+/// Another process has the lease on a domain.
+async fn in_use(context: &RolloutContext, spec: &DomainSpec) -> Result<Failure, Failure> {
+    let domain = &spec.name;
+    let other = context.other_lease(domain).await?;
+    let other = other.map_or("another process".to_owned(), |lease| shown(&lease));
+    Ok(Failure::new(
+        domain.to_string(),
+        format!("its plan is being applied by {other}"),
+        format!(
+            "Wait until that process has finished; `sternpost serve` with [guard] applies plans too.\nIf it has ended without giving the lease back, take it over:\n  sternpost apply --take-over {domain}"
+        ),
+    ))
 }
 
 /// The process that holds a lease, and how long at most.

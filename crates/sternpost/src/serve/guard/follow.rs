@@ -4,8 +4,9 @@ use config::GuardConfig;
 use operations::RolloutContext;
 use operations::goal::CurrentGoal;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::rollout::{ApplyError, NewHosts, Verification};
+use receiver::rollout::{Applier, ApplyError, NewHosts, Verification};
 use std::time::Duration;
+use store::leases::HeldLease;
 use tokio::sync::Semaphore;
 
 /// How a continued plan ended.
@@ -57,27 +58,42 @@ async fn continue_plan(
     deadline: Duration,
 ) -> PlanEnd {
     let domain = &spec.name;
-    let mut applier = match context.applier(spec) {
-        Ok(applier) => applier,
+    let lease = match context.hold(domain).await {
+        Ok(Some(lease)) => lease,
+        Ok(None) => return PlanEnd::InTime,
         Err(failure) => {
             tracing::error!(%domain, "the plan can't be carried out: {failure}");
             return PlanEnd::InTime;
         }
     };
+    let end = match context.applier_under(spec, &lease) {
+        Ok(applier) => continue_under(context, spec, applier, &lease, waiting, deadline).await,
+        Err(failure) => {
+            tracing::error!(%domain, "the plan can't be carried out: {failure}");
+            PlanEnd::InTime
+        }
+    };
+    if let Err(failure) = context.release(&lease).await {
+        tracing::error!(%domain, "{failure}");
+    }
+    end
+}
+
+async fn continue_under(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+    mut applier: Applier,
+    lease: &HeldLease,
+    waiting: Verification,
+    deadline: Duration,
+) -> PlanEnd {
+    let domain = &spec.name;
     if !spec.repair {
         applier.new_hosts = NewHosts::LeaveToOperator;
     }
-    match context.hold(domain).await {
-        Ok(true) => {}
-        Ok(false) => return PlanEnd::InTime,
-        Err(failure) => {
-            tracing::error!(%domain, "the plan can't be carried out: {failure}");
-            return PlanEnd::InTime;
-        }
-    }
     let limit =
         deadline + applier.publisher.as_ref().map_or(Duration::ZERO, |publisher| publisher.patience());
-    let goals = CurrentGoal::new(context, spec);
+    let goals = CurrentGoal::new(context, spec, lease);
     let outcome = applier.run_towards(&goals, waiting, Some(limit)).await;
     let end = match &outcome {
         Err(ApplyError::Deadline(_)) => PlanEnd::Late,
@@ -89,9 +105,6 @@ async fn continue_plan(
         }
         Err(ApplyError::Stopped(why)) => tracing::info!(%domain, "the plan was stopped: {why}"),
         Err(error) => tracing::error!(%domain, "the plan stopped: {error}"),
-    }
-    if let Err(failure) = context.release(domain).await {
-        tracing::error!(%domain, "{failure}");
     }
     end
 }
