@@ -1,10 +1,12 @@
 """Trials of the files themselves: lintian, what the packages contain, and whether they are the same from another folder."""
 
+import json
 import os
 import re
 import shutil
 import subprocess
 import tempfile
+import zlib
 from pathlib import Path
 
 from .machine import ROOTS, expect
@@ -64,6 +66,42 @@ def static():
     expect(not found, f"the program has {found}")
 
 
+def crates_of(program):
+    """The crates that cargo-auditable wrote into a program: name and version. Those that only built it are left out."""
+    with tempfile.TemporaryDirectory() as place:
+        section = Path(place) / "section"
+        run("objcopy", "--dump-section", f".dep-v0={section}", program, Path(place) / "rest")
+        listed = json.loads(zlib.decompress(section.read_bytes()))["packages"]
+    return {(crate["name"], crate["version"]) for crate in listed if crate.get("kind", "runtime") == "runtime"}
+
+
+def expect_listed(listed, crates):
+    """An SBOM lists these crates, each with a license; those of the registry also with a checksum and an address."""
+    expect((listed["bomFormat"], listed["specVersion"]) == ("CycloneDX", "1.5"), "it is not CycloneDX 1.5")
+    own = listed["metadata"]["component"]
+    components = {(one["name"], one["version"]): one for one in [own, *listed["components"]]}
+    missing = sorted(crates - set(components))
+    expect(not missing, f"in the program, and not in the SBOM: {missing}")
+    for name in sorted(crates):
+        component = components[name]
+        expect(component.get("licenses"), f"{name} has no license")
+        if "registry+" in component["bom-ref"]:
+            hashes = [one["content"] for one in component.get("hashes", []) if one["alg"] == "SHA-256"]
+            expect(len(hashes) == 1 and component.get("purl", "").startswith("pkg:cargo/"), f"{name} has no checksum or address")
+    # A path of the machine that built it would make the file differ elsewhere.
+    text = json.dumps(listed)
+    expect(str(REPOSITORY) not in text and "/root/" not in text and "/home/" not in text, "it has a path of this machine")
+
+
+def sbom():
+    """The SBOM is about what is in the program, and all places have the same one."""
+    file = only(PACKAGES, "*.cdx.json")
+    crates = crates_of(PACKAGES / "stage/sternpost")
+    expect(len(crates) > 100, f"the program names {len(crates)} crates")
+    expect_listed(json.loads(file.read_text()), crates)
+    expect((PACKAGES / "stage/sternpost.cdx.json").read_bytes() == file.read_bytes(), "the archive has another SBOM")
+
+
 def same_bytes():
     """The packages of the same program, made in another folder, are the same."""
     place = Path(tempfile.mkdtemp(prefix="package-again-", dir=ROOTS))
@@ -82,5 +120,6 @@ TRIALS = [
     ("lintian", lintian),
     ("the packages have the same files", contents),
     ("the program is static", static),
+    ("the SBOM lists every crate of the program", sbom),
     ("made in another folder, the packages are the same", same_bytes),
 ]

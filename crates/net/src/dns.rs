@@ -10,6 +10,7 @@ pub mod batch;
 mod bogus_detector;
 mod budget;
 mod dname;
+mod positive;
 mod proofs;
 pub mod provider;
 mod records;

@@ -379,6 +379,22 @@ impl RolloutContext {
         spec.challenge.or(host.challenge)
     }
 
+    /// The alias by which the owner of a delegated domain lets us answer challenges in DNS: its name and its target.
+    pub fn challenge_alias(&self, spec: &DomainSpec) -> Option<(DomainName, DomainName)> {
+        let zone = self.config.delegation.as_ref().filter(|_| spec.delegated)?;
+        let label = self.challenge(spec)?.label()?;
+        let name = spec.name.below("mta-sts").and_then(|host| host.below(label)).ok()?;
+        let target = zone.below(name.as_str()).ok()?;
+        Some((name, target))
+    }
+
+    /// All aliases that the owner of a delegated domain publishes, once; empty if it is not delegated.
+    pub fn delegated_names(&self, spec: &DomainSpec) -> Vec<(DomainName, DomainName)> {
+        let mut aliases = self.desired(spec).aliases().unwrap_or_default();
+        aliases.extend(self.challenge_alias(spec));
+        aliases
+    }
+
     /// Whether enforcement was approved, by the operator or by evidence.
     pub fn permit(rollout: &RolloutState) -> Permit {
         if rollout.approved.is_some() && !rollout.is_held { Permit::Enforce } else { Permit::Testing }

@@ -5,38 +5,59 @@
 
 use config::failure::{Exit, Failure};
 use std::io;
+use std::time::Duration;
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use tokio_util::sync::CancellationToken;
 
-/// A token that the first of these signals cancels. The command then ends by itself; a second signal ends it at once.
+/// How long a command may go on after a signal before it says why.
+const SILENCE: Duration = Duration::from_secs(2);
+
+/// A token that the first of these signals cancels. The command then ends by itself, and says that it `finishes` something if
+/// that takes a while; a second signal ends it at once.
 ///
 /// # Errors
 ///
 /// If the handlers can't be installed.
-pub fn interruption() -> Result<CancellationToken, Failure> {
+pub fn interruption(finishes: &'static str) -> Result<CancellationToken, Failure> {
     let fail = |error| Failure::new("can't install signal handlers", error, "");
     // If /proc is not mounted, no signal is taken as ignored.
     let status = std::fs::read_to_string("/proc/self/status").unwrap_or_default();
     let handler = |kind| handler(kind, &status).map_err(fail);
-    let mut interrupt = handler(SignalKind::interrupt())?;
-    let mut terminate = handler(SignalKind::terminate())?;
-    let mut hangup = handler(SignalKind::hangup())?;
+    let mut signals = Signals {
+        interrupt: handler(SignalKind::interrupt())?,
+        terminate: handler(SignalKind::terminate())?,
+        hangup: handler(SignalKind::hangup())?,
+    };
     let token = CancellationToken::new();
     let cancelled = token.clone();
     tokio::spawn(async move {
-        loop {
-            tokio::select! {
-                () = received(&mut interrupt) => {}
-                () = received(&mut terminate) => {}
-                () = received(&mut hangup) => {}
-            }
-            if cancelled.is_cancelled() {
-                std::process::exit(Exit::Interrupted as i32);
-            }
-            cancelled.cancel();
+        signals.any().await;
+        cancelled.cancel();
+        if tokio::time::timeout(SILENCE, signals.any()).await.is_err() {
+            eprintln!("Interrupted. It finishes {finishes}; another signal ends it at once.");
+            signals.any().await;
         }
+        std::process::exit(Exit::Interrupted as i32);
     });
     Ok(token)
+}
+
+/// The signals that end a command; `None` for one that the process ignores.
+struct Signals {
+    interrupt: Option<Signal>,
+    terminate: Option<Signal>,
+    hangup: Option<Signal>,
+}
+
+impl Signals {
+    /// Waits for one of them.
+    async fn any(&mut self) {
+        tokio::select! {
+            () = received(&mut self.interrupt) => {}
+            () = received(&mut self.terminate) => {}
+            () = received(&mut self.hangup) => {}
+        }
+    }
 }
 
 /// Handles a signal; `None` if the process ignores it.

@@ -8,6 +8,8 @@ mod documented;
 #[path = "runbook/page.rs"]
 mod page;
 mod patience;
+#[path = "apply/several.rs"]
+mod several;
 
 use documented::{entry, undocumented};
 use lab::case::{Case, Mx};
@@ -80,11 +82,14 @@ impl Scene {
         self.started(shell.args([env!("CARGO_BIN_EXE_sternpost"), "apply"]))
     }
 
+    /// Starts a command that prints into a file.
+    fn begun(&self, command: &mut Command) -> Child {
+        let file = std::fs::File::create(self.dir.path().join("printed")).unwrap();
+        command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap()
+    }
+
     fn started(&self, command: &mut Command) -> Child {
-        let out = self.dir.path().join("printed");
-        let file = std::fs::File::create(&out).unwrap();
-        let child =
-            command.stdin(Stdio::null()).stdout(file.try_clone().unwrap()).stderr(file).spawn().unwrap();
+        let child = self.begun(command);
         until_some_or(|| self.printed(), || self.printed().contains("not yet").then_some(()));
         child
     }

@@ -168,7 +168,7 @@ async fn remove(
 /// A domain as responses show it.
 async fn respond(admin: &Admin, spec: &DomainSpec) -> Result<Response, ErrorResponse> {
     let rollout = admin.context.rollout(&spec.name).await?;
-    let aliases = admin.context.desired(spec).aliases().unwrap_or_default();
+    let aliases = admin.context.delegated_names(spec);
     Ok(Json(json!({
         "schema": 1,
         "in_file": admin.context.is_in_file(&spec.name),

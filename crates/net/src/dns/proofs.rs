@@ -120,15 +120,6 @@ pub(super) fn is_opt_out_expansion(message: &Message) -> bool {
         .any(|expansion| expansion.proofs(message).any(has_opt_out))
 }
 
-/// True if all records of the answer were expanded from a wildcard above `name`, so that the same records belong to `name`.
-pub(super) fn is_expanded_above(message: &Message, name: &Name) -> bool {
-    let mut signatures =
-        message.answers.iter().filter(|record| record.record_type() == RecordType::RRSIG).peekable();
-    let is_above =
-        |record: &Record| Expansion::of(record).is_some_and(|expansion| expansion.labels < name.num_labels());
-    signatures.peek().is_some() && signatures.all(is_above)
-}
-
 /// True if a record of the answer was expanded from a wildcard.
 pub(super) fn has_expansion(message: &Message) -> bool {
     Expansion::all(message).next().is_some()

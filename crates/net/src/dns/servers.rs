@@ -6,9 +6,9 @@
 
 use super::budget::{Budget, UnsignedZone, ancestors};
 use super::dname;
+use super::positive::PositiveValidator;
 use super::proofs::{
-    AliasPath, follows_alias, has_secure_part, is_expanded_above, is_opt_out_expansion, is_stripped,
-    is_unproven_expansion,
+    AliasPath, follows_alias, has_secure_part, is_opt_out_expansion, is_stripped, is_unproven_expansion,
 };
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{pool, set_options};
@@ -37,6 +37,8 @@ pub(super) struct Servers {
     inner: Arc<Inner>,
     /// As `inner`, without a cache, for answers whose signatures were lost: see [`is_stripped`].
     uncached: Arc<Inner>,
+    /// `Some` only under [`Dnssec::Validate`].
+    positive: Option<PositiveValidator>,
     dnssec: Dnssec,
     /// `Some` only under [`Dnssec::Validate`].
     unsigned: Option<Arc<Unsigned>>,
@@ -88,13 +90,7 @@ impl Inner {
         let mut builder = hickory_resolver::Resolver::builder_with_config(servers, Sockets::default());
         set_options(builder.options_mut(), config);
         if config.dnssec == Dnssec::Validate {
-            let anchors = match &config.trust_anchor {
-                Some(text) => trust_anchor::zone_file(text)?
-                    .parse::<TrustAnchors>()
-                    .map_err(|error| ResolverError::TrustAnchor(error.to_string()))?,
-                None => TrustAnchors::default(),
-            };
-            builder = builder.with_trust_anchor(Arc::new(anchors));
+            builder = builder.with_trust_anchor(anchors(config)?);
         }
         Ok(Self::Stub(Box::new(builder.build().map_err(system)?)))
     }
@@ -136,6 +132,7 @@ impl Servers {
             return Ok(Self {
                 addresses,
                 uncached: inner.clone(),
+                positive: None,
                 inner,
                 dnssec: config.dnssec,
                 unsigned: None,
@@ -144,14 +141,16 @@ impl Servers {
         let unsigned =
             plain.map(|plain| Arc::new(Unsigned { zones: UnsignedZones::new(), plain: plain.clone() }));
         let inner = Arc::new(Inner::stub(config, addresses.clone())?);
-        let uncached = match config.dnssec {
+        let (uncached, positive) = match config.dnssec {
             Dnssec::Validate => {
+                let validator = PositiveValidator::new(config, &addresses, anchors(config)?);
                 let config = ResolverConfig { cache: false, ..config.clone() };
-                Arc::new(Inner::stub(&config, addresses.clone())?)
+                let uncached = Arc::new(Inner::stub(&config, addresses.clone())?);
+                (uncached, Some(validator.map_err(system)?))
             }
-            Dnssec::TrustAd | Dnssec::Off => inner.clone(),
+            Dnssec::TrustAd | Dnssec::Off => (inner.clone(), None),
         };
-        Ok(Self { addresses, inner, uncached, dnssec: config.dnssec, unsigned })
+        Ok(Self { addresses, inner, uncached, positive, dnssec: config.dnssec, unsigned })
     }
 
     /// Resolves the root NS set; [`DnsError::Bogus`] if it can't be validated.
@@ -193,7 +192,7 @@ impl Servers {
             match path.add(self.resolve_alias(&owner, budget).await) {
                 Ok(target) => owner = target,
                 Err(error) if error.is_absence() && is_bogus => {
-                    return path.lead_to(self.resolve_expanded(&owner, kind, budget).await);
+                    return path.lead_to(self.resolve_positive(&owner, kind, budget).await);
                 }
                 // The name is an alias in one answer and not in the other.
                 Err(error) if error.is_absence() => return Err(DnsError::Bogus),
@@ -206,7 +205,7 @@ impl Servers {
     /// Looks up the CNAME record of a name.
     async fn resolve_alias(&self, name: &DomainName, budget: &Budget) -> Result<Answer, DnsError> {
         match self.resolve_whole(name, Kind::Cname, budget).await?.0 {
-            Err(DnsError::Bogus) => match self.resolve_expanded(name, Kind::Cname, budget).await {
+            Err(DnsError::Bogus) => match self.resolve_positive(name, Kind::Cname, budget).await {
                 Err(DnsError::Bogus) => self.resolve_redirected(name, budget).await,
                 found => found,
             },
@@ -225,24 +224,20 @@ impl Servers {
         Err(DnsError::Bogus)
     }
 
-    /// Looks up a name that does not exist and gets its records from a wildcard above it. The library takes the proof for
-    /// bogus if the wildcard is a sibling of the name: it expects an NSEC record that covers the wildcard, which exists. It
-    /// accepts the proof for names further below, and the wildcard is the same for them: a record for a name below `name`
-    /// that was expanded from a wildcard above `name` shows that `name` does not exist, and which records it has.
-    async fn resolve_expanded(
+    /// Looks up the records of a name whose answer as a whole failed validation: see [`super::positive`].
+    async fn resolve_positive(
         &self,
         name: &DomainName,
         kind: Kind,
         budget: &Budget,
     ) -> Result<Answer, DnsError> {
-        let Ok(below) = name.below(BELOW_WILDCARD) else { return Err(DnsError::Bogus) };
-        let (owner, query_name) = (absolute(name)?, absolute(&below)?);
-        match self.query(query_name.clone(), record_type(kind), budget).await? {
-            Ok(lookup) if is_expanded_above(lookup.message(), &owner) => {
-                self.answer(&lookup, &query_name, kind).map_err(|_| DnsError::Bogus)
-            }
-            _ => Err(DnsError::Bogus),
-        }
+        let Some(positive) = &self.positive else { return Err(DnsError::Bogus) };
+        let owner = absolute(name)?;
+        budget.take()?;
+        // The library's future is large.
+        let found = Box::pin(positive.records(&owner, record_type(kind)));
+        let found = tokio::time::timeout_at(budget.deadline, found).await.map_err(|_| DnsError::Timeout)?;
+        found.map_or(Err(DnsError::Bogus), |lookup| self.answer(&lookup, &owner, kind))
     }
 
     /// Looks up a name by one query. The second part is true if the answer depends on aliases that have to be looked up by
@@ -537,8 +532,12 @@ fn query_by<'a>(
     })
 }
 
-/// A label for a name below one that gets its records from a wildcard.
-const BELOW_WILDCARD: &str = "below-wildcard";
+/// The trust anchor of a configuration, or that of the public DNS.
+fn anchors(config: &ResolverConfig) -> Result<Arc<TrustAnchors>, ResolverError> {
+    let Some(text) = &config.trust_anchor else { return Ok(Arc::default()) };
+    let anchors = trust_anchor::zone_file(text)?.parse::<TrustAnchors>();
+    Ok(Arc::new(anchors.map_err(|error| ResolverError::TrustAnchor(error.to_string()))?))
+}
 
 /// How long names of a host wait for the lookup of its zone at most, before each is validated by itself.
 const ZONE_TIMEOUT: Duration = Duration::from_millis(500);

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::atomic::{AtomicBool, Ordering};
 use store::{Store, StoreError};
 
 /// An ACME CA and its account settings.
@@ -86,6 +87,8 @@ pub struct CaClient {
     pub(super) authority: Authority,
     /// The account, with the time at which the CA's directory was read.
     opened: tokio::sync::Mutex<Option<(Timestamp, Account)>>,
+    /// True from when the CA did not know the account in the store until a new one has replaced it.
+    is_forgotten: AtomicBool,
 }
 
 impl fmt::Debug for CaClient {
@@ -103,7 +106,7 @@ const OWNER: &str = "acme-account";
 impl CaClient {
     /// Creates a client of a CA.
     pub fn new(authority: Authority) -> Self {
-        Self { authority, opened: tokio::sync::Mutex::new(None) }
+        Self { authority, opened: tokio::sync::Mutex::new(None), is_forgotten: AtomicBool::new(false) }
     }
 
     /// The number of new orders that may be sent to the CA at `now`.
@@ -170,10 +173,17 @@ impl CaClient {
         Ok(account)
     }
 
+    /// The CA does not know the account, as after a reset of a CA for tests: the next call of [`Self::account`] creates another.
+    pub(super) async fn forget_account(&self) {
+        *self.opened.lock().await = None;
+        self.is_forgotten.store(true, Ordering::SeqCst);
+    }
+
     async fn open_account(&self, store: &Store, vault: &Vault) -> Result<Account, AccountError> {
         let Authority { directory, contact, ca_file, external, .. } = &self.authority;
         let builder = Account::builder_with_http(ca_http::client(ca_file.as_deref())?);
-        if let Some(kept) = store.acme_account(directory).await? {
+        let is_known = !self.is_forgotten.load(Ordering::SeqCst);
+        if let Some(kept) = store.acme_account(directory).await?.filter(|_| is_known) {
             let kept = vault.open(OWNER, &kept)?;
             let credentials: AccountCredentials = serde_json::from_str(&kept).map_err(Error::from)?;
             return Ok(builder.from_credentials(credentials).await?);
@@ -185,6 +195,7 @@ impl CaClient {
         let (account, credentials) = builder.create(&new, directory.clone(), external.as_ref()).await?;
         let kept = serde_json::to_string(&credentials).map_err(Error::from)?;
         store.put_acme_account(directory, &vault.seal(OWNER, &kept)?).await?;
+        self.is_forgotten.store(false, Ordering::SeqCst);
         Ok(account)
     }
 }

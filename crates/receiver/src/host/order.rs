@@ -7,6 +7,7 @@
 
 mod dns;
 mod error;
+mod refusal;
 mod renewal;
 mod work;
 
@@ -18,13 +19,13 @@ use super::certificate_state::{self, CertificateState, Outcome};
 use super::site_cache::{certified, covers};
 use super::vault::Vault;
 use crate::rollout::desired::PolicyHostAt;
-use error::{OrderError, RATE_LIMITED};
+use error::{NO_ACCOUNT, OrderError, RATE_LIMITED};
 use formats::DomainName;
 use formats::caa;
 use futures_util::FutureExt;
 use instant_acme::{
     Account, AuthorizationHandle, AuthorizationStatus, CertificateIdentifier, ChallengeType as AcmeChallenge,
-    Identifier, NewOrder, Order, OrderStatus, RetryPolicy,
+    Identifier, NewOrder, Order, OrderStatus, Problem, RetryPolicy,
 };
 use jiff::{SignedDuration, Timestamp};
 use net::certificate::CertificateFacts;
@@ -165,7 +166,7 @@ impl Orders {
             Ok(issued) => issued,
             Err(OrderError::Store(error)) => return Err(error),
             Err(OrderError::OverBudget) => Outcome::OverBudget,
-            Err(error) => Outcome::Failed { counts: !error.costs_nothing(), problem: error.to_string() },
+            Err(error) => Outcome::Failed { counts: !error.costs_nothing(), problem: error.in_words(&host) },
         };
         self.put(before, outcome).await
     }
@@ -208,8 +209,16 @@ impl Orders {
                 Ok(new) => return Ok(new),
                 Err(error) if error.is_about_the_host() => return Err(error),
                 Err(error) => {
+                    if error.is(NO_ACCOUNT) {
+                        ca.forget_account().await;
+                    }
                     if error.is_a_reason_to_pause() {
-                        tracing::warn!(authority = ca.authority.directory, %error, "orders at the CA are paused");
+                        let error = error.in_words(&before.host);
+                        tracing::warn!(
+                            authority = ca.authority.directory,
+                            error,
+                            "orders at the CA are paused"
+                        );
                         ca.pause(&self.store, self.now().await?).await?;
                     }
                     refused.push((ca.authority.directory.clone(), error));
@@ -426,16 +435,16 @@ struct Host<'a> {
 
 const LEASE_NAME: &str = "certificates";
 
-async fn problem(order: &mut Order) -> String {
+/// The reason why the CA could not validate the host.
+async fn problem(order: &mut Order) -> Option<Problem> {
     let mut authorizations = order.authorizations();
     while let Some(Ok(authorization)) = authorizations.next().await {
-        for challenge in &authorization.challenges {
-            if let Some(problem) = &challenge.error {
-                return problem.to_string();
-            }
+        let found = authorization.challenges.iter().find_map(|challenge| challenge.error.clone());
+        if found.is_some() {
+            return found;
         }
     }
-    "no reason given by the CA".to_owned()
+    None
 }
 
 fn leaf(chain: &str) -> Option<CertificateDer<'static>> {

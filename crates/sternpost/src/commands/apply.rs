@@ -52,7 +52,7 @@ struct Outcome {
     domain: String,
     done: Vec<DoneStep>,
     /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `changed`, `blocked` or `interrupted`; of several domains `failed`,
-    /// if steps were taken before.
+    /// if steps were taken before, and `not-begun`, if a signal came before the first step.
     rest: &'static str,
     #[serde(skip_serializing_if = "Option::is_none")]
     /// The end of the waiting period, for `wait`.
@@ -92,7 +92,7 @@ struct DoneStep {
 /// Carries out the plan of each domain. One that fails does not keep the others from being worked on.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open(named).await?;
-    let stop = interruption()?;
+    let stop = interruption("the change of DNS that has begun")?;
     let mut specs = context.domains(&options.domains)?;
     // A domain that is named twice is worked on once.
     let mut names = BTreeSet::new();

@@ -39,7 +39,7 @@ pub async fn backup(options: &Backup, named: Option<&Path>) -> Result<Exit, Fail
             "Name the configuration of the server with --config, such as\n  sternpost --config /etc/sternpost/sternpost.toml backup FILE",
         ));
     }
-    let stopped = interruption()?;
+    let stopped = interruption("the removal of the incomplete copy")?;
     let copied = tokio::select! {
         copied = Store::back_up(store, file) => copied,
         // The store removes a file that is not complete, and no other.

@@ -144,7 +144,7 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     if let Some(doubt) = doubt(context, &spec.name).await {
         say(&format!("{} {}", marks().warning, doubt.replace('\n', "\n    ")));
     }
-    let aliases = context.desired(&spec).aliases().unwrap_or_default();
+    let aliases = context.delegated_names(&spec);
     if !aliases.is_empty() {
         say(&format!("  The owner of {} publishes this in its zone, once:", spec.name));
     }

@@ -160,7 +160,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Aler
                 let mut view = stage_view(stage, spec, &desired, &judged);
                 match &mut view {
                     StageView::Step { word: "delegate", records, .. } => {
-                        records.extend(challenge_alias(context, spec));
+                        records.extend(alias_lines(context.challenge_alias(spec).as_slice()));
                     }
                     StageView::Evidence { unreached: shown, .. } => {
                         let parts = |alert: &Alert| UnreachedHosts {
@@ -231,14 +231,6 @@ fn stage_view(
             }
         }
     }
-}
-
-/// The CNAME record by which the owner of a delegated domain lets us answer challenges in DNS.
-fn challenge_alias(context: &RolloutContext, spec: &DomainSpec) -> Option<String> {
-    let (label, zone) = (context.challenge(spec)?.label()?, context.config.delegation.as_ref()?);
-    let name = spec.name.below("mta-sts").and_then(|host| host.below(label)).ok()?;
-    let target = zone.below(name.as_str()).ok()?;
-    alias_lines(&[(name, target)]).pop()
 }
 
 /// True when the operator must carry out the step.

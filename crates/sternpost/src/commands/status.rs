@@ -183,7 +183,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
     let around = CauseContext { domain: name.as_str(), senders: &senders, probes: &probes };
     let causes = store.causes_of(name, since).await.map_err(fail)?;
     let counting = causes.iter().filter(|cause| cause.counts);
-    let aliases = context.desired(spec).aliases().unwrap_or_default();
+    let aliases = context.delegated_names(spec);
     let aliases = if rollout.mode.is_none() { alias_lines(&aliases) } else { Vec::new() };
     Ok(Status {
         domain: name.to_string(),

@@ -107,7 +107,7 @@ async fn copy(config: &Config, options: &Copy) -> Result<Exit, Failure> {
     }
     let mut access: Access = access(config);
     access.password = options.password_file.clone().or(access.password);
-    let stopped = interruption()?;
+    let stopped = interruption("the rows that it is writing")?;
     let mut shown = (String::new(), 0);
     let mut progress = |table: &str, rows: u64| {
         // Small tables are not worth a line.

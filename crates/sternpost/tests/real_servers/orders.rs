@@ -2,6 +2,7 @@
 //! time, or is asked for a name that leads elsewhere; and renewal, which replaces what is in hand.
 
 mod dns;
+mod refusals;
 
 use crate::names::{Names, zone};
 use crate::pebble::{DIRECTORY, Pebble};

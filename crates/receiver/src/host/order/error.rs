@@ -3,7 +3,9 @@
 use super::super::authority::AccountError;
 use super::super::ca_http::NoAnswer;
 use super::super::vault::VaultError;
-use instant_acme::Error;
+use super::refusal;
+use formats::DomainName;
+use instant_acme::{Error, Problem};
 use store::StoreError;
 
 /// Why an order failed.
@@ -30,12 +32,14 @@ pub(super) enum OrderError {
     Acme(#[from] Error),
     #[error(transparent)]
     Account(AccountError),
-    #[error("{}", join_errors(.0))]
+    /// Each CA that was asked, with the reason.
+    #[error("no CA has issued the certificate")]
     Refused(Vec<(String, OrderError)>),
     #[error("the certificate's key: {0}")]
     Vault(#[from] VaultError),
-    #[error("the CA could not validate the host: {0}")]
-    Invalid(String),
+    /// The CA could not validate the host; `None` if it gives no reason.
+    #[error("the CA could not validate the host")]
+    Invalid(Option<Problem>),
     #[error("the CA's response can't be used: {0}")]
     Chain(String),
     /// The code that runs the order panicked. The log has the place.
@@ -80,11 +84,34 @@ impl OrderError {
 
     /// Whether the CA reported this problem type.
     pub fn is(&self, kind: &str) -> bool {
+        self.problem().is_some_and(|problem| problem.r#type.as_deref() == Some(kind))
+    }
+
+    /// The problem document with which the CA refused a request.
+    fn problem(&self) -> Option<&Problem> {
         match self {
             Self::Acme(Error::Api(problem)) | Self::Account(AccountError::Acme(Error::Api(problem))) => {
-                problem.r#type.as_deref() == Some(kind)
+                Some(problem)
             }
-            _ => false,
+            _ => None,
+        }
+    }
+
+    /// The failure of an order for `host` in words: what failed, what follows, and what to do.
+    pub fn in_words(&self, host: &DomainName) -> String {
+        match self {
+            Self::Refused(each) => {
+                let each = each.iter().map(|(ca, error)| format!("{ca}: {}", error.in_words(host)));
+                each.collect::<Vec<_>>().join("; ")
+            }
+            Self::Invalid(problem) => {
+                let why = problem.as_ref().map(|problem| refusal::in_words(problem, host));
+                format!("{self}: {}", why.as_deref().unwrap_or("no reason given by the CA"))
+            }
+            _ => match self.problem() {
+                Some(problem) => refusal::in_words(problem, host),
+                None => with_causes(self),
+            },
         }
     }
 }
@@ -98,19 +125,14 @@ impl From<AccountError> for OrderError {
     }
 }
 
+/// The problem type for an account that the CA does not know (RFC 8555 §6.7).
+pub(super) const NO_ACCOUNT: &str = "urn:ietf:params:acme:error:accountDoesNotExist";
 const BAD_NONCE: &str = "urn:ietf:params:acme:error:badNonce";
 /// The problem type for too many orders (RFC 8555 §6.7).
 pub(super) const RATE_LIMITED: &str = "urn:ietf:params:acme:error:rateLimited";
 
-fn join_errors(refused: &[(String, OrderError)]) -> String {
-    refused
-        .iter()
-        .map(|(name, error)| format!("{name}: {}", with_causes(error)))
-        .collect::<Vec<_>>()
-        .join("; ")
-}
-
-/// An error with what caused it, which the libraries leave out of their messages, and the key to set where one helps.
+/// An error with what caused it, which the libraries leave out of their messages, and the key to set where one helps. Without a
+/// connection to the CA, no certificate is ordered or renewed.
 fn with_causes(error: &dyn std::error::Error) -> String {
     let mut text = error.to_string();
     let mut cause = error.source();
@@ -125,17 +147,21 @@ fn with_causes(error: &dyn std::error::Error) -> String {
     let advice = [
         (
             "UnknownIssuer",
-            "the server of the CA has a certificate of an unknown root: set ca_file beside directory",
+            "the server of the CA has a certificate of an unknown root. Nothing is ordered from it before that root is trusted; \
+             save it and name the file beside directory:\n  ca_file = \"ca.pem\"",
         ),
-        ("Expired", "the certificate of the CA's server has expired, or the clock of this machine is wrong"),
-        ("NotValidForName", "directory names another host than the certificate of the CA's server"),
         (
-            "externalAccountRequired",
-            "the CA requires an account that you have there: set key_id and key_file",
+            "Expired",
+            "the certificate of the CA's server has expired, or the clock of this machine is wrong. Nothing is ordered from it \
+             before that is put right",
+        ),
+        (
+            "NotValidForName",
+            "directory names another host than the certificate of the CA's server. Set it to the URL that the CA documents",
         ),
     ];
     let found = advice.iter().find(|(word, _)| text.contains(word));
-    found.map_or(text.clone(), |(_, advice)| format!("{text} ({advice})"))
+    found.map_or(text.clone(), |(_, advice)| format!("{advice} ({text})"))
 }
 
 #[cfg(test)]
@@ -157,14 +183,12 @@ mod tests {
     fn an_error_of_a_ca_is_told_with_its_cause_and_the_key_to_set() {
         let told = |messages: &[&'static str]| with_causes(&chain(messages));
         let unknown_root = told(&["HTTP request failure", "client error (Connect)", "UnknownIssuer"]);
-        assert_eq!(
-            unknown_root,
-            "HTTP request failure: client error (Connect): UnknownIssuer (the server of the CA has a certificate of an unknown root: set ca_file beside directory)"
-        );
+        assert!(unknown_root.starts_with("the server of the CA has a certificate of an unknown root. "));
+        assert!(unknown_root.contains("\n  ca_file = \"ca.pem\""), "{unknown_root}");
+        assert!(unknown_root.ends_with("(HTTP request failure: client error (Connect): UnknownIssuer)"));
         for (cause, advice) in [
             ("invalid peer certificate: Expired", "clock of this machine"),
             ("invalid peer certificate: NotValidForName", "directory names another host"),
-            ("urn:ietf:params:acme:error:externalAccountRequired", "set key_id and key_file"),
         ] {
             assert!(told(&["request failed", cause]).contains(advice), "{cause}");
         }
@@ -190,6 +214,22 @@ mod tests {
             assert!(!error.is_a_reason_to_pause() && !error.is_about_the_host(), "{error}");
             assert!(!error.costs_nothing());
         }
-        assert!(OrderError::Invalid("x".into()).is_about_the_host());
+        assert!(OrderError::Invalid(None).is_about_the_host());
+    }
+
+    #[test]
+    fn a_refusal_is_told_with_the_ca_wherever_it_is_nested() {
+        let problem = serde_json::json!({ "type": RATE_LIMITED, "detail": "too many" });
+        let problem = || serde_json::from_value::<Problem>(problem.clone()).unwrap();
+        let host = DomainName::parse("mta-sts.example.org").unwrap();
+        let account = OrderError::Account(AccountError::Acme(Error::Api(problem())));
+        let all = [("https://a/dir", OrderError::Acme(Error::Api(problem()))), ("https://b/dir", account)];
+        let refused = OrderError::Refused(all.map(|(ca, error)| (ca.to_owned(), error)).into());
+        let told = refused.in_words(&host);
+        assert_eq!(told.matches("new_per_hour").count(), 2, "{told}");
+        assert!(told.starts_with("https://a/dir: ") && told.contains("; https://b/dir: "), "{told}");
+        let invalid = OrderError::Invalid(Some(problem())).in_words(&host);
+        assert!(invalid.starts_with("the CA could not validate the host: ") && invalid.contains("too many"));
+        assert!(OrderError::Invalid(None).in_words(&host).ends_with(": no reason given by the CA"));
     }
 }

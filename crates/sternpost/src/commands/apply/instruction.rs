@@ -1,12 +1,18 @@
 //! What `sternpost apply` tells the operator to do for a step that Sternpost does not carry out.
 
+use formats::DomainName;
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::desired::{DesiredState, PolicyHostAt};
 use receiver::rollout::plan::Step;
 
-/// What the operator has to do for a step, indented.
-pub(super) fn instruction(spec: &DomainSpec, desired: &DesiredState, step: &Step) -> String {
+/// What the operator has to do for a step, indented. `challenge` is the alias for challenges in DNS, if the domain is delegated.
+pub(super) fn instruction(
+    spec: &DomainSpec,
+    desired: &DesiredState,
+    challenge: &[(DomainName, DomainName)],
+    step: &Step,
+) -> String {
     let indent = |text: &str| text.lines().map(|line| format!("      {line}\n")).collect::<String>();
     if let Ok(Some(change)) = Change::of(desired, step) {
         let lines = change.lines();
@@ -42,7 +48,7 @@ pub(super) fn instruction(spec: &DomainSpec, desired: &DesiredState, step: &Step
         Step::Delegate(aliases) => format!(
             "    The owner of {} publishes this in its zone, once:\n{}",
             spec.name,
-            indent(&alias_lines(aliases).join("\n"))
+            indent(&alias_lines(&[aliases, challenge].concat()).join("\n"))
         ),
         Step::TakeDown => "    Remove the policy file and the name mta-sts from DNS.".to_owned(),
         _ => "    Do this yourself: Sternpost never changes MX records.".to_owned(),

@@ -112,11 +112,16 @@ pub(super) async fn all(
                 }
                 failures.push(failure);
             }
-            None => {}
+            None => {
+                outcomes.push(Outcome { rest: "not-begun", ..Outcome::new(&item.spec.name) });
+            }
         }
     }
     if !options.json {
         say(&summary(&outcomes, failures.len()));
+        if stop.is_cancelled() {
+            say("  Nothing is held any more. `sternpost apply` resumes where each domain is.");
+        }
     }
     (outcomes, failures)
 }
@@ -217,6 +222,7 @@ fn summary(outcomes: &[Outcome], failed: usize) -> String {
         (count("changed"), "changed by another program"),
         (count("blocked"), "that can't begin"),
         (count("interrupted"), "interrupted"),
+        (count("not-begun"), "not begun"),
         (failed, "failed"),
     ];
     let said: Vec<String> = parts
@@ -224,7 +230,8 @@ fn summary(outcomes: &[Outcome], failed: usize) -> String {
         .filter(|(number, _)| *number > 0)
         .map(|(number, what)| format!("{number} {what}"))
         .collect();
-    let mark = match failed + count("unseen") + count("changed") + count("blocked") {
+    let is_open = ["unseen", "changed", "blocked", "interrupted", "not-begun"];
+    let mark = match failed + is_open.into_iter().map(count).sum::<usize>() {
         0 => marks().fine,
         _ => marks().warning,
     };
@@ -328,6 +335,14 @@ mod tests {
         );
         assert!(line.starts_with(marks().warning));
         assert!(summary(&all[..1], 0).starts_with(marks().fine));
+        let ended = [
+            outcome("a.example", "done"),
+            outcome("b.example", "interrupted"),
+            outcome("c.example", "not-begun"),
+        ];
+        let line = summary(&ended, 0);
+        assert!(line.starts_with(marks().warning), "{line}");
+        assert!(line.ends_with("3 domains: 1 in the desired state, 1 interrupted, 1 not begun"), "{line}");
     }
 
     #[test]

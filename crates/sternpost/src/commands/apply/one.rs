@@ -12,7 +12,7 @@ use net::https::policy_host;
 use operations::RolloutContext;
 use operations::goal::CurrentGoal;
 use operations::{apply_failure, store_failure};
-use receiver::domain::DomainSpec;
+use receiver::domain::{DomainSpec, HostedBy};
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::goal::GoalSource;
 use receiver::rollout::outside::Outside;
@@ -344,7 +344,8 @@ impl<'a> Work<'a> {
     async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Stop> {
         self.print(&format!("  {} {step}", marks().info));
         if actor == Actor::Operator {
-            self.print(&instruction(self.spec, &self.desired, step));
+            let challenge = self.context.challenge_alias(self.spec);
+            self.print(&instruction(self.spec, &self.desired, challenge.as_slice(), step));
         }
         let (begun, mut reported) = (Instant::now(), Instant::now());
         let mut printed = None;
@@ -355,7 +356,7 @@ impl<'a> Work<'a> {
                     self.print(&format!("  {} {}", marks().fine, applied.proof));
                     return Ok(Ok(applied.proof));
                 }
-                Err(instead) => instead,
+                Err(instead) => self.with_order(step, instead).await,
             };
             if begun.elapsed() >= self.patience(actor) {
                 if matches!(self.pace, Pace::Round(_)) {
@@ -392,6 +393,23 @@ impl<'a> Work<'a> {
                 printed = Some(instead);
             }
             self.unless_stopped(tokio::time::sleep(POLL_INTERVAL)).await?;
+        }
+    }
+
+    /// What was observed instead of a step's result, with the reason why the policy host has no certificate, if that is it.
+    async fn with_order(&self, step: &Step, instead: String) -> String {
+        if !matches!(step, Step::Serve(_)) || self.spec.host != HostedBy::Sternpost {
+            return instead;
+        }
+        let Ok(host) = policy_host(&self.spec.name) else { return instead };
+        let stored = self.context.store.certificate(&host).await.ok().flatten();
+        let now = self.context.world.clock.now();
+        match stored.filter(|stored| stored.chain.is_empty() || stored.expires_at <= now) {
+            Some(stored) if !stored.problem.is_empty() => {
+                let problem = stored.problem.replace('\n', "\n    ");
+                format!("{instead}\n    It has no certificate: {problem}")
+            }
+            _ => instead,
         }
     }
 

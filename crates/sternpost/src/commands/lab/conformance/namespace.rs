@@ -58,7 +58,7 @@ pub async fn run_inside() -> Result<Exit, Failure> {
     let readable = std::fs::Permissions::from_mode(0o755);
     std::fs::set_permissions(folder.path(), readable).map_err(|error| failed("the folder's mode", &error))?;
     let own = std::env::current_exe().map_err(|error| fail(&error))?;
-    let interrupted = interruption()?;
+    let interrupted = interruption("the end of its servers")?;
     // `unshare` ends with this process however it ends, and everything inside with `unshare`.
     let mut command = tokio::process::Command::new("setpriv");
     command.args(["--pdeathsig", "KILL", "unshare"]);
