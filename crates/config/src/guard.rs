@@ -24,12 +24,39 @@ pub struct GuardConfig {
     pub apply: bool,
     /// The URL that alerts are posted to; `None` posts none.
     pub webhook: Option<String>,
+    /// What the webhook takes.
+    pub webhook_format: WebhookFormat,
     /// The file with the secret that signs the posts; `None` leaves them unsigned.
     pub webhook_secret: Option<PathBuf>,
     /// When the weekly summary is mailed; `None` sends none.
     pub weekly: Option<WeekTime>,
     /// Alert mail; `None` sends none.
     pub mail: Option<AlertMail>,
+}
+
+/// What a webhook for alerts takes.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum WebhookFormat {
+    /// All fields of the alert, for programs.
+    Json,
+    /// A JSON object with a member `text`, as Slack, Mattermost, Google Chat and Matrix's Hookshot take it.
+    Text,
+    /// An adaptive card, as the workflows of Microsoft Teams take it.
+    Teams,
+    /// Plain text with a title, as ntfy takes it.
+    Ntfy,
+}
+
+impl WebhookFormat {
+    /// The format with this name; the first one without a name.
+    fn of(name: Option<&str>) -> Self {
+        match name {
+            Some("text") => Self::Text,
+            Some("teams") => Self::Teams,
+            Some("ntfy") => Self::Ntfy,
+            _ => Self::Json,
+        }
+    }
 }
 
 /// The settings of alert mail.
@@ -59,6 +86,7 @@ pub fn guard(read: &Read, folder: &Path) -> Result<GuardConfig, Failure> {
         failure_rate: f64::from(read.number("guard.failures_per_thousand", 10)) / 1000.0,
         apply: read.flag("guard.apply"),
         webhook: read.text("guard.webhook").map(str::to_owned),
+        webhook_format: WebhookFormat::of(read.text("guard.webhook_format")),
         webhook_secret: read.text("guard.webhook_secret_file").map(|file| folder.join(file)),
         weekly,
         mail,

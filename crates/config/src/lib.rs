@@ -52,7 +52,7 @@ pub use config::{AnswersConfig, Config};
 pub use consistency::fits;
 pub use environment::Environment;
 pub use fault::nearest;
-pub use guard::GuardConfig;
+pub use guard::{GuardConfig, WebhookFormat};
 pub use hosting::{AdminConfig, HostConfig};
 pub use inbox::{DashboardConfig, InboxConfig, ReportWebhook};
 pub use keys::{KEYS, Key, Kind, manual, reference};

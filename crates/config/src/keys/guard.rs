@@ -62,6 +62,15 @@ pub(super) const KEYS: &[Key] = &[
             (docs/receiving.md). A failed POST is retried for a day, at growing intervals.",
     },
     Key {
+        path: "guard.webhook_format",
+        kind: Kind::Choice(&["json", "text", "teams", "ntfy"]),
+        default: "\"json\"",
+        unset: "",
+        about: "What `guard.webhook` takes. `json`: each alert with all of its fields, for programs. `text`: a message that Slack, \
+            Mattermost, Google Chat and Matrix (by Hookshot) show. `teams`: a card for the workflows of Microsoft Teams. \
+            `ntfy`: a message for a topic of ntfy.",
+    },
+    Key {
         path: "guard.webhook_secret_file",
         kind: Kind::File,
         default: "",
