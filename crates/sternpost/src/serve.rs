@@ -7,6 +7,7 @@
 mod alert_book;
 pub mod api;
 mod certificate;
+mod chat;
 mod guard;
 mod hosting;
 mod http;

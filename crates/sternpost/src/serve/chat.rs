@@ -2,6 +2,7 @@
 //! phones. Programs take the event as JSON instead. Texts are cut, since the services refuse long messages.
 
 use super::messages::{Event, EventKind, concerned};
+use super::webhook::Message;
 use config::WebhookFormat;
 use serde_json::json;
 
@@ -10,39 +11,22 @@ const MAX_BYTES: usize = 3500;
 /// The most domains that a message names.
 const MAX_DOMAINS: usize = 10;
 
-/// What is posted.
-#[derive(Debug, Clone, PartialEq, Eq)]
-pub struct Post {
-    /// The media type of the body.
-    pub kind: &'static str,
-    /// The header `Title`, which ntfy shows above the message.
-    pub title: Option<String>,
-    pub body: String,
-}
-
-impl Post {
-    /// A body in JSON.
-    pub fn json(body: String) -> Self {
-        Self { kind: "application/json", title: None, body }
-    }
-}
-
 /// What is posted about an event.
-pub fn post(format: WebhookFormat, event: &Event) -> Post {
+pub fn message(format: WebhookFormat, event: &Event) -> Message {
     match format {
-        WebhookFormat::Json => Post::json(serde_json::to_string(event).unwrap_or_default()),
+        WebhookFormat::Json => Message::json(serde_json::to_string(event).unwrap_or_default()),
         // Slack reads these three characters as markup (https://docs.slack.dev/messaging/formatting-message-text); the
         // others show the references as the characters.
         WebhookFormat::Text => {
-            let text = format!("{}\n{}", title(event), message(event));
+            let text = format!("{}\n{}", title(event), text(event));
             let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
-            Post::json(json!({ "text": text }).to_string())
+            Message::json(json!({ "text": text }).to_string())
         }
-        WebhookFormat::Teams => Post::json(card(event).to_string()),
-        WebhookFormat::Ntfy => Post {
+        WebhookFormat::Teams => Message::json(card(event).to_string()),
+        WebhookFormat::Ntfy => Message {
             kind: "text/plain; charset=utf-8",
             title: Some(title(event).chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect()),
-            body: message(event),
+            body: text(event),
         },
     }
 }
@@ -58,7 +42,7 @@ fn card(event: &Event) -> serde_json::Value {
                 "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
                 "type": "AdaptiveCard",
                 "version": "1.4",
-                "body": [block(title(event), "Bolder"), block(message(event), "Default")],
+                "body": [block(title(event), "Bolder"), block(text(event), "Default")],
             },
         }],
     })
@@ -76,7 +60,7 @@ fn title(event: &Event) -> String {
 }
 
 /// What was found, and, unless it is over, the consequence and what to do.
-fn message(event: &Event) -> String {
+fn text(event: &Event) -> String {
     let alert = &event.alert;
     let domains = concerned(event, MAX_DOMAINS);
     let text = match event.event {
@@ -117,13 +101,14 @@ mod tests {
         }
     }
 
-    fn value(post: &Post) -> Value {
+    fn value(post: &Message) -> Value {
         serde_json::from_str(&post.body).unwrap()
     }
 
     #[test]
     fn a_chat_gets_one_text_without_its_markup() {
-        let post = post(WebhookFormat::Text, &event(EventKind::Raised, "<!channel> & <https://evil.example|x>"));
+        let post =
+            message(WebhookFormat::Text, &event(EventKind::Raised, "<!channel> & <https://evil.example|x>"));
         assert_eq!(post.kind, "application/json");
         assert_eq!(
             value(&post),
@@ -134,7 +119,7 @@ mod tests {
 
     #[test]
     fn teams_gets_a_card_with_title_and_message() {
-        let card = value(&post(WebhookFormat::Teams, &event(EventKind::Over, "it was gone")));
+        let card = value(&message(WebhookFormat::Teams, &event(EventKind::Over, "it was gone")));
         let content = &card["attachments"][0]["content"];
         assert_eq!(card["attachments"][0]["contentType"], "application/vnd.microsoft.card.adaptive");
         assert_eq!(content["body"][0]["text"], "Over: example.org: mx-uncovered mx9.example.org");
@@ -145,7 +130,7 @@ mod tests {
     fn ntfy_gets_text_and_a_title_that_fits_a_header() {
         let mut event = event(EventKind::Raised, "no TLS");
         event.alert.subject = "mx\r\nX-Evil: ä".to_owned();
-        let post = post(WebhookFormat::Ntfy, &event);
+        let post = message(WebhookFormat::Ntfy, &event);
         assert_eq!(post.title.as_deref(), Some("example.org: mx-uncovered mx  X-Evil:  "));
         assert!(post.body.starts_with("example.org: no TLS.\nSenders refuse it."), "{}", post.body);
     }
@@ -153,7 +138,7 @@ mod tests {
     #[test]
     fn long_texts_are_cut() {
         for format in [WebhookFormat::Text, WebhookFormat::Teams, WebhookFormat::Ntfy] {
-            let post = post(format, &event(EventKind::Raised, &"ä".repeat(100_000)));
+            let post = message(format, &event(EventKind::Raised, &"ä".repeat(100_000)));
             assert!(post.body.len() < 4096, "{format:?}: {}", post.body.len());
         }
     }
@@ -161,7 +146,7 @@ mod tests {
     #[test]
     fn programs_get_the_whole_event() {
         let event = event(EventKind::Raised, "what");
-        let post = post(WebhookFormat::Json, &event);
+        let post = message(WebhookFormat::Json, &event);
         assert_eq!(serde_json::from_str::<Event>(&post.body).unwrap(), event);
     }
 }

@@ -4,9 +4,10 @@
 //! Of several processes with one store, one at a time delivers on a channel, under a claim that it renews while it works. If it
 //! dies, another one goes on after [`CLAIM_TIME`], and sends what was under way once more, with the same ID.
 
+use super::chat;
 use super::webhook::{Webhook, retry_delay};
-use config::GuardConfig;
 use config::failure::Failure;
+use config::{GuardConfig, WebhookFormat};
 use formats::tlsrpt_record::MailAddress;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -76,6 +77,7 @@ pub struct Messenger {
     store: Store,
     clock: Arc<dyn Clock>,
     webhook: Option<Webhook>,
+    format: WebhookFormat,
     transport: Option<Transport>,
     from: Option<MailAddress>,
     to: Vec<MailAddress>,
@@ -130,6 +132,7 @@ impl Messenger {
                 .as_ref()
                 .map(|url| Webhook::new(url, config.webhook_secret.as_deref(), true, world.tls.clone()))
                 .transpose()?,
+            format: config.webhook_format,
             transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
@@ -236,9 +239,9 @@ impl Messenger {
     async fn post_all(&self, webhook: &Webhook) -> Result<(), StoreError> {
         let Some(claim) = self.claim(WEBHOOK).await? else { return Ok(()) };
         for notice in self.store.due_notices::<Event>(WEBHOOK, self.now().await?, BATCH_ROWS).await? {
-            let body = serde_json::to_string(&notice.content).unwrap_or_default();
+            let message = chat::message(self.format, &notice.content);
             let id = format!("alert-{}-{}", notice.id, notice.changed_at.as_second());
-            match self.under(&claim, webhook.post(&id, self.clock.now(), body)).await? {
+            match self.under(&claim, webhook.post(&id, self.clock.now(), &message)).await? {
                 None => return Ok(()),
                 Some(Ok(())) => {
                     self.counts.count(WEBHOOK, "delivered", 1);
@@ -381,7 +384,7 @@ fn subject(events: &[&Event]) -> String {
 }
 
 /// The domains that an event is about: as many of them by name, and the number of the others.
-fn concerned(event: &Event, named: usize) -> String {
+pub(super) fn concerned(event: &Event, named: usize) -> String {
     let all = match event.alert.domains.is_empty() {
         true => std::slice::from_ref(&event.domain),
         false => event.alert.domains.as_slice(),

@@ -4,7 +4,7 @@
 //! `sternpost reports import` adds are posted too. Of several processes with one store, the one that has claimed the webhook
 //! posts.
 
-use super::webhook::{Webhook, retry_delay};
+use super::webhook::{Message, Webhook, retry_delay};
 use config::ReportWebhook;
 use config::failure::Failure;
 use formats::printable::printable;
@@ -148,7 +148,7 @@ impl ReportHookRole {
         };
         let id = format!("reports-{}-{}-{}", hook.position, hook.target, hook.begun.as_second());
         let body = serde_json::to_string(&notice).unwrap_or_default();
-        let recorded = match self.webhook.post(&id, self.clock.now(), body).await {
+        let recorded = match self.webhook.post(&id, self.clock.now(), &Message::json(body)).await {
             Ok(()) => {
                 self.posts.inc(&["delivered"]);
                 self.store.end_report_notice(HOOK, hook.claim, later(now, self.pause())).await?

@@ -1,4 +1,4 @@
-//! POSTs JSON to the operator's webhooks: alerts (`messages`) and received reports (`report_hook`). With a secret, a POST is
+//! POSTs to the operator's webhooks: alerts (`messages`, as `chat` writes them) and received reports (`report_hook`). With a secret, a POST is
 //! signed by the convention of Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`. A retried POST
 //! has the same id, so that a receiver can recognize it. Redirects are not followed.
 
@@ -32,6 +32,23 @@ const FIRST_RETRY: SignedDuration = SignedDuration::from_secs(5);
 /// Maximum delay between two attempts.
 const MAX_RETRY: SignedDuration = SignedDuration::from_hours(1);
 
+/// What is posted.
+#[derive(Debug, Clone, PartialEq, Eq)]
+pub struct Message {
+    /// The media type of the body.
+    pub kind: &'static str,
+    /// The header `Title`, which ntfy shows above the message: printable ASCII.
+    pub title: Option<String>,
+    pub body: String,
+}
+
+impl Message {
+    /// A body in JSON.
+    pub fn json(body: String) -> Self {
+        Self { kind: "application/json", title: None, body }
+    }
+}
+
 /// A webhook of the operator.
 #[derive(Debug)]
 pub struct Webhook {
@@ -59,9 +76,9 @@ impl Webhook {
         Ok(Self { url: url.to_owned(), secret, allow_private, tls })
     }
 
-    /// POSTs JSON. `id` identifies the event, and has no dot. On failure, returns why, as a sentence without its period.
-    pub async fn post(&self, id: &str, now: Timestamp, body: String) -> Result<(), String> {
-        match tokio::time::timeout(WEBHOOK_TIMEOUT, self.send(id, now, body)).await {
+    /// POSTs a message. `id` identifies the event, and has no dot. On failure, returns why, as a sentence without its period.
+    pub async fn post(&self, id: &str, now: Timestamp, message: &Message) -> Result<(), String> {
+        match tokio::time::timeout(WEBHOOK_TIMEOUT, self.send(id, now, message)).await {
             Ok(Ok(status)) if status.is_success() => Ok(()),
             Ok(Ok(status)) => Err(format!("the webhook returned {status}")),
             Ok(Err(why)) => Err(format!("the webhook can't be reached: {why}")),
@@ -69,7 +86,7 @@ impl Webhook {
         }
     }
 
-    async fn send(&self, id: &str, now: Timestamp, body: String) -> Result<StatusCode, String> {
+    async fn send(&self, id: &str, now: Timestamp, message: &Message) -> Result<StatusCode, String> {
         let fail = |error: &dyn std::fmt::Display| error.to_string();
         let uri: Uri = self.url.parse().map_err(|error| fail(&error))?;
         let host = uri.host().unwrap_or_default().trim_matches(['[', ']']).to_owned();
@@ -78,7 +95,7 @@ impl Webhook {
         let limit = WEBHOOK_CONNECT_TIMEOUT / u32::try_from(addresses.len().max(1)).unwrap_or(1);
         let mut last = "the host has no addresses".to_owned();
         for address in addresses {
-            let request = self.request(&uri, address, id, now, body.clone())?;
+            let request = self.request(&uri, address, id, now, message)?;
             let name = (uri.scheme() == Some(&Scheme::HTTPS)).then_some(host.as_str());
             match self.client(name, limit)?.request(request).await {
                 Ok(response) => return Ok(response.status()),
@@ -120,7 +137,7 @@ impl Webhook {
         address: SocketAddr,
         id: &str,
         now: Timestamp,
-        body: String,
+        message: &Message,
     ) -> Result<Request<Full<Bytes>>, String> {
         let host = uri.host().unwrap_or_default();
         let host = uri.port_u16().map_or(host.to_owned(), |port| format!("{host}:{port}"));
@@ -134,14 +151,17 @@ impl Webhook {
             .method(Method::POST)
             .uri(to)
             .header(HOST, host)
-            .header(CONTENT_TYPE, "application/json")
+            .header(CONTENT_TYPE, message.kind)
             .header("webhook-id", id)
             .header("webhook-timestamp", now.as_second());
         if let Some(secret) = &self.secret {
-            let signature = secret.sign(id, now.as_second(), body.as_bytes());
+            let signature = secret.sign(id, now.as_second(), message.body.as_bytes());
             request = request.header("webhook-signature", signature);
         }
-        request.body(Full::new(Bytes::from(body))).map_err(|error| error.to_string())
+        if let Some(title) = &message.title {
+            request = request.header("title", title);
+        }
+        request.body(Full::new(Bytes::from(message.body.clone()))).map_err(|error| error.to_string())
     }
 }
 
@@ -253,7 +273,7 @@ pub mod tests {
         let url = format!("https://localhost:{port}/");
         let post = async |tls: Arc<rustls::ClientConfig>| {
             let hook = Webhook::new(&url, None, true, tls).unwrap();
-            hook.post("id-1", NOW, "{}".to_owned()).await
+            hook.post("id-1", NOW, &Message::json("{}".to_owned())).await
         };
         let refused = post(tls()).await.unwrap_err();
         assert!(refused.contains("invalid peer certificate"), "{refused}");
@@ -270,8 +290,10 @@ pub mod tests {
         let port = listener.local_addr().unwrap().port();
         let hook =
             Webhook::new(&format!("http://user@localhost:{port}/hook?a=b"), None, true, tls()).unwrap();
-        let (sent, (head, body)) =
-            tokio::join!(hook.post("id-1", NOW, "{}".to_owned()), receive(&listener, "204 No Content"));
+        let (sent, (head, body)) = tokio::join!(
+            hook.post("id-1", NOW, &Message::json("{}".to_owned())),
+            receive(&listener, "204 No Content")
+        );
         assert_eq!(sent, Ok(()));
         assert!(head.starts_with("POST /hook?a=b HTTP/1.1\r\n") && body == "{}", "{head}");
         assert!(head.contains(&format!("\r\nhost: localhost:{port}\r\n")), "{head}");
@@ -288,7 +310,8 @@ pub mod tests {
         let hook = Webhook::new(&url, Some(&file), true, tls()).unwrap();
         let body = r#"{"test": 2432232314}"#;
         let at = Timestamp::from_second(1_614_265_330).unwrap();
-        let post = hook.post("msg_p5jXN8AQM9LWM0D4loKWxJek", at, body.to_owned());
+        let message = Message::json(body.to_owned());
+        let post = hook.post("msg_p5jXN8AQM9LWM0D4loKWxJek", at, &message);
         let (sent, (head, _)) = tokio::join!(post, receive(&listener, "500 No"));
         assert_eq!(sent, Err("the webhook returned 500 Internal Server Error".to_owned()));
         for line in [
@@ -311,11 +334,11 @@ pub mod tests {
         let port = listener.local_addr().unwrap().port();
         for host in ["127.0.0.1", "localhost", "[::1]", "[::ffff:127.0.0.1]", "10.0.0.1"] {
             let hook = Webhook::new(&format!("http://{host}:{port}/"), None, false, tls()).unwrap();
-            let why = hook.post("id", NOW, "{}".to_owned()).await.unwrap_err();
+            let why = hook.post("id", NOW, &Message::json("{}".to_owned())).await.unwrap_err();
             assert!(why.contains("refusing to POST to"), "{host}: {why}");
         }
         let number = Webhook::new(&format!("http://2130706433:{port}/"), None, false, tls()).unwrap();
-        let why = number.post("id", NOW, "{}".to_owned()).await.unwrap_err();
+        let why = number.post("id", NOW, &Message::json("{}".to_owned())).await.unwrap_err();
         assert!(why.contains("not a valid host name"), "{why}");
         // Nothing was sent.
         let waited = tokio::time::timeout(Duration::from_millis(50), listener.accept()).await;
