@@ -175,7 +175,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 22] = [
+    const DIGESTS: [&str; 24] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -197,7 +197,8 @@ mod tests {
         "e8e098e0d511",
         "48e08ba04efb",
         "637cc33e252f",
-        "91a51268f794",
         "2525ed11529e",
+        "91a51268f794",
+        "7de9c80929ac",
     ];
 }

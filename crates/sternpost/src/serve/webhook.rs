@@ -290,10 +290,9 @@ pub mod tests {
         let port = listener.local_addr().unwrap().port();
         let hook =
             Webhook::new(&format!("http://user@localhost:{port}/hook?a=b"), None, true, tls()).unwrap();
-        let (sent, (head, body)) = tokio::join!(
-            hook.post("id-1", NOW, &Message::json("{}".to_owned())),
-            receive(&listener, "204 No Content")
-        );
+        let message = Message::json("{}".to_owned());
+        let (sent, (head, body)) =
+            tokio::join!(hook.post("id-1", NOW, &message), receive(&listener, "204 No Content"));
         assert_eq!(sent, Ok(()));
         assert!(head.starts_with("POST /hook?a=b HTTP/1.1\r\n") && body == "{}", "{head}");
         assert!(head.contains(&format!("\r\nhost: localhost:{port}\r\n")), "{head}");
