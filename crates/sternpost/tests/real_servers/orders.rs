@@ -163,7 +163,8 @@ fn several_processes_order_each_name_once_from_one_budget_and_another_one_answer
             // The one without the lease has nothing to do until the other has ended.
             for _ in 0..3 {
                 let (first, second) = tokio::join!(one.orders.round(), two.orders.round());
-                (first.unwrap(), second.unwrap());
+                first.unwrap();
+                second.unwrap();
             }
             for host in &hosts {
                 let certificate = one.certificate(host).await;

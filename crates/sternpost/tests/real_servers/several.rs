@@ -81,7 +81,7 @@ fn told(path: &Path, event: &str) -> Vec<String> {
 }
 
 #[test]
-fn two_processes_share_the_checks_and_an_alert_of_one_that_is_killed_is_ended_by_the_other() {
+fn two_processes_watch_the_same_domains_and_an_alert_of_one_that_is_killed_is_ended_by_the_other() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
         let mut ground = Ground::new(place.path(), &["good-enforce", "good-testing"], "good-enforce");
@@ -101,14 +101,15 @@ fn two_processes_share_the_checks_and_an_alert_of_one_that_is_killed_is_ended_by
             Node::start(place.path(), "two", 8563, "", sections),
         ];
         let looks = |node: &Node| node.metric("sternpost_guard_looks_total ").unwrap_or_default();
-        until("both check domains", || nodes.iter().all(|node| looks(node) >= 2.0));
+        let all_looks = |nodes: &[Node]| nodes.iter().map(looks).sum::<f64>();
+        until("domains are checked", || all_looks(&nodes) >= 4.0);
         let record = "good-enforce.test. 300 IN MX 10 mx1.good-enforce.test.";
         let other = "good-enforce.test. 300 IN MX 20 mx1.good-testing.test.";
         ground.names.change("good-enforce.test.", record, &format!("{record}\n{other}"));
         until("the alert is announced", || !told(&hooked, "raised").is_empty());
-        // More checks of both, after which it is still announced once.
-        let before: Vec<f64> = nodes.iter().map(looks).collect();
-        until("both check on", || nodes.iter().zip(&before).all(|(node, before)| looks(node) > before + 2.0));
+        // More checks, after which it is still announced once.
+        let before = all_looks(&nodes);
+        until("there are further checks", || all_looks(&nodes) > before + 6.0);
         // The one that keeps the alerts is killed.
         let holder = server.sql("sternpost", "SELECT holder FROM lease WHERE name = 'guard alerts'");
         let pid: u32 = holder.split_whitespace().nth(1).unwrap().parse().unwrap();
@@ -166,6 +167,9 @@ fn reports_of_a_process_that_is_killed_are_sent_by_the_other_each_once_although_
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
         let _ground = Ground::new(place.path(), &["good-enforce"], "good-enforce");
+        // Before PostgreSQL begins to use shared memory.
+        let ahead = by_a_clock_of_its_own(place.path());
+        std::fs::write(place.path().join("time"), "+600").unwrap();
         let server = Server::new(place.path(), 5501);
         sessions(&place.path().join("s.db"));
         shell(&format!(
@@ -180,8 +184,6 @@ fn reports_of_a_process_that_is_killed_are_sent_by_the_other_each_once_although_
              [[reporter.targets]]\ndomain = \"*\"\nsend_to = [\"mailto:reports@good-enforce.test\"]\n",
             script.display()
         );
-        let ahead = by_a_clock_of_its_own(place.path());
-        std::fs::write(place.path().join("time"), "+600").unwrap();
         let mut nodes = vec![
             Node::start(place.path(), "one", 8463, "", &sections),
             Node::start(place.path(), "two", 8563, &ahead, &sections),
