@@ -55,6 +55,12 @@ impl Failure {
         Self { what: what.into(), why: why.to_string(), remedy: remedy.into(), exit: Exit::Unknown }
     }
 
+    /// The same failure with another remedy.
+    #[must_use]
+    pub fn with_remedy(self, remedy: impl Into<String>) -> Self {
+        Self { remedy: remedy.into(), ..self }
+    }
+
     /// The parts: what failed, why, and what to do.
     pub fn parts(&self) -> (&str, &str, &str) {
         (&self.what, &self.why, &self.remedy)

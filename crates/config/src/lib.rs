@@ -50,6 +50,7 @@ mod week_time;
 
 pub use config::{AnswersConfig, Config};
 pub use consistency::fits;
+pub use credentials::UNIT_FOLDER;
 pub use environment::Environment;
 pub use fault::nearest;
 pub use guard::{GuardConfig, WebhookFormat};

@@ -101,7 +101,7 @@ impl Config {
                 format!("the configuration file {} and the store {store}", absolute(file).display(),)
             }
             None => {
-                format!("no configuration file (none exists at the usual places), and the store {store}",)
+                format!("the store {store} (no configuration file exists at the usual places)")
             }
         }
     }
@@ -317,7 +317,9 @@ mod tests {
             "sternpost init a.example | sudo tee -a /etc/sternpost/sternpost.toml"
         );
         let none = Config::parse("", None).unwrap();
-        assert!(none.origins().starts_with("no configuration file") && none.origins().contains('/'));
+        assert!(
+            none.origins().starts_with("the store /") && none.origins().contains("no configuration file")
+        );
         assert!(none.init_command("a.example").ends_with(">> sternpost.toml"));
     }
 }

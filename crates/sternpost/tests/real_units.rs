@@ -4,6 +4,8 @@
 
 #![allow(missing_docs, clippy::unwrap_used, clippy::panic, clippy::indexing_slicing)]
 
+#[path = "units/compose.rs"]
+mod compose;
 mod patience;
 
 use formats::socketmap::encode_request;

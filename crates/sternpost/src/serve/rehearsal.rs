@@ -12,8 +12,8 @@ use super::reporting;
 use super::resolver_watch;
 use super::sessions::{RemoteCollector, Sessions};
 use super::tasks::Tasks;
-use config::Config;
 use config::failure::Failure;
+use config::{Config, UNIT_FOLDER};
 use net::metrics::Registry;
 use nix::unistd::geteuid;
 use operations::world::World;
@@ -45,7 +45,19 @@ pub async fn obstacles(config: &Config) -> Vec<Failure> {
     store.close().await;
     found.extend(database(config).await);
     found.extend(resolver(config, &world).await);
-    found
+    found.into_iter().map(with_credentials).collect()
+}
+
+/// A failure, with its own remedy if systemd would put the missing file there.
+fn with_credentials(failure: Failure) -> Failure {
+    let (what, why, _) = failure.parts();
+    let is_named = [what, why].into_iter().any(|text| text.contains(UNIT_FOLDER));
+    if !is_named || !why.contains("(os error 2)") {
+        return failure;
+    }
+    let remedy = "systemd copies the files of LoadCredential= there when it starts the service. If the unit or a drop-in has that line:\n  \
+                  systemctl daemon-reload && systemctl restart sternpost";
+    failure.with_remedy(remedy)
 }
 
 /// Why the PostgreSQL database can't be used, or the first sign-in can't be offered. An SQLite file is not opened, since that
@@ -197,6 +209,15 @@ mod tests {
         let left: Vec<_> =
             std::fs::read_dir(dir.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
         assert_eq!(left, ["admin.token"]);
+    }
+
+    #[tokio::test]
+    async fn a_credential_that_systemd_has_not_handed_over_yet_is_explained() {
+        let dir = tempfile::tempdir().unwrap();
+        let text = "[admin]\nlisten = \"127.0.0.1:0\"\ntoken_file = \"$CREDENTIALS_DIRECTORY/none\"\n";
+        let told = found(text, dir.path()).await.join("\n");
+        assert!(told.contains("/none") && told.contains("LoadCredential="), "{told}");
+        assert!(told.contains("systemctl daemon-reload && systemctl restart sternpost"), "{told}");
     }
 
     #[tokio::test]

@@ -4,6 +4,10 @@
 //! and put into service; records are published; files are parsed. What is done with a kind of block is a script of its name in
 //! `tests/docs/kinds`: a block whose kind has none fails. A new block in any page needs no change here.
 //!
+//! On docs/install.md and docs/operate.md, nothing happens that the page does not say. On the other pages, a configuration is often
+//! one of several choices, so that its keys and certificates are created and the service is restarted for each. On all pages,
+//! systemd reads a changed unit or drop-in only by `daemon-reload`.
+//!
 //! docs/runbook.md is run by `tests/runbook.rs` and [`crate::runbook`]; here its blocks are only counted.
 
 mod authority;
@@ -208,7 +212,7 @@ fn run_all(pages: Vec<(String, Vec<Block>)>) -> Outcome {
 }
 
 fn run_page(page: &str, blocks: &[Block]) -> Vec<String> {
-    let machine = Machine::start();
+    let machine = Machine::start(page);
     let mut failures = Vec::new();
     for block in blocks.iter().filter(|block| block.not_run.is_none()) {
         if let Err(error) = run_block(&machine, block) {

@@ -2,6 +2,10 @@
 //! zone unsigned or signed, Unbound, Pebble, curl and openssl as foreign clients. All of them live by a clock that the test
 //! sets, so that a month passes in a moment. `mta-sts` is an alias of the policy host's name.
 
+mod delegated;
+mod ipv6;
+mod refused;
+
 use crate::names::{Names, zone};
 use crate::patience::whole_lines;
 use crate::pebble::{DIRECTORY, Pebble};

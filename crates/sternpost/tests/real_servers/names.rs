@@ -9,13 +9,15 @@ use hickory_proto::rr::{RData, Record};
 use lab::dns::{Signing, ZoneFile};
 use net::dns::{Dns, Dnssec, Kind, Resolver, ResolverConfig, ResolverError, Security};
 use std::fmt::Write;
-use std::net::Ipv4Addr;
+use std::net::{IpAddr, Ipv4Addr};
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 
 /// Both servers.
 pub struct Names {
     place: PathBuf,
+    /// The address of Unbound.
+    resolver: IpAddr,
     _knot: Running,
     _unbound: Running,
 }
@@ -30,6 +32,18 @@ impl Names {
     pub fn start_with(
         place: &Path,
         address: Ipv4Addr,
+        zones: &[ZoneFile],
+        before: &str,
+        lines: &str,
+    ) -> Self {
+        Self::start_at(place, address.into(), Ipv4Addr::LOCALHOST.into(), zones, before, lines)
+    }
+
+    /// The same, with Unbound at another address.
+    pub fn start_at(
+        place: &Path,
+        address: IpAddr,
+        resolver: IpAddr,
         zones: &[ZoneFile],
         before: &str,
         lines: &str,
@@ -73,19 +87,19 @@ impl Names {
         }
         let knot =
             daemon(&format!("{before}knotd -c {}/knot.conf", place.display()), &place.join("knot.log"));
-        std::fs::write(place.join("unbound.conf"), unbound_config(place, address)).unwrap();
+        std::fs::write(place.join("unbound.conf"), unbound_config(place, address, resolver)).unwrap();
         let unbound = daemon(
             &format!("{before}unbound -c {}/unbound.conf", place.display()),
             &place.join("unbound.log"),
         );
-        let this = Self { place: place.to_owned(), _knot: knot, _unbound: unbound };
+        let this = Self { place: place.to_owned(), resolver, _knot: knot, _unbound: unbound };
         until("Unbound answers from Knot", || this.ask("ns.test", "A").contains("status: NOERROR"));
         this
     }
 
     /// What the resolver says.
     pub fn ask(&self, name: &str, kind: &str) -> String {
-        shell(&format!("dig @127.0.0.1 +dnssec +time=5 +tries=1 {name} {kind} || true"))
+        shell(&format!("dig @{} +dnssec +time=5 +tries=1 {name} {kind} || true", self.resolver))
     }
 
     /// Changes a zone's file and has Knot take it in.
@@ -108,7 +122,7 @@ fn zone_path(place: &Path, origin: &str) -> PathBuf {
     place.join(format!("zones/{}zone", if origin == "." { "root." } else { origin }))
 }
 
-fn knot_config(place: &Path, address: Ipv4Addr, zones: &[ZoneFile], lines: &str) -> String {
+fn knot_config(place: &Path, address: IpAddr, zones: &[ZoneFile], lines: &str) -> String {
     let dir = place.display();
     let mut text = format!(
         "server:\n  listen: {address}@53\n  rundir: {dir}/run\ndatabase:\n  storage: {dir}/keys\n\
@@ -129,12 +143,12 @@ fn knot_config(place: &Path, address: Ipv4Addr, zones: &[ZoneFile], lines: &str)
     text
 }
 
-fn unbound_config(place: &Path, address: Ipv4Addr) -> String {
+fn unbound_config(place: &Path, address: IpAddr, resolver: IpAddr) -> String {
     let dir = place.display();
     format!(
-        "server:\n  interface: 127.0.0.1\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  directory: \"{dir}\"\n\
+        "server:\n  interface: {resolver}\n  do-daemonize: no\n  username: \"\"\n  chroot: \"\"\n  directory: \"{dir}\"\n\
          \x20 pidfile: \"{dir}/unbound.pid\"\n  use-syslog: no\n  do-not-query-localhost: no\n  local-zone: \"test.\" nodefault\n\
-         \x20 trust-anchor-file: \"{dir}/root.ds\"\n  access-control: 127.0.0.0/8 allow\n  cache-max-negative-ttl: 1\n\
+         \x20 trust-anchor-file: \"{dir}/root.ds\"\n  access-control: 127.0.0.0/8 allow\n  access-control: ::1/128 allow\n  cache-max-negative-ttl: 1\n\
          remote-control:\n  control-enable: no\n\
          stub-zone:\n  name: \".\"\n  stub-addr: {address}\n  stub-prime: no\n"
     )

@@ -3,6 +3,7 @@
 use crate::postfix::unpacked;
 use crate::support::{Running, daemon, shell, until};
 use lab::pki::{Cert, Pki};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr};
 use std::path::Path;
 
 /// A running authority.
@@ -19,6 +20,12 @@ impl Pebble {
 
     /// The same, where only those may have an account who know one of these keys, named and in base64url.
     pub fn start_with(place: &Path, pki: &Pki, settings: &str, keys: &[(&str, &str)]) -> Self {
+        Self::start_at(Ipv4Addr::LOCALHOST.into(), place, pki, settings, keys)
+    }
+
+    /// The same at another address, at which its resolver is too, and which `localhost` has to be.
+    pub fn start_at(address: IpAddr, place: &Path, pki: &Pki, settings: &str, keys: &[(&str, &str)]) -> Self {
+        let at = |port| SocketAddr::new(address, port).to_string();
         std::fs::create_dir_all(place).unwrap();
         let identity = pki.issue("localhost", Cert::Good).unwrap();
         std::fs::write(place.join("own.pem"), identity.chain_pem()).unwrap();
@@ -29,7 +36,7 @@ impl Pebble {
             keys.iter().map(|(id, key)| ((*id).to_owned(), (*key).into())).collect();
         let config = serde_json::json!({ "pebble": {
             "externalAccountBindingRequired": !keys.is_empty(), "externalAccountMACKeys": keys,
-            "listenAddress": "127.0.0.1:14000", "managementListenAddress": "127.0.0.1:15000",
+            "listenAddress": at(14000), "managementListenAddress": at(15000),
             "certificate": format!("{dir}/own.pem"), "privateKey": format!("{dir}/own.key"),
             "domainBlocklist": ["blocked.test"], "httpPort": 80, "tlsPort": 443, "ocspResponderURL": "",
             "profiles": {
@@ -40,8 +47,9 @@ impl Pebble {
         std::fs::write(place.join("pebble.json"), config.to_string()).unwrap();
         let program = unpacked("pebble").join("usr/bin/pebble");
         let line = format!(
-            "env PEBBLE_VA_NOSLEEP=1 {settings} {} -config {dir}/pebble.json -dnsserver 127.0.0.1:53",
-            program.display()
+            "env PEBBLE_VA_NOSLEEP=1 {settings} {} -config {dir}/pebble.json -dnsserver {}",
+            program.display(),
+            at(53)
         );
         let running = daemon(&line, &place.join("pebble.log"));
         let roots = format!(

@@ -15,6 +15,8 @@ use std::time::{Duration, Instant};
 pub struct Machine {
     pub internet: Internet,
     process: u32,
+    /// The page, by its path in the source tree.
+    page: String,
     place: tempfile::TempDir,
     _init: Running,
     _authority: Authority,
@@ -22,7 +24,7 @@ pub struct Machine {
 
 impl Machine {
     /// Starts one in the network of this thread.
-    pub fn start() -> Self {
+    pub fn start(page: &str) -> Self {
         let [first, second] = NETWORK;
         shell(&format!(
             "ip address add {first}.{second}.0.1/16 dev lo && ip link add world0 type veth peer name world1 && \
@@ -59,7 +61,7 @@ impl Machine {
             || format!("the machine does not start: {}", log()),
             || dir.join("up").exists().then_some(()),
         );
-        Self { internet, process, place, _init: init, _authority: authority }
+        Self { internet, process, page: page.to_owned(), place, _init: init, _authority: authority }
     }
 
     /// Runs a program of `/usr/local/lib/world` with this text in a file as its first argument; meanwhile the operator publishes
@@ -75,6 +77,7 @@ impl Machine {
             .args(["--target", &self.process.to_string(), "--all", "--"])
             .args(["/usr/local/lib/world/enter", program, "/run/world/shared/text"])
             .args(words)
+            .env("PAGE", &self.page)
             .env("STERNPOST_TEST_ROOTS", crate::postfix::unpacked("trixie").parent().unwrap())
             .stdin(Stdio::null())
             .stdout(file.try_clone().unwrap())
