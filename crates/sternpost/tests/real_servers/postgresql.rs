@@ -1,10 +1,8 @@
 //! The store in PostgreSQL, as Debian has it: a failover to a standby while the program runs, a database that hangs, TLS and
-//! passwords, a host name with a dead address, PgBouncer in transaction mode, and several nodes.
+//! passwords, a host name with a dead address, and PgBouncer in transaction mode.
 
 use crate::ground::Ground;
-use crate::support::{
-    Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until,
-};
+use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
@@ -306,88 +304,5 @@ fn a_server_is_reached_by_verified_tls_with_a_password_behind_a_dead_address_and
             let said = run(pooled, command);
             assert!(said.contains(tool), "{said}");
         }
-    });
-}
-
-/// A server of Sternpost among several with one database.
-struct Node {
-    folder: PathBuf,
-    running: Running,
-}
-
-impl Node {
-    /// Starts a node. `before` is put before its command, such as what gives it a clock of its own.
-    fn start(place: &Path, name: &str, port: u16, before: &str) -> Self {
-        let folder = place.join(name);
-        std::fs::create_dir_all(&folder).unwrap();
-        let text = format!(
-            "store = \"postgres://sternpost@127.0.0.1:5501/sternpost\"\nstore_migrate = true\nstate_folder = \".\"\n\
-             [dns]\nservers = [\"127.0.0.1:1\"]\n[dashboard]\nlisten = [\"127.0.0.1:{port}\"]\n"
-        );
-        std::fs::write(folder.join("sternpost.toml"), text).unwrap();
-        let program = env!("CARGO_BIN_EXE_sternpost");
-        let config = folder.join("sternpost.toml");
-        let running =
-            daemon(&format!("{before}{program} --config {} serve", config.display()), &folder.join("log"));
-        let node = Self { folder, running };
-        until("the node is ready", || node.log().contains("ready store="));
-        node
-    }
-
-    fn log(&self) -> String {
-        std::fs::read_to_string(self.folder.join("log")).unwrap_or_default()
-    }
-
-    fn signal(&self, signal: &str) {
-        shell(&format!("kill -{signal} {}", self.running.0.id()));
-    }
-
-    /// Whether `sternpost nodes` says that the node does the job.
-    fn leads(&self) -> bool {
-        let config = self.folder.join("sternpost.toml");
-        let said = shell(&format!("sternpost --config {} nodes --json 2>&1 || true", config.display()));
-        let told: serde_json::Value = serde_json::from_str(&said).unwrap_or_else(|_| panic!("{said}"));
-        let is_it = |node: &&serde_json::Value| node["pid"] == self.running.0.id();
-        let node = told["nodes"].as_array().unwrap().iter().find(is_it);
-        node.is_some_and(|node| node["jobs"].as_array().unwrap().contains(&"retention".into()))
-    }
-}
-
-#[test]
-fn a_node_that_stands_still_loses_its_jobs_and_clocks_that_differ_take_none_away() {
-    in_a_room_of_its_own(|| {
-        let place = tempfile::tempdir().unwrap();
-        let server = Server::new(place.path(), 5501);
-        let lease = |column: &str| -> i64 {
-            let select = format!("SELECT {column} FROM lease WHERE name = 'leader retention'");
-            server.sql("sternpost", &select).trim().parse().unwrap()
-        };
-        let first = Node::start(place.path(), "first", 8471, "");
-        until("the first does the job", || first.leads());
-        // The clock of the second is ten minutes ahead.
-        let clock = by_a_clock_of_its_own(place.path());
-        std::fs::write(place.path().join("time"), "+600").unwrap();
-        let second = Node::start(place.path(), "second", 8472, &clock);
-        let (fence, end) = (lease("fence"), lease("expires_at"));
-        until("the lease is renewed several times", || lease("expires_at") > end + 15);
-        assert!(first.leads() && !second.leads() && lease("fence") == fence, "{}", second.log());
-
-        first.signal("STOP");
-        let begun = Instant::now();
-        until("the second does the job", || second.leads());
-        println!("another node went on {:?} after the leader had been stopped", begun.elapsed());
-        first.signal("CONT");
-        until("the first stops the job", || first.log().contains("this node stops the job"));
-        let end = lease("expires_at");
-        until("the lease is renewed several times", || lease("expires_at") > end + 15);
-        assert!(second.leads() && !first.leads(), "{}", first.log());
-        assert_eq!(lease("fence"), fence + 1);
-
-        second.signal("TERM");
-        let begun = Instant::now();
-        until("the first does the job again", || first.leads());
-        println!("the other one went on {:?} after an orderly stop", begun.elapsed());
-        until("the second has left", || server.sql("sternpost", "SELECT count(*) FROM node").trim() == "1");
-        assert!(!first.log().contains("panicked") && !second.log().contains("panicked"));
     });
 }
