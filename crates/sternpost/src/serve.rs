@@ -126,9 +126,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
             let weekly = WeeklyRole { context, time, channels: Messenger::weekly_channels(role) };
             let weekly = Arc::new(tokio::sync::Mutex::new(weekly));
-            tasks.lead("weekly-summary", "weekly-summary", move || {
+            tasks.lead("weekly-summary", "weekly-summary", move |store| {
                 let weekly = weekly.clone();
-                async move { weekly.lock().await.run().await }
+                async move {
+                    let mut weekly = weekly.lock().await;
+                    weekly.context.store = store;
+                    weekly.run().await;
+                }
             });
         }
         let messenger = Arc::new(Messenger::new(role, &store, &world)?);
@@ -151,9 +155,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         None => None,
     };
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
-        let hook = Arc::new(ReportHookRole::new(hook, &store, &world)?);
+        let hook = ReportHookRole::new(hook, &store, &world)?;
         hook.posts.register(&mut counted);
-        tasks.lead("report-webhook", "report-webhook", move || hook.clone().run());
+        tasks.lead("report-webhook", "report-webhook", move |store| hook.on(store).run());
     }
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
@@ -162,7 +166,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let retention = Arc::new(retention);
     let counting = retention.clone();
     tasks.spawn("retention-counts", move || counting.clone().keep_counting());
-    tasks.lead("retention", "retention", move || retention.clone().run());
+    tasks.lead("retention", "retention", move |store| retention.on(store).run());
     let readiness = readiness(&config, &store, &world, &mut tasks, &mut counted);
     register_shared(&config, &mut counted);
     let loaded: Gauge = Gauge::default();

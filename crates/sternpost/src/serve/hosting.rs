@@ -251,9 +251,9 @@ impl Hosting {
         });
         let (of_renewals, of_records) = (orders.clone(), orders.clone());
         tasks.spawn("certificate-orders", move || order_certificates(orders.clone()));
-        tasks
-            .lead("renewal-information", "renewal-information", move || follow_renewals(of_renewals.clone()));
-        tasks.lead("challenge-records", "challenge-records", move || remove_records(of_records.clone()));
+        let follow = move |_| follow_renewals(of_renewals.clone());
+        tasks.lead("renewal-information", "renewal-information", follow);
+        tasks.lead("challenge-records", "challenge-records", move |_| remove_records(of_records.clone()));
     }
 }
 

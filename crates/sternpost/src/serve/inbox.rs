@@ -259,7 +259,7 @@ impl MailRole {
             let counts = MailboxCounts { searched: searched.of(&[&name]), failures: failures.of(&[&name]) };
             let inbox = inbox(config, store, world, Arrival::Imap);
             let parts = Arc::new((mailbox, inbox, world.tls.clone(), counts));
-            tasks.lead("imap", &format!("imap {name}"), move || {
+            tasks.lead("imap", &format!("imap {name}"), move |_| {
                 let parts = parts.clone();
                 async move { parts.0.keep(&parts.1, &parts.2, &parts.3).await }
             });

@@ -82,10 +82,11 @@ struct Listed {
 }
 
 /// Delivers notices of received reports.
+#[derive(Clone)]
 pub struct ReportHookRole {
     store: Store,
     clock: Arc<dyn Clock>,
-    webhook: Webhook,
+    webhook: Arc<Webhook>,
     failures_only: bool,
     every: Duration,
     /// The counters of POSTs, by outcome.
@@ -101,15 +102,20 @@ impl ReportHookRole {
         Ok(Self {
             store: store.clone(),
             clock: world.clock.clone(),
-            webhook: Webhook::new(&config.url, secret, config.allow_private, tls)?,
+            webhook: Arc::new(Webhook::new(&config.url, secret, config.allow_private, tls)?),
             failures_only: config.failures_only,
             every: config.every,
             posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
         })
     }
 
+    /// The same role, which writes its position to this handle of the store.
+    pub fn on(&self, store: Store) -> Self {
+        Self { store, ..self.clone() }
+    }
+
     /// Posts reports until the task is dropped.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn run(self) {
         loop {
             if let Err(error) = self.round().await {
                 tracing::error!("received reports can't be posted to the webhook: {error}");
@@ -257,7 +263,7 @@ mod tests {
             let role = ReportHookRole {
                 store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
                 clock: clock.clone(),
-                webhook: Webhook::new(&url, None, true, tls()).unwrap(),
+                webhook: Arc::new(Webhook::new(&url, None, true, tls()).unwrap()),
                 failures_only,
                 every: Duration::from_secs(60),
                 posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),

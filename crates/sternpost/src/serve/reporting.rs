@@ -63,7 +63,7 @@ impl Reporting {
         let forwarder =
             config.collector.as_ref().map(|role| forwarder(role, store, world)).transpose()?.flatten();
         if let Some(forwarder) = forwarder.clone() {
-            tasks.lead("forwarder", "forwarder", move || {
+            tasks.lead("forwarder", "forwarder", move |_| {
                 let forwarder = forwarder.clone();
                 async move { forwarder.run(CancellationToken::new()).await }
             });
@@ -80,9 +80,8 @@ impl Reporting {
             None => None,
         };
         if collector.is_some() && scheduler.is_none() {
-            let (store, clock) = (store.clone(), world.clock.clone());
-            tasks
-                .lead("old-tallies", "old-tallies", move || delete_old_tallies(store.clone(), clock.clone()));
+            let clock = world.clock.clone();
+            tasks.lead("old-tallies", "old-tallies", move |store| delete_old_tallies(store, clock.clone()));
         }
         let sending = scheduler.clone().map(|scheduler| {
             let (status, stop) = (tasks.status.clone(), scheduler.stop.clone());
@@ -100,7 +99,7 @@ impl Reporting {
             })
         });
         if let Some(prober) = prober.clone() {
-            tasks.lead("prober", "prober", move || {
+            tasks.lead("prober", "prober", move |_| {
                 let prober = prober.clone();
                 async move { prober.run().await }
             });

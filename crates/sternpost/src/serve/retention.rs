@@ -55,6 +55,7 @@ impl Counts {
 }
 
 /// The background task that enforces [`Retention`], and raises the alert about a full quarantine.
+#[derive(Clone)]
 pub struct RetentionTask {
     store: Store,
     clock: Arc<dyn Clock>,
@@ -103,8 +104,13 @@ impl RetentionTask {
         }
     }
 
+    /// The same task, which writes to this handle of the store.
+    pub fn on(&self, store: Store) -> Self {
+        Self { store, ..self.clone() }
+    }
+
     /// Runs a round each minute until the task is dropped.
-    pub async fn run(self: Arc<Self>) {
+    pub async fn run(self) {
         let mut state = State::default();
         loop {
             if let Err(error) = self.round(&mut state).await {

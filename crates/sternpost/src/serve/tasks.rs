@@ -11,6 +11,7 @@ use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
 use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
+use store::Store;
 use tokio::task::JoinSet;
 use tokio_util::sync::CancellationToken;
 
@@ -131,11 +132,11 @@ impl Tasks {
     }
 
     /// Starts a task under a name, for a job that is done by one of the nodes at a time ([`Leaders`]). The job has its own name
-    /// if there are several of the task.
+    /// if there are several of the task. `start` gets the store for writes under the lease of the job.
     pub fn lead<F, S>(&mut self, name: &'static str, job: &str, start: S)
     where
         F: Future<Output = ()> + Send + 'static,
-        S: Fn() -> F + Clone + Send + Sync + 'static,
+        S: Fn(Store) -> F + Clone + Send + Sync + 'static,
     {
         let Some(leaders) = self.leaders.clone() else { return };
         let job = job.to_owned();
@@ -166,7 +167,6 @@ mod tests {
     use super::*;
     use net::clock::SystemClock;
     use std::sync::atomic::{AtomicU32, Ordering};
-    use store::Store;
 
     /// A task that panics in its first run, returns from its second, and stays in its third.
     fn failing(runs: &Arc<AtomicU32>) -> impl Fn() -> net::BoxFuture<'static, ()> + use<> {
