@@ -183,6 +183,7 @@ fn no_report_of_an_mbox_is_lost_or_cut_whichever_program_wrote_it() {
         ("Thunderbird", mbox("From - Sat Nov 21 00:10:00 2026\nX-Mozilla-Status: 0001", "\n")),
         ("a line without a time", mbox("From tls@big.example", "\n")),
         ("empty lines before the first mail", format!("\n\n{whole}")),
+        ("MMDF", mbox("\u{1}\u{1}\u{1}\u{1}", "\u{1}\u{1}\u{1}\u{1}\n")),
         ("a byte-order mark", format!("\u{feff}{whole}")),
         (
             "a sentence without quotes",
