@@ -138,7 +138,7 @@ impl Splitter {
 /// True for a line with a month and a time, as in `From a@b.example Sat Nov 21 00:10:00 2026`. Some programs add a time zone.
 fn has_time(line: &[u8]) -> bool {
     let words = || line.split(u8::is_ascii_whitespace);
-    let is_month = |word: &[u8]| MONTHS.iter().any(|month| word == *month);
+    let is_month = |word: &[u8]| MONTHS.contains(&word);
     line.len() <= FROM_LINE_BYTES && words().any(is_month) && words().any(is_time)
 }
 

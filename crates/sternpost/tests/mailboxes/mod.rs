@@ -116,7 +116,7 @@ fn a_folder_or_file_that_can_not_be_read_is_named_and_the_others_are_imported() 
     let shut = maildir.join(".Shut");
     write(place.path(), "in/.Open/cur/4", mail(4));
     for path in [&shut, &maildir.join(".Open/cur/4")] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o0)).unwrap();
     }
     let output = bound(place.path(), &["reports", "import", "--json", "in"]).output().unwrap();
     std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o700)).unwrap();
