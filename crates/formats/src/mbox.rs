@@ -1,6 +1,7 @@
 //! Splits a mailbox in mbox format into messages (RFC 4155), for `sternpost reports import`. Programs differ in what they
 //! write, so the line `From …` that begins a message is told from one of a message's text in two ways: by its time, and by the
-//! empty line before it. With one of them alone, a header field has to follow.
+//! empty line before it. With one of them alone, a header field has to follow. In the format MMDF, which mutt and others write
+//! too, a line of four control characters is before and after each message.
 //!
 //! Quoted lines are read as in the reversible variant (mboxrd): lines of a message that begin with `From `, even after some
 //! `>`, have one more `>` prepended.
@@ -30,6 +31,8 @@ pub enum Found {
 pub const BEGINNING_BYTES: usize = 65_536;
 /// The beginning of the line that begins a message.
 const FROM: &[u8] = b"From ";
+/// The line before and after each message in the format MMDF.
+const MMDF: &[u8] = b"\x01\x01\x01\x01";
 /// A longer line does not begin a message, unless it is the first one.
 const FROM_LINE_BYTES: usize = 1000;
 
@@ -37,7 +40,7 @@ const FROM_LINE_BYTES: usize = 1000;
 pub fn is_mbox(text: &[u8]) -> bool {
     let text = text.strip_prefix(b"\xef\xbb\xbf").unwrap_or(text);
     let empty = text.iter().take_while(|byte| matches!(byte, b'\r' | b'\n')).count();
-    text.get(empty..).is_some_and(|text| text.starts_with(FROM))
+    text.get(empty..).is_some_and(|text| text.starts_with(FROM) || text.starts_with(MMDF))
 }
 
 impl Splitter {
@@ -61,6 +64,9 @@ impl Splitter {
         }
         if !self.is_begun {
             return if is_mbox(line) { self.begin() } else { None };
+        }
+        if line.trim_ascii_end() == MMDF {
+            return self.begin();
         }
         if line.starts_with(FROM) {
             match (self.after_empty, has_time(line)) {
@@ -132,7 +138,7 @@ impl Splitter {
 /// True for a line with a month and a time, as in `From a@b.example Sat Nov 21 00:10:00 2026`. Some programs add a time zone.
 fn has_time(line: &[u8]) -> bool {
     let words = || line.split(u8::is_ascii_whitespace);
-    let is_month = |word: &[u8]| MONTHS.iter().any(|month| word == *month);
+    let is_month = |word: &[u8]| MONTHS.contains(&word);
     line.len() <= FROM_LINE_BYTES && words().any(is_month) && words().any(is_time)
 }
 
@@ -217,6 +223,14 @@ mod tests {
             assert_eq!(texts(&file), ["X: 1\n\n", "X: 2\n"]);
         }
         assert!(!is_mbox(b"From: a@b.example\n") && !is_mbox(b""));
+    }
+
+    #[test]
+    fn messages_in_the_format_mmdf_are_between_lines_of_control_characters() {
+        let mark = "\u{1}\u{1}\u{1}\u{1}\n";
+        let file = format!("{mark}X: 1\n\nFrom here\n{mark}{mark}X: 2\n\nhi\n{mark}");
+        assert!(is_mbox(file.as_bytes()));
+        assert_eq!(texts(&file), ["X: 1\n\nFrom here\n", "X: 2\n\nhi\n"]);
     }
 
     #[test]

@@ -116,7 +116,7 @@ fn a_folder_or_file_that_can_not_be_read_is_named_and_the_others_are_imported() 
     let shut = maildir.join(".Shut");
     write(place.path(), "in/.Open/cur/4", mail(4));
     for path in [&shut, &maildir.join(".Open/cur/4")] {
-        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0)).unwrap();
+        std::fs::set_permissions(path, std::fs::Permissions::from_mode(0o0)).unwrap();
     }
     let output = bound(place.path(), &["reports", "import", "--json", "in"]).output().unwrap();
     std::fs::set_permissions(&shut, std::fs::Permissions::from_mode(0o700)).unwrap();
@@ -183,6 +183,7 @@ fn no_report_of_an_mbox_is_lost_or_cut_whichever_program_wrote_it() {
         ("Thunderbird", mbox("From - Sat Nov 21 00:10:00 2026\nX-Mozilla-Status: 0001", "\n")),
         ("a line without a time", mbox("From tls@big.example", "\n")),
         ("empty lines before the first mail", format!("\n\n{whole}")),
+        ("MMDF", mbox("\u{1}\u{1}\u{1}\u{1}", "\u{1}\u{1}\u{1}\u{1}\n")),
         ("a byte-order mark", format!("\u{feff}{whole}")),
         (
             "a sentence without quotes",

@@ -392,8 +392,8 @@ fn a_mailbox_at_a_server_that_hangs_does_not_keep_another_one_from_being_read() 
                 password.display()
             )
         };
-        // It accepts connections and says nothing, not even in the TLS handshake.
-        let silent = std::net::TcpListener::bind("127.0.0.1:994").unwrap();
+        // It accepts connections, at any address, and says nothing, not even in the TLS handshake.
+        let silent = std::net::TcpListener::bind("0.0.0.0:994").unwrap();
         let (connected, is_connected) = std::sync::mpsc::channel();
         std::thread::spawn(move || {
             let open: Vec<_> =
