@@ -101,14 +101,11 @@ impl Leaders {
 
     /// Does a job whenever this node holds its lease. Returns if the job itself returns. `start` gets the handle of the store
     /// whose writes take place only under this lease.
-    pub fn lead<F: Future<Output = ()> + Send>(
+    pub fn lead<F: Future<Output = ()> + Send + 'static>(
         self: Arc<Self>,
         job: String,
         start: impl Fn(Store) -> F + Send + Sync + 'static,
-    ) -> BoxFuture<'static, ()>
-    where
-        F: 'static,
-    {
+    ) -> BoxFuture<'static, ()> {
         Box::pin(async move {
             self.leads.set(&[&job], 0);
             loop {

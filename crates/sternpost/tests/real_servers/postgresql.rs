@@ -1,10 +1,8 @@
 //! The store in PostgreSQL, as Debian has it: a failover to a standby while the program runs, a database that hangs, TLS and
-//! passwords, a host name with a dead address, PgBouncer in transaction mode, and several nodes.
+//! passwords, a host name with a dead address, and PgBouncer in transaction mode.
 
 use crate::ground::Ground;
-use crate::support::{
-    Running, by_a_clock_of_its_own, daemon, in_a_room_of_its_own, mount_over, shell, until,
-};
+use crate::support::{Running, daemon, in_a_room_of_its_own, mount_over, shell, until};
 use std::path::{Path, PathBuf};
 use std::time::{Duration, Instant};
 
