@@ -32,9 +32,6 @@ function code(key) {
 /** What was just done is said on the page that follows. */
 const said = (page, hasText) => page.getByRole("status").filter({ hasText }).waitFor();
 
-// A result of the public check; no name server answers here.
-assert.equal((await fetch(`${base}/check.json?domain=checked.example`)).status, 200);
-
 const operator = await welcome(operatorLink);
 const reader = await welcome(readerLink);
 

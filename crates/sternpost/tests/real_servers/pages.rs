@@ -2,6 +2,7 @@
 //! themes without a fault of accessibility, by keyboard, without JavaScript, and under attack. Pictures of
 //! all pages go to `target/pages`.
 
+use crate::ground::Ground;
 use crate::patience::until_ready;
 use crate::postfix::unpacked;
 use crate::support::{daemon, in_a_room_of_its_own, shell, until};
@@ -12,6 +13,7 @@ use receiver::rollout::RolloutState;
 use receiver::rollout::guard::{Alert, AlertKind};
 use receiver::rollout::state::{InMode, PublishedPolicy};
 use std::path::Path;
+use store::public_results::{NewPublicResult, PublicLimits};
 use store::reports::{Arrival, NewQuarantined, NewReport, Quota, Trust};
 use store::{PolicyDigest, Store};
 
@@ -48,6 +50,17 @@ async fn fill(file: &Path) {
     let now = Timestamp::now();
     let ago = |days: i64| now - SignedDuration::from_hours(24 * days);
     let name = |text: &str| DomainName::parse(text).unwrap();
+    for (word, days, protection, checks) in [
+        ("first", 9, "errors", "SMTP-CERT-EXPIRED MATCH-MX-UNCOVERED"),
+        ("second", 5, "testing", ""),
+        ("third", 0, "enforced", ""),
+    ] {
+        let domain = name("checked.example");
+        let (at, verdict, page) = (ago(days), EVIL, b"<p>The page</p>".as_slice());
+        let result = NewPublicResult { word, domain: &domain, at, protection, verdict, checks, page };
+        let limits = PublicLimits { pages: 2, results: 9, of_domain: 9 };
+        store.put_public_result(&result, limits).await.unwrap();
+    }
     for domain in ["failing.example", "ready.example"] {
         let promise = PublishedPolicy {
             mode: Mode::Testing,
@@ -311,7 +324,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             reader.trim(),
             unused.trim()
         ));
-        assert!(said.contains("289 looks at pages, no fault"), "{said}");
+        assert!(said.contains("307 looks at pages, no fault"), "{said}");
     });
 }
 
@@ -334,7 +347,28 @@ fn the_pages_of_an_empty_installation_say_what_to_do_first() {
             here.join("../../target/pages").display(),
             std::fs::read_to_string(place.path().join("dashboard-link")).unwrap().trim()
         ));
-        assert!(said.contains("28 looks at pages, no fault"), "{said}");
+        assert!(said.contains("27 looks at pages, no fault"), "{said}");
+    });
+}
+
+/// The page of a running check leads to the result, by a script and without one.
+#[test]
+fn the_page_of_a_running_check_leads_to_the_result_with_a_script_and_without() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut ground =
+            Ground::new(place.path(), &["good-enforce", "mx-silent", "host-silent", "http-stalls"], "good-enforce");
+        ground.configure("", "[dashboard]\nlisten = [\"127.0.0.1:8460\"]\npublic_check = true\n");
+        ground.run();
+        let here = Path::new(env!("CARGO_MANIFEST_DIR"));
+        let said = shell(&format!(
+            "node {}/tests/pages/public.mjs {} http://127.0.0.1:8460 {} mx-silent.test host-silent.test http-stalls.test",
+            here.display(),
+            unpacked("pages").display(),
+            here.join("../../target/pages").display(),
+        ));
+        assert!(said.contains("7 looks at pages, no fault"), "{said}");
+        ground.stop();
     });
 }
 
