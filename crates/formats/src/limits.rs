@@ -409,8 +409,13 @@ limits! {
     PUBLIC_CHECKS: u32 = 20;
     /// Public checks per minute from one IPv4 address or one IPv6 /64.
     PUBLIC_CHECKS_PER_ADDRESS: u32 = 5;
+    /// Public checks per minute from one network, an IPv4 /24 or an IPv6 /48.
+    PUBLIC_CHECKS_PER_NETWORK: u32 = 10;
     /// Concurrent public checks.
     PUBLIC_CHECKS_AT_ONCE: usize = 4;
+    /// Public checks that run or wait for one network, an IPv4 /24 or an IPv6 /48, or for all badges; a further one gets
+    /// status 429.
+    PUBLIC_CHECKS_OF_NETWORK: usize = 2;
     /// Public checks that run or wait; a further one gets status 429.
     PUBLIC_CHECKS_STARTED: usize = 100;
     /// One public check, with its time in the queue. It then has no result.

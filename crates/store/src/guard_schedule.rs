@@ -10,6 +10,8 @@ use std::collections::BTreeSet;
 
 /// Rows in one statement.
 const BATCH_ROWS: usize = 500;
+/// More than the seconds for which a check is claimed at once.
+const CLAIM_SECONDS: i64 = 600;
 
 /// A domain whose check one process has claimed.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -75,7 +77,8 @@ impl FromRow for CheckRow {
 
 impl Store {
     /// Sets which domains are checked. The first checks of new ones are spread evenly over `every`, and so are those of all
-    /// domains if none has been due within `every`, as after a stop of all processes.
+    /// domains if none has been due within `every`, as after a stop of all processes. A domain that is due later than any check
+    /// can make it was scheduled by a clock that was ahead, and is scheduled again.
     pub async fn watch_domains(
         &self,
         domains: &BTreeSet<&str>,
@@ -88,9 +91,12 @@ impl Store {
             .await?;
         let last = rows.iter().map(|(_, due)| *due).max().unwrap_or(i64::MIN);
         let is_new_start = last < now.as_second().saturating_sub(every.as_secs());
+        let latest =
+            now.as_second().saturating_add(every.as_secs().saturating_mul(2)).saturating_add(CLAIM_SECONDS);
         let known: BTreeSet<&str> = rows.iter().map(|(domain, _)| domain.as_str()).collect();
-        let new: Vec<&str> =
-            domains.iter().copied().filter(|domain| is_new_start || !known.contains(domain)).collect();
+        let timely = rows.iter().filter(|(_, due)| !is_new_start && *due <= latest);
+        let timely: BTreeSet<&str> = timely.map(|(domain, _)| domain.as_str()).collect();
+        let new: Vec<&str> = domains.difference(&timely).copied().collect();
         let count = i64::try_from(new.len()).unwrap_or(i64::MAX).max(1);
         let spread: Vec<(&str, i64)> = (0_i64..)
             .zip(new)
@@ -293,6 +299,21 @@ mod tests {
         // After a long stop of all processes, not all are due at once.
         store.watch_domains(&BTreeSet::from(["a.example", "d.example"]), at(99_000), EVERY).await.unwrap();
         assert_eq!(names(&store, 99_000, 99_200, 9).await.len(), 1);
+    }
+
+    #[tokio::test]
+    async fn domains_are_checked_after_a_clock_that_was_a_year_ahead_is_set_right() {
+        let (_scratch, store) = crate::scratch().await;
+        let domains = BTreeSet::from(["a.example", "b.example"]);
+        let year = 365 * 86_400;
+        store.watch_domains(&domains, at(9000 + year), EVERY).await.unwrap();
+        let claim = names(&store, 9000 + year, 9030 + year, 1).await.remove(0);
+        store.finish_check(&claim, &complete(9300 + year, None)).await.unwrap().unwrap();
+        store.watch_domains(&domains, at(9000), EVERY).await.unwrap();
+        assert_eq!(names(&store, 9300, 9330, 9).await.len(), 2);
+        // What is due within the usual time stays as it is.
+        store.watch_domains(&domains, at(9000), EVERY).await.unwrap();
+        assert_eq!(names(&store, 9329, 9400, 9).await, []);
     }
 
     #[tokio::test]

@@ -70,22 +70,25 @@ pub(crate) async fn insert<N: Serialize>(
 
 impl Store {
     /// Claims a channel on which a notification is due at `now`, until `until`. `None` if there is none, or another process has
-    /// the channel, or it is paused.
+    /// the channel, or it is paused. A claim or pause that ends later than twice the time of a claim was made by a clock that
+    /// was ahead, and does not count.
     pub async fn claim_channel(
         &self,
         channel: &str,
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<ChannelClaim>, StoreError> {
+        let latest = until.as_second().saturating_mul(2).saturating_sub(now.as_second());
         // Read first, so that nothing is written while there is nothing to deliver.
         let due: Option<(i64,)> = sql(
             "SELECT 1 FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3
-               AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3)
+               AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3 AND p.until <= $4)
              LIMIT 1",
         )
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
+        .bind(latest)
         .fetch_optional(self)
         .await?;
         if due.is_none() {
@@ -94,11 +97,12 @@ impl Store {
         let mut writing = self.writing().await?;
         let row: Option<(i64,)> = sql("INSERT INTO notice_pause (tenant, channel, until, claim) VALUES ($1, $2, $4, 1)
              ON CONFLICT (tenant, channel) DO UPDATE SET until = excluded.until, claim = notice_pause.claim + 1
-             WHERE notice_pause.until <= $3 RETURNING claim")
+             WHERE notice_pause.until <= $3 OR notice_pause.until > $5 RETURNING claim")
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
         .bind(until.as_second())
+        .bind(latest)
         .fetch_optional(&mut writing)
         .await?;
         writing.commit().await?;
@@ -216,6 +220,24 @@ mod tests {
         assert_eq!(store.due_notices::<String>("webhook", at(5), 1).await.unwrap().len(), 1);
         assert_eq!(store.delete_notices(at(5)).await.unwrap(), 0);
         assert_eq!(store.delete_notices(at(6)).await.unwrap(), 3);
+    }
+
+    #[tokio::test]
+    async fn a_claim_by_a_clock_that_was_ahead_does_not_silence_a_channel() {
+        let (_scratch, store) = crate::scratch().await;
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let domain = DomainName::parse("a.example").unwrap();
+        let (channels, told) = (["mail".to_owned()], "begun".to_owned());
+        let notice = NewNotice { channels: &channels, changed_at: at(5), content: &told };
+        store.raise(&domain, "k", "s", at(5), &told, Some(notice)).await.unwrap();
+        let ahead = store.claim_channel("mail", at(100_000), at(100_060)).await.unwrap().unwrap();
+        assert!(store.claim_channel("mail", at(9), at(69)).await.unwrap().is_some());
+        assert!(!store.hold_channel(&ahead, at(100_120)).await.unwrap());
+        assert_eq!(
+            store.claim_channel("mail", at(60), at(120)).await.unwrap(),
+            None,
+            "a claim of now counts"
+        );
     }
 
     #[tokio::test]

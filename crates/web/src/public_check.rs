@@ -34,13 +34,14 @@ use flate2::Compression;
 use flate2::read::{GzDecoder, GzEncoder};
 use formats::DomainName;
 use formats::limits::{
-    BADGE_CHECKS, PUBLIC_CHECK_TIME, PUBLIC_CHECKS, PUBLIC_CHECKS_AT_ONCE, PUBLIC_CHECKS_PER_ADDRESS,
-    PUBLIC_PAGES, PUBLIC_RESULTS, PUBLIC_RESULTS_OF_DOMAIN,
+    BADGE_CHECKS, PUBLIC_CHECK_TIME, PUBLIC_CHECKS, PUBLIC_CHECKS_AT_ONCE, PUBLIC_CHECKS_OF_NETWORK,
+    PUBLIC_CHECKS_PER_ADDRESS, PUBLIC_CHECKS_PER_NETWORK, PUBLIC_PAGES, PUBLIC_RESULTS,
+    PUBLIC_RESULTS_OF_DOMAIN,
 };
-use net::rate_limit::RateLimiter;
+use net::rate_limit::{RateLimiter, network};
 use operations::store_failure;
 use operations::world::World;
-use running::{End, RunningCheck, RunningChecks, Started};
+use running::{End, Purpose, RunningCheck, RunningChecks, Started};
 use std::fmt::Display;
 use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
@@ -51,7 +52,7 @@ use store::public_results::{NewPublicResult, PublicLimits, PublicPage};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
-/// The window of [`PUBLIC_CHECKS`], [`PUBLIC_CHECKS_PER_ADDRESS`] and [`BADGE_CHECKS`].
+/// The window of [`PUBLIC_CHECKS`], [`PUBLIC_CHECKS_PER_ADDRESS`], [`PUBLIC_CHECKS_PER_NETWORK`] and [`BADGE_CHECKS`].
 const MINUTE: Duration = Duration::from_secs(60);
 
 /// The address that clients of unknown address count under.
@@ -80,10 +81,11 @@ struct PublicCheck {
     running: RunningChecks,
 }
 
-/// The rate limits in total, per client, and of checks that badges start.
+/// The rate limits in total, per client, per network, and of checks that badges start.
 struct CheckRates {
     all: RateLimiter,
     each: RateLimiter,
+    networks: RateLimiter,
     badges: RateLimiter,
 }
 
@@ -166,13 +168,14 @@ impl CheckRates {
         Self {
             all: RateLimiter::new(PUBLIC_CHECKS, MINUTE),
             each: RateLimiter::new(PUBLIC_CHECKS_PER_ADDRESS, MINUTE),
+            networks: RateLimiter::new(PUBLIC_CHECKS_PER_NETWORK, MINUTE),
             badges: RateLimiter::new(BADGE_CHECKS, MINUTE),
         }
     }
 
-    /// Counts a check against the limits per client and in total. Clients of unknown address share the limit of one.
-    fn take(&self, client: ClientAddr, now: Instant) -> Result<(), CheckError> {
-        if !self.each.take(client.0.unwrap_or(UNKNOWN_CLIENT), now) {
+    /// Counts a check against the limits per client, per network and in total.
+    fn take(&self, client: IpAddr, now: Instant) -> Result<(), CheckError> {
+        if !self.each.take(client, now) || !self.networks.take(network(client), now) {
             return Err(CheckError::ClientRateLimit);
         }
         match self.all.take(UNKNOWN_CLIENT, now) {
@@ -196,17 +199,20 @@ impl PublicCheck {
     ) -> Result<(String, Arc<RunningCheck>), CheckError> {
         let domain = operations::world::domain(typed)
             .map_err(|failure| CheckError::InvalidDomain(failure.to_string()))?;
+        // Clients of unknown address share the limits of one.
+        let client = client.0.unwrap_or(UNKNOWN_CLIENT);
         self.rates.take(client, Instant::now())?;
-        self.start_counted(&domain)
+        self.start_counted(&domain, Purpose::client(client))
     }
 
     /// Starts a check that was counted against the limits.
     fn start_counted(
         self: &Arc<Self>,
         domain: &DomainName,
+        purpose: Purpose,
     ) -> Result<(String, Arc<RunningCheck>), CheckError> {
         let id = random_token().map_err(|failure| unavailable(&failure))?;
-        let (id, check, started) = self.running.start(domain, id, Instant::now())?;
+        let (id, check, started) = self.running.start(domain, id, purpose, Instant::now())?;
         if let Some(started) = started {
             let public = self.clone();
             tokio::spawn(async move { public.run(started).await });
@@ -316,8 +322,10 @@ enum CheckError {
     InvalidDomain(String),
     /// The total rate limit is reached.
     RateLimit,
-    /// The client's rate limit is reached.
+    /// The rate limit of the client or of its network is reached.
     ClientRateLimit,
+    /// As many checks run for the client's network as may.
+    NetworkBusy,
     /// Checks can't run on this server at the moment. The log has the reason.
     Unavailable,
 }
@@ -342,8 +350,16 @@ impl CheckError {
             Self::ClientRateLimit => (
                 StatusCode::TOO_MANY_REQUESTS,
                 format!(
-                    "Rate limit reached ({PUBLIC_CHECKS_PER_ADDRESS} checks per minute from one address). Try again in a \
-                     minute, or run the check yourself: sternpost check DOMAIN."
+                    "Rate limit reached ({PUBLIC_CHECKS_PER_ADDRESS} checks per minute from one address, \
+                     {PUBLIC_CHECKS_PER_NETWORK} from one network). Try again in a minute, or run the check yourself: \
+                     sternpost check DOMAIN."
+                ),
+            ),
+            Self::NetworkBusy => (
+                StatusCode::TOO_MANY_REQUESTS,
+                format!(
+                    "Limit reached: {PUBLIC_CHECKS_OF_NETWORK} checks are running for your network. Try again when one has \
+                     ended, or run the check yourself: sternpost check DOMAIN."
                 ),
             ),
             Self::Unavailable => (
@@ -441,14 +457,20 @@ mod tests {
     }
 
     #[test]
-    fn clients_of_unknown_address_have_the_limit_of_one() {
+    fn neither_a_client_nor_a_network_has_all_checks_of_a_minute() {
         let (rates, now) = (CheckRates::new(), Instant::now());
-        let taken = |client: Option<IpAddr>| {
-            (0..PUBLIC_CHECKS).filter(|_| rates.take(ClientAddr(client), now).is_ok()).count()
+        let taken = |client: IpAddr| {
+            u32::try_from((0..PUBLIC_CHECKS).filter(|_| rates.take(client, now).is_ok()).count()).unwrap()
         };
-        let each = usize::try_from(PUBLIC_CHECKS_PER_ADDRESS).unwrap();
-        assert_eq!(taken(None), each);
-        assert_eq!(taken("192.0.2.1".parse().ok()), each);
+        let of_network = |network: u16| {
+            let client = |subnet| IpAddr::from([0x2001, 0xdb8, network, subnet, 0, 0, 0, 1]);
+            (0..20).map(|subnet| taken(client(subnet))).collect::<Vec<u32>>()
+        };
+        assert_eq!(taken(UNKNOWN_CLIENT), PUBLIC_CHECKS_PER_ADDRESS);
+        let first = of_network(1);
+        assert_eq!(first[0], PUBLIC_CHECKS_PER_ADDRESS);
+        assert_eq!(first.iter().sum::<u32>(), PUBLIC_CHECKS_PER_NETWORK);
+        assert_eq!(taken("192.0.2.1".parse().unwrap()), PUBLIC_CHECKS_PER_ADDRESS);
     }
 
     #[test]

@@ -12,9 +12,10 @@
 use super::ResolverConfig;
 use super::resolver_config::pool;
 use super::sockets::Sockets;
+use hickory_proto::dnssec::rdata::DNSSECRData;
 use hickory_proto::dnssec::{Proof, TrustAnchors};
 use hickory_proto::op::{DnsRequestOptions, DnsResponse, Message, Query};
-use hickory_proto::rr::{Name, Record, RecordType};
+use hickory_proto::rr::{Name, RData, Record, RecordType};
 use hickory_resolver::NameServerPool;
 use hickory_resolver::config::NameServerConfig;
 use hickory_resolver::lookup::Lookup;
@@ -28,8 +29,11 @@ use std::time::{Duration, Instant};
 pub(super) struct PositiveValidator {
     handle: DnssecDnsHandle<RetryDnsHandle<NameServerPool<Sockets>>>,
     options: DnsRequestOptions,
+    max_ttl: Duration,
 }
 
+/// Verdicts that are remembered. The library would keep a million of them, under hashes that are not secret.
+const VALIDATION_CACHE: usize = 0;
 /// Retries of a query that no server answered.
 const ATTEMPTS: usize = 1;
 
@@ -40,50 +44,63 @@ impl PositiveValidator {
         anchors: Arc<TrustAnchors>,
     ) -> Result<Self, NetError> {
         let (pool, _, options) = pool(config, servers)?;
-        let handle = DnssecDnsHandle::with_trust_anchor(RetryDnsHandle::new(pool, ATTEMPTS), anchors);
-        Ok(Self { handle, options })
+        let handle = DnssecDnsHandle::with_trust_anchor(RetryDnsHandle::new(pool, ATTEMPTS), anchors)
+            .validation_cache_size(VALIDATION_CACHE);
+        Ok(Self { handle, options, max_ttl: config.max_ttl })
     }
 
     /// The validated records of this type that `name` has; `None` if there are none.
     pub(super) async fn records(&self, name: &Name, kind: RecordType) -> Option<Lookup> {
         let query = Query::query(name.clone(), kind);
         match self.handle.lookup(query, self.options).first_answer().await {
-            Ok(response) => own_records(&response, name, kind),
-            Err(NetError::Dns(HickoryDns::Nsec { response, .. })) => own_records(&response, name, kind),
+            Ok(response) => own_records(&response, name, kind, self.max_ttl),
+            Err(NetError::Dns(HickoryDns::Nsec { response, .. })) => {
+                own_records(&response, name, kind, self.max_ttl)
+            }
             Err(_) => None,
         }
     }
 }
 
-/// The validated records of a type that a response has for `name`, with their signatures and the proofs of the response.
-fn own_records(response: &DnsResponse, name: &Name, kind: RecordType) -> Option<Lookup> {
+/// The validated records of a type that a response has for `name`, with the signature that was validated and the proofs of the
+/// response. The library marks one signature of a set; a zone with two keys has others beside it, as during a rollover.
+fn own_records(response: &DnsResponse, name: &Name, kind: RecordType, max_ttl: Duration) -> Option<Lookup> {
     let message: &Message = response;
-    let is_own =
-        |record: &&Record| record.name == *name && [kind, RecordType::RRSIG].contains(&record.record_type());
-    let own: Vec<Record> = message.answers.iter().filter(is_own).cloned().collect();
-    let is_secure = |kind| {
-        let mut of_kind = own.iter().filter(|record| record.record_type() == kind).peekable();
-        of_kind.peek().is_some() && of_kind.all(|record| record.proof == Proof::Secure)
+    let is_own = |record: &&Record| record.name == *name && record.record_type() == kind;
+    let records: Vec<&Record> = message.answers.iter().filter(is_own).collect();
+    let is_validated = |record: &&Record| {
+        record.name == *name && record.proof == Proof::Secure && covered_type(record) == Some(kind)
     };
+    let signatures: Vec<&Record> = message.answers.iter().filter(is_validated).collect();
+    let is_secure = records.iter().all(|record| record.proof == Proof::Secure);
     // Without the signature, nothing would show whether a wildcard was expanded.
-    if !is_secure(kind) || !is_secure(RecordType::RRSIG) {
+    if records.is_empty() || signatures.is_empty() || !is_secure {
         return None;
     }
+    let own: Vec<Record> = records.into_iter().chain(signatures).cloned().collect();
     let ttl = own.iter().map(|record| record.ttl).min().unwrap_or_default();
-    let until = Instant::now() + Duration::from_secs(ttl.into());
+    let until = Instant::now() + Duration::from_secs(ttl.into()).min(max_ttl);
     let mut lookup = Lookup::new_with_deadline(Query::query(name.clone(), kind), own, until);
     lookup.extend_authorities(message.authorities.iter().cloned());
     Some(lookup)
+}
+
+/// The type of the records that a signature is of; `None` for any other record.
+fn covered_type(record: &Record) -> Option<RecordType> {
+    match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => Some(signature.input().type_covered),
+        _ => None,
+    }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use hickory_proto::dnssec::Algorithm;
-    use hickory_proto::dnssec::rdata::{DNSSECRData, RRSIG, SigInput};
+    use hickory_proto::dnssec::rdata::{RRSIG, SigInput};
     use hickory_proto::op::ResponseCode;
+    use hickory_proto::rr::SerialNumber;
     use hickory_proto::rr::rdata::CNAME;
-    use hickory_proto::rr::{RData, SerialNumber};
 
     fn name(text: &str) -> Name {
         Name::from_ascii(text).unwrap()
@@ -120,6 +137,8 @@ mod tests {
         for (answers, taken) in [
             (vec![alias(own, secure), signature(own, secure), alias(other, bogus)], 2),
             (vec![alias(own, secure), signature(own, secure)], 2),
+            // A zone with two keys: the library validates one of the signatures.
+            (vec![alias(own, secure), signature(own, Proof::Indeterminate), signature(own, secure)], 2),
             (vec![alias(own, bogus), signature(own, secure)], 0),
             (vec![alias(own, secure), signature(own, bogus)], 0),
             (vec![alias(own, secure), alias(own, Proof::Insecure), signature(own, secure)], 0),
@@ -134,11 +153,11 @@ mod tests {
             message.insert_answers(answers.clone());
             message.insert_authorities(vec![signature("example.", secure)]);
             let response = DnsResponse::from_message(message.into_response()).unwrap();
-            let found = own_records(&response, &name(own), RecordType::CNAME);
+            let found = own_records(&response, &name(own), RecordType::CNAME, Duration::from_secs(20));
             assert_eq!(found.as_ref().map_or(0, |found| found.answers().len()), taken, "{answers:?}");
             if let Some(found) = found {
                 assert_eq!(found.authorities().len(), 1);
-                assert!(found.valid_until() <= Instant::now() + Duration::from_secs(30));
+                assert!(found.valid_until() <= Instant::now() + Duration::from_secs(20));
             }
         }
     }

@@ -47,7 +47,10 @@ impl<'m> Expansion<'m> {
         let next_closer = self.owner.trim_to(usize::from(self.labels) + 1);
         let mut hashed = 0;
         let is_proof = move |name: &Name, data: &DNSSECRData| match data {
-            DNSSECRData::NSEC(nsec) => denies(name, nsec, self.owner, &next_closer),
+            DNSSECRData::NSEC(nsec) => {
+                signer(&message.authorities, name) == Some(self.zone)
+                    && denies(name, nsec, self.owner, &next_closer)
+            }
             DNSSECRData::NSEC3(nsec3) => {
                 hashed += 1;
                 hashed <= NSEC3_RECORDS && covers_hash(name, nsec3, self.zone, &next_closer)
@@ -67,6 +70,32 @@ fn secure_proofs(
     secure.filter_map(move |record| match &record.data {
         RData::DNSSEC(data) => is_proof(&record.name, data).then_some(data),
         _ => None,
+    })
+}
+
+/// The zone whose signature of the NSEC record at `owner` was validated.
+fn signer<'m>(authorities: &'m [Record], owner: &Name) -> Option<&'m Name> {
+    let mut validated =
+        authorities.iter().filter(|record| record.proof == Proof::Secure && record.name == *owner);
+    validated.find_map(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::RRSIG(signature)) => {
+            let signed = signature.input();
+            (signed.type_covered == RecordType::NSEC).then_some(&signed.signer_name)
+        }
+        _ => None,
+    })
+}
+
+/// True if a validated record in the proof of a negative answer is from a zone that does not enclose `name`. A zone can sign
+/// any interval of names, so the owner of one signed zone could deny names of all others: the library compares neither the
+/// signer of NSEC records with the name, nor the zone of NSEC3 records whose iterations make an answer insecure.
+pub(super) fn is_foreign_denial(authorities: &[Record], name: &Name) -> bool {
+    authorities.iter().filter(|record| record.proof == Proof::Secure).any(|record| match &record.data {
+        RData::DNSSEC(DNSSECRData::NSEC(_)) => {
+            !signer(authorities, &record.name).is_some_and(|zone| zone.zone_of(name))
+        }
+        RData::DNSSEC(DNSSECRData::NSEC3(_)) => !record.name.base_name().zone_of(name),
+        _ => false,
     })
 }
 

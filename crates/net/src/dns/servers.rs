@@ -8,7 +8,8 @@ use super::budget::{Budget, UnsignedZone, ancestors};
 use super::dname;
 use super::positive::PositiveValidator;
 use super::proofs::{
-    AliasPath, follows_alias, has_secure_part, is_opt_out_expansion, is_stripped, is_unproven_expansion,
+    AliasPath, follows_alias, has_secure_part, is_foreign_denial, is_opt_out_expansion, is_stripped,
+    is_unproven_expansion,
 };
 use super::records::{absolute, belonging, data, domain, record_type, seconds};
 use super::resolver_config::{pool, set_options};
@@ -488,11 +489,20 @@ impl Servers {
             NetError::Timeout => DnsError::Timeout,
             NetError::Dns(HickoryDns::DnssecBogus) => DnsError::Bogus,
             NetError::Dns(HickoryDns::Nsec { proof: Proof::Bogus, .. }) => DnsError::Bogus,
+            NetError::Dns(HickoryDns::Nsec { query, response, .. })
+                if is_foreign_denial(&response.authorities, query.name()) =>
+            {
+                DnsError::Bogus
+            }
             NetError::Dns(HickoryDns::Nsec { response, proof, .. }) => {
                 let ttl = response.authorities.iter().map(|record| record.ttl).min();
                 nothing(response.metadata.response_code, self.security(*proof, false), ttl.map(seconds))
             }
             NetError::Dns(HickoryDns::NoRecordsFound(none)) => {
+                let authorities = none.authorities.as_deref().unwrap_or_default();
+                if is_foreign_denial(authorities, none.query.name()) {
+                    return DnsError::Bogus;
+                }
                 let code = none.response_code;
                 if code != ResponseCode::NXDomain && code != ResponseCode::NoError {
                     return DnsError::ServerFailure(code.to_string());

@@ -18,16 +18,31 @@ pub fn message(format: WebhookFormat, event: &Event) -> Message {
         // Slack reads these three characters as markup (https://docs.slack.dev/messaging/formatting-message-text); the
         // others show the references as the characters.
         WebhookFormat::Text => {
-            let text = format!("{}\n{}", title(event), text(event));
-            let text = text.replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
+            let text = format!("{}\n{}", title(event), text(event, escaped_bytes));
+            let text = plain(&text).replace('&', "&amp;").replace('<', "&lt;").replace('>', "&gt;");
             Message::json(json!({ "text": text }).to_string())
         }
         WebhookFormat::Teams => Message::json(card(event).to_string()),
         WebhookFormat::Ntfy => Message {
             kind: "text/plain; charset=utf-8",
             title: Some(title(event).chars().map(|c| if c.is_ascii_graphic() { c } else { ' ' }).collect()),
-            body: text(event),
+            body: text(event, char::len_utf8),
         },
+    }
+}
+
+/// A text in which the words of mail servers and of DNS, which strangers choose, neither call people nor show links and pictures.
+/// The characters stay; a space without width is between them.
+fn plain(text: &str) -> String {
+    text.replace('@', "@\u{200b}").replace("](", "]\u{200b}(")
+}
+
+/// The bytes of a character in a message whose markup is escaped.
+fn escaped_bytes(c: char) -> usize {
+    match c {
+        '&' | '@' => 5,
+        '<' | '>' | '(' => 4,
+        other => other.len_utf8(),
     }
 }
 
@@ -42,7 +57,7 @@ fn card(event: &Event) -> serde_json::Value {
                 "$schema": "http://adaptivecards.io/schemas/adaptive-card.json",
                 "type": "AdaptiveCard",
                 "version": "1.4",
-                "body": [block(title(event), "Bolder"), block(text(event), "Default")],
+                "body": [block(plain(&title(event)), "Bolder"), block(plain(&text(event, escaped_bytes)), "Default")],
             },
         }],
     })
@@ -59,8 +74,8 @@ fn title(event: &Event) -> String {
     format!("{over}{}: {}{about}", concerned(event, 1), event.alert.kind)
 }
 
-/// What was found, and, unless it is over, the consequence and what to do.
-fn text(event: &Event) -> String {
+/// What was found, and, unless it is over, the consequence and what to do. It is cut by the bytes that each character takes.
+fn text(event: &Event, bytes: fn(char) -> usize) -> String {
     let alert = &event.alert;
     let domains = concerned(event, MAX_DOMAINS);
     let text = match event.event {
@@ -69,11 +84,16 @@ fn text(event: &Event) -> String {
         }
         EventKind::Over => format!("{domains}: {}.", alert.what),
     };
-    if text.len() <= MAX_BYTES {
+    if text.chars().map(bytes).sum::<usize>() <= MAX_BYTES {
         return text;
     }
-    let fits = |(at, c): &(usize, char)| at + c.len_utf8() <= MAX_BYTES;
-    text.char_indices().take_while(fits).map(|(_, c)| c).chain(['…']).collect()
+    let mut left = MAX_BYTES;
+    let fits = |c: &char| {
+        let rest = left.checked_sub(bytes(*c));
+        left = rest.unwrap_or_default();
+        rest.is_some()
+    };
+    text.chars().take_while(fits).chain(['…']).collect()
 }
 
 #[cfg(test)]
@@ -118,6 +138,16 @@ mod tests {
     }
 
     #[test]
+    fn strangers_call_nobody_and_show_no_links_and_pictures() {
+        let event = event(EventKind::Raised, "the host said: 554 @channel ![x](https://evil.example/x.png)");
+        for format in [WebhookFormat::Text, WebhookFormat::Teams] {
+            let body = message(format, &event).body;
+            assert!(!body.contains("@channel") && !body.contains("]("), "{format:?}: {body}");
+            assert!(body.contains("channel ![x]"), "{format:?}: {body}");
+        }
+    }
+
+    #[test]
     fn teams_gets_a_card_with_title_and_message() {
         let card = value(&message(WebhookFormat::Teams, &event(EventKind::Over, "it was gone")));
         let content = &card["attachments"][0]["content"];
@@ -138,8 +168,10 @@ mod tests {
     #[test]
     fn long_texts_are_cut() {
         for format in [WebhookFormat::Text, WebhookFormat::Teams, WebhookFormat::Ntfy] {
-            let post = message(format, &event(EventKind::Raised, &"ä".repeat(100_000)));
-            assert!(post.body.len() < 4096, "{format:?}: {}", post.body.len());
+            for hostile in ["ä", "&", "<", "@", "]("] {
+                let post = message(format, &event(EventKind::Raised, &hostile.repeat(100_000)));
+                assert!(post.body.len() < 4096, "{format:?} {hostile}: {}", post.body.len());
+            }
         }
     }
 

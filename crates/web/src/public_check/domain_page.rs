@@ -3,6 +3,7 @@
 //! its owner.
 
 use super::badge::badge;
+use super::running::Purpose;
 use super::{PublicCheck, shown, unavailable};
 use crate::text::minute;
 use askama::Template;
@@ -107,7 +108,7 @@ pub async fn badge_image(State(public): State<Arc<PublicCheck>>, Path(name): Pat
     let last = results.first();
     if last.is_some_and(|last| is_old(last, public.world.clock.now()))
         && public.rates.take_for_badge(Instant::now())
-        && let Err(error) = public.start_counted(&domain)
+        && let Err(error) = public.start_counted(&domain, Purpose::Badge)
     {
         tracing::info!("the badge of {domain} shows an old result: {}", error.status_and_message().1);
     }

@@ -5,9 +5,13 @@
 use super::CheckError;
 use check::Progress;
 use formats::DomainName;
-use formats::limits::{EVIDENCE_CHARACTERS, PUBLIC_CHECK_ANSWERS, PUBLIC_CHECKS_STARTED};
+use formats::limits::{
+    EVIDENCE_CHARACTERS, PUBLIC_CHECK_ANSWERS, PUBLIC_CHECKS_OF_NETWORK, PUBLIC_CHECKS_STARTED,
+};
 use formats::printable::printable;
+use net::rate_limit::network;
 use std::collections::BTreeMap;
+use std::net::IpAddr;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::{Duration, Instant};
 use tokio::sync::watch;
@@ -26,18 +30,35 @@ pub enum End {
     Failed,
 }
 
+/// What a check is for. Servers that are slow on purpose can make checks last for minutes, so none may have all places.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Purpose {
+    /// A client in this network asked for it.
+    Network(IpAddr),
+    /// A badge shows its result.
+    Badge,
+}
+
+impl Purpose {
+    /// A client with this address.
+    pub fn client(address: IpAddr) -> Self {
+        Self::Network(network(address))
+    }
+}
+
 /// A check that runs or has ended.
 pub struct RunningCheck {
     pub domain: DomainName,
     pub begun: Instant,
+    purpose: Purpose,
     answers: Mutex<Vec<(String, String)>>,
     end: watch::Sender<Option<(Instant, End)>>,
 }
 
 impl RunningCheck {
-    fn of(domain: &DomainName, now: Instant) -> Self {
+    fn of(domain: &DomainName, purpose: Purpose, now: Instant) -> Self {
         let (domain, answers) = (domain.clone(), Mutex::default());
-        Self { domain, begun: now, answers, end: watch::Sender::new(None) }
+        Self { domain, begun: now, purpose, answers, end: watch::Sender::new(None) }
     }
 
     /// The answers so far: the part, such as `MX`, and what was seen.
@@ -113,6 +134,7 @@ impl RunningChecks {
         &self,
         domain: &DomainName,
         id: String,
+        purpose: Purpose,
         now: Instant,
     ) -> Result<(String, Arc<RunningCheck>, Option<Started>), CheckError> {
         let mut all = locked(&self.0);
@@ -122,10 +144,14 @@ impl RunningChecks {
         {
             return Ok((id.clone(), check.clone(), None));
         }
-        if all.values().filter(|check| check.since_end(now).is_none()).count() >= PUBLIC_CHECKS_STARTED {
+        let running = || all.values().filter(|check| check.since_end(now).is_none());
+        if running().filter(|check| check.purpose == purpose).count() >= PUBLIC_CHECKS_OF_NETWORK {
+            return Err(CheckError::NetworkBusy);
+        }
+        if running().count() >= PUBLIC_CHECKS_STARTED {
             return Err(CheckError::RateLimit);
         }
-        let check = Arc::new(RunningCheck::of(domain, now));
+        let check = Arc::new(RunningCheck::of(domain, purpose, now));
         all.insert(id.clone(), check.clone());
         Ok((id, check.clone(), Some(Started(check))))
     }
@@ -143,11 +169,18 @@ mod tests {
         DomainName::parse(domain).unwrap()
     }
 
+    /// A client in a network of its own.
+    fn client(number: usize) -> Purpose {
+        let [.., a, b] = number.to_be_bytes();
+        Purpose::client(IpAddr::from([10, a, b, 1]))
+    }
+
     #[test]
     fn a_domain_has_one_check_at_a_time() {
         let (checks, now) = (RunningChecks::default(), Instant::now());
-        let start =
-            |domain: &str, id: &str, now| checks.start(&name(domain), id.to_owned(), now).ok().unwrap();
+        let start = |domain: &str, id: &str, now| {
+            checks.start(&name(domain), id.to_owned(), client(id.len()), now).ok().unwrap()
+        };
         let (id, first, started) = start("a.example", "one", now);
         assert_eq!(id, "one");
         assert!(start("a.example", "two", now).2.is_none_or(|_| false));
@@ -165,10 +198,35 @@ mod tests {
     }
 
     #[test]
+    fn neither_a_network_nor_the_badges_have_all_places() {
+        let (checks, now) = (RunningChecks::default(), Instant::now());
+        let start = |domain: String, purpose| checks.start(&name(&domain), domain.clone(), purpose, now);
+        let address = |text: &str| Purpose::client(text.parse().unwrap());
+        let mut started = Vec::new();
+        for (first, second) in [
+            (address("192.0.2.1"), address("192.0.2.200")),
+            (address("2001:db8:0:1::1"), address("2001:db8:0:2::1")),
+            (Purpose::Badge, Purpose::Badge),
+        ] {
+            for number in 0..PUBLIC_CHECKS_OF_NETWORK {
+                started.push(start(format!("d{number}-{}.example", started.len()), first).ok().unwrap());
+            }
+            let more = || format!("more-{}.example", started.len());
+            assert!(matches!(start(more(), second), Err(CheckError::NetworkBusy)), "{second:?}");
+            // Whoever asks for a check that runs gets it.
+            let (id, _, new) = start(started[0].0.clone(), second).ok().unwrap();
+            assert!(id == started[0].0 && new.is_none());
+        }
+        let (_, _, first) = started.swap_remove(0);
+        first.unwrap().finish(End::Failed);
+        assert!(start("next.example".to_owned(), address("192.0.2.9")).is_ok());
+    }
+
+    #[test]
     fn a_check_that_is_dropped_has_failed() {
         let checks = RunningChecks::default();
         let (_, check, started) =
-            checks.start(&name("a.example"), "one".to_owned(), Instant::now()).ok().unwrap();
+            checks.start(&name("a.example"), "one".to_owned(), client(1), Instant::now()).ok().unwrap();
         assert!(check.end.borrow().is_none());
         drop(started);
         assert!(matches!(*check.end.borrow(), Some((_, End::Failed))));
@@ -180,10 +238,10 @@ mod tests {
         let mut started = Vec::new();
         for number in 0..PUBLIC_CHECKS_STARTED {
             let domain = name(&format!("d{number}.example"));
-            started.push(checks.start(&domain, number.to_string(), now).ok().unwrap().2);
+            started.push(checks.start(&domain, number.to_string(), client(number), now).ok().unwrap().2);
         }
         assert!(matches!(
-            checks.start(&name("more.example"), "x".to_owned(), now),
+            checks.start(&name("more.example"), "x".to_owned(), client(PUBLIC_CHECKS_STARTED), now),
             Err(CheckError::RateLimit)
         ));
         let check = checks.find("0").unwrap();

@@ -2,6 +2,8 @@
 //! with the keys of `[host.acme]` and the lines to paste.
 
 use formats::DomainName;
+use formats::limits::EVIDENCE_CHARACTERS;
+use formats::printable::printable;
 use instant_acme::Problem;
 
 /// What is known about a problem type.
@@ -120,9 +122,9 @@ const REFUSALS: &[Refusal] = &[
 pub(super) fn in_words(problem: &Problem, host: &DomainName) -> String {
     let kind = problem.r#type.as_deref().unwrap_or_default();
     let known = REFUSALS.iter().find(|refusal| Some(refusal.kind) == kind.strip_prefix(PREFIX));
-    // The library's text has the detail, the type and what is said about single names.
+    // The library's text has the detail, the type and what is said about single names. CAs quote in it what they were answered.
     let text = problem.to_string();
-    let detail = text.strip_prefix("API error: ").unwrap_or(&text);
+    let detail = printable(text.strip_prefix("API error: ").unwrap_or(&text), EVIDENCE_CHARACTERS);
     let Some(Refusal { finding, remedy, .. }) = known else { return format!("the CA refused: {detail}") };
     let domain = host.parent().unwrap_or_else(|| host.clone());
     let remedy = remedy.replace("{host}", host.as_str()).replace("{domain}", domain.as_str());
@@ -134,7 +136,11 @@ mod tests {
     use super::*;
 
     fn told(kind: &str) -> String {
-        let problem = serde_json::json!({ "type": kind, "detail": "the reason" });
+        told_with(kind, "the reason")
+    }
+
+    fn told_with(kind: &str, detail: &str) -> String {
+        let problem = serde_json::json!({ "type": kind, "detail": detail });
         let problem: Problem = serde_json::from_value(problem).unwrap();
         in_words(&problem, &DomainName::parse("mta-sts.example.org").unwrap())
     }
@@ -163,6 +169,15 @@ mod tests {
             }
         }
         assert_eq!(told("urn:example:odd"), "the CA refused: the reason (urn:example:odd)");
+    }
+
+    #[test]
+    fn the_text_of_a_ca_is_short_and_has_no_control_characters() {
+        for kind in ["urn:example:odd", "urn:ietf:params:acme:error:unauthorized"] {
+            let detail = format!("\u{1b}[2J\nWhat to do: x{}", "y".repeat(1_000_000));
+            let text = told_with(kind, &detail);
+            assert!(!text.contains(['\u{1b}', '\n']) && text.len() < 5000, "{}", text.len());
+        }
     }
 
     #[test]
