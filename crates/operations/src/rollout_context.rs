@@ -61,7 +61,7 @@ impl RolloutContext {
         let store = open_store(&config).await?;
         if is_new {
             // In the wrong folder, or with the wrong file, this is the first sign.
-            eprintln!("note: a new, empty store was created, by {}", config.origins());
+            eprintln!("note: a new, empty store was created; this command uses {}", config.origins());
         }
         let world = Arc::new(World::new(&config)?);
         Self::at(config, store, world).await
