@@ -324,7 +324,7 @@ fn every_page_stands_in_a_real_browser_for_everyone_and_against_attackers() {
             reader.trim(),
             unused.trim()
         ));
-        assert!(said.contains("307 looks at pages, no fault"), "{said}");
+        assert!(said.contains("313 looks at pages, no fault"), "{said}");
     });
 }
 
