@@ -581,6 +581,20 @@ fn what_is_wrong_with_a_list_or_its_files_is_told_and_ends_nothing() {
         let (code, out, err) = place.check(&words);
         assert!(code == 2 && out.is_empty() && err.contains(why), "{words:?} {code} {out}{err}");
     }
+    // What has an effect on lists only.
+    for words in [
+        ["--resume", "fresh"],
+        ["--shard", "1/2"],
+        ["--since", "out"],
+        ["--history", "out"],
+        ["--report", "fresh"],
+        ["--summary", "--quick"],
+        ["--dane", "--quick"],
+        ["--all", "--quick"],
+    ] {
+        let (code, out, err) = place.check(&[words[0], words[1], "nothing-yet.test"]);
+        assert!(code == 2 && out.is_empty() && err.contains(words[0]), "{words:?} {code} {out}{err}");
+    }
     let (code, _, err) = place.check(&["--from", "list", "--since", "out", "--resume", "out"]);
     assert!(code == 2 && err.contains("--since and --resume name one file"), "{err}");
     assert_eq!(std::fs::read_to_string(place.dir.path().join("out")).unwrap(), out);

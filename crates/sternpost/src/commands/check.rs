@@ -56,16 +56,16 @@ pub struct Options {
     #[arg(long, value_name = "FILE", conflicts_with_all = ["domains", "html"])]
     from: Option<PathBuf>,
     /// With --from: append the results to this file; domains that it has already are skipped
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "domains")]
     resume: Option<PathBuf>,
     /// With --from: number of domains to check at the same time
     #[arg(long, value_name = "N", default_value_t = 64, requires = "from", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
     /// With --from: check all domains, also those without MTA-STS and TLS reports
-    #[arg(long, requires = "from", conflicts_with_all = ["dane", "in_flight", "query_rate"])]
+    #[arg(long, requires = "from", conflicts_with_all = ["domains", "dane", "in_flight", "query_rate"])]
     all: bool,
     /// With --from: also check domains whose MX hosts have TLSA records
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "domains")]
     dane: bool,
     /// With --from: DNS queries of the first pass that wait for a response at a time
     #[arg(long, value_name = "N", default_value_t = 100, requires = "from", value_parser = clap::value_parser!(u16).range(1..=16_384))]
@@ -74,19 +74,19 @@ pub struct Options {
     #[arg(long, value_name = "N", requires = "from")]
     query_rate: Option<NonZeroU32>,
     /// With --from: check only this part of the domains, such as 3/16
-    #[arg(long, value_name = "PART/PARTS", requires = "from")]
+    #[arg(long, value_name = "PART/PARTS", requires = "from", conflicts_with = "domains")]
     shard: Option<bulk::Shard>,
     /// With --from: print how many domains have each finding and cause, in place of the results
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "domains")]
     summary: bool,
     /// With --from: print what changed since the results in this file, in place of the results
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "domains")]
     since: Option<PathBuf>,
     /// With --from: the former MX hosts of the domains, such as example.org,mx.old.example,2026-05-31 on each line, or earlier results
-    #[arg(long, value_name = "FILE", requires = "from")]
+    #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "domains")]
     history: Option<PathBuf>,
     /// With --from: also write the counts to this folder as a page with charts (docs/check.md)
-    #[arg(long, value_name = "DIR", requires = "from")]
+    #[arg(long, value_name = "DIR", requires = "from", conflicts_with = "domains")]
     report: Option<PathBuf>,
     /// Check faster: one connection to each address, one DNS query for each record (implied by --from)
     #[arg(long, conflicts_with = "deep")]

@@ -42,7 +42,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 
 fn in_words(node: &NodeView) -> String {
     let (mark, state) = match node.state {
-        NodeState::Running => (marks().fine, "running".to_owned()),
+        NodeState::Running => {
+            (marks().fine, format!("running, heard of {} seconds ago", node.silent_seconds))
+        }
         NodeState::Silent => (
             marks().warning,
             format!(
@@ -87,5 +89,8 @@ mod tests {
         for part in ["mail1, process 7: silent for 90 seconds", "roles: guard, inbox", "servers: none"] {
             assert!(text.contains(part), "{text}");
         }
+        // A node that was killed a moment ago is not silent yet.
+        let text = in_words(&NodeView { state: NodeState::Running, silent_seconds: 9, ..node });
+        assert!(text.contains("mail1, process 7: running, heard of 9 seconds ago"), "{text}");
     }
 }
