@@ -4,14 +4,11 @@
 use jiff::Timestamp;
 use serde::Serialize;
 use std::time::Duration;
-use store::nodes::Node;
+use store::nodes::{Node, SILENT};
 use store::{Store, StoreError};
 
 /// The first word of the names of leases for jobs that are done once for all nodes.
 pub const LEADER_PREFIX: &str = "leader ";
-
-/// A node that was not heard of for this time has probably ended. It writes its row every few seconds.
-const SILENCE: Duration = Duration::from_secs(60);
 
 /// Whether a node was heard of lately.
 #[derive(Debug, Clone, Copy, PartialEq, Eq, Serialize)]
@@ -72,7 +69,7 @@ pub async fn nodes(store: &Store, now: Timestamp) -> Result<Vec<NodeView>, Store
         pid: node.info.holder.split_whitespace().nth(1).and_then(|pid| pid.parse().ok()),
         id: node.info.id,
         name: node.info.name,
-        state: if node.silent < SILENCE { NodeState::Running } else { NodeState::Silent },
+        state: if node.silent < SILENT { NodeState::Running } else { NodeState::Silent },
         version: node.info.version,
         store_schema: node.schema,
         roles: node.info.roles,

@@ -102,8 +102,6 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let mut tasks = Tasks::new(world.clock.clone(), leaders.clone());
     let mut counted = Registry::default();
     leaders.register(&mut counted);
-    let node = leaders.clone();
-    tasks.spawn("node", move || node.clone().keep());
     let hosting = match &config.host {
         Some(role) => {
             let hosting = Hosting::new(role, store.clone(), &world).await?;
@@ -207,6 +205,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let followed = world.clone();
         tasks.spawn("resolv-conf", move || resolv_conf::follow(followed.clone(), resolv_conf_time));
     }
+    // A server that does not start is not in the list of nodes.
+    let node = leaders.clone();
+    tasks.spawn("node", move || node.clone().keep());
     // Before anybody learns that the server is ready: without a handler, SIGHUP would end it.
     let mut signals = Signals::install()?;
     service_manager::ready();

@@ -39,11 +39,14 @@ pub struct Node {
     pub silent: Duration,
 }
 
+/// A node of which nothing was heard for this time is silent: it was killed, stands still, or does not reach the store.
+pub const SILENT: Duration = Duration::from_secs(60);
 /// Nodes of which nothing was heard for this time are forgotten.
 const FORGOTTEN: Duration = Duration::from_secs(24 * 3600);
 
 impl Store {
-    /// Writes that a node runs, and forgets those that were silent for a day. `now` counts on SQLite only.
+    /// Writes that a node runs. Forgets those that were silent for a day, and silent ones whose place this node has taken: with
+    /// its host name and its roles. `now` counts on SQLite only.
     pub async fn keep_node(&self, node: &NodeInfo, now: Timestamp) -> Result<(), StoreError> {
         let roles = node.roles.join(" ");
         let seen = present(self.dialect(), "$6");
@@ -54,10 +57,14 @@ impl Store {
         ));
         let upsert = upsert.bind(&node.id).bind(&node.name).bind(&node.version).bind(migrations::newest());
         upsert.bind(&roles).bind(now.as_second()).bind(&node.holder).execute(self).await?;
-        let forget =
-            built(format!("DELETE FROM node WHERE seen_at < {} - $2", present(self.dialect(), "$1")));
-        let forgotten = i64::try_from(FORGOTTEN.as_secs()).unwrap_or(i64::MAX);
-        forget.bind(now.as_second()).bind(forgotten).execute(self).await.map(drop)
+        let present = present(self.dialect(), "$1");
+        let forget = built(format!(
+            "DELETE FROM node WHERE seen_at < {present} - $2 \
+             OR (name = $3 AND roles = $4 AND id <> $5 AND seen_at <= {present} - $6)"
+        ));
+        let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
+        let forget = forget.bind(now.as_second()).bind(seconds(FORGOTTEN)).bind(&node.name).bind(&roles);
+        forget.bind(&node.id).bind(seconds(SILENT)).execute(self).await.map(drop)
     }
 
     /// Removes the row of a node that stops.
@@ -130,5 +137,24 @@ mod tests {
         assert_eq!(earlier(24 * 3600).await.len(), 1);
         store.remove_node("a").await.unwrap();
         assert_eq!(store.nodes(now).await.unwrap(), []);
+    }
+
+    #[tokio::test]
+    async fn a_node_that_was_started_again_takes_the_place_of_its_silent_row() {
+        let (_dir, store) = crate::scratch().await;
+        let now = Timestamp::now();
+        let killed = node("a", &["guard"]);
+        let again = NodeInfo { id: "b".to_owned(), ..killed.clone() };
+        let other = NodeInfo { id: "c".to_owned(), roles: vec!["answers".to_owned()], ..killed.clone() };
+        for node in [&killed, &again, &other] {
+            store.keep_node(node, now).await.unwrap();
+        }
+        assert_eq!(store.nodes(now).await.unwrap().len(), 3, "it is not silent yet");
+        let silent = sql("UPDATE node SET seen_at = seen_at - 60 WHERE id <> 'b'");
+        silent.execute(&store).await.unwrap();
+        store.keep_node(&again, now).await.unwrap();
+        let left: Vec<String> =
+            store.nodes(now).await.unwrap().into_iter().map(|node| node.info.id).collect();
+        assert_eq!(left, ["b", "c"], "one with other roles is missed");
     }
 }

@@ -356,8 +356,11 @@ fn the_pages_of_an_empty_installation_say_what_to_do_first() {
 fn the_page_of_a_running_check_leads_to_the_result_with_a_script_and_without() {
     in_a_room_of_its_own(|| {
         let place = tempfile::tempdir().unwrap();
-        let mut ground =
-            Ground::new(place.path(), &["good-enforce", "mx-silent", "host-silent", "http-stalls"], "good-enforce");
+        let mut ground = Ground::new(
+            place.path(),
+            &["good-enforce", "mx-silent", "host-silent", "http-stalls"],
+            "good-enforce",
+        );
         ground.configure("", "[dashboard]\nlisten = [\"127.0.0.1:8460\"]\npublic_check = true\n");
         ground.run();
         let here = Path::new(env!("CARGO_MANIFEST_DIR"));
