@@ -261,7 +261,7 @@ impl Story {
         }
         until("all reports are sent", || self.sql(sent) == REPORTS.to_string());
         self.tell("all nodes serve again, and all reports were sent");
-        let targets = self.sql("SELECT count(*) FROM outgoing_target WHERE state = 'sent'");
+        let targets = self.sql("SELECT count(*) FROM outgoing_target WHERE state = 'accepted'");
         let mails = promises::mails(&self.place.join("sent"), REPORTS, targets.parse().unwrap(), self.killed);
         let panics = Promise::none("internal errors", self.logs().matches("panicked").count());
         // A node that stood still may have been delivering a notice.

@@ -76,7 +76,13 @@ pub fn mails(sent: &Path, reports: usize, targets: usize, killed: usize) -> Vec<
     println!("reports by node: {by_node:?}");
     vec![
         Promise::counted("reports sent, by Message-ID", reports, distinct.len(), twice, broken),
-        Promise::counted("reports stored as sent, by target", reports, targets, "-".to_owned(), Vec::new()),
+        Promise::counted(
+            "reports stored as accepted, by target",
+            reports,
+            targets,
+            "-".to_owned(),
+            Vec::new(),
+        ),
     ]
 }
 
