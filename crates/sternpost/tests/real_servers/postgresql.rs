@@ -41,7 +41,7 @@ impl Server {
     }
 
     /// A standby that follows this server.
-    fn standby(&self, place: &Path, port: u16) -> Self {
+    pub fn standby(&self, place: &Path, port: u16) -> Self {
         let folder = owned(place, &format!("server{port}"));
         shell(&format!(
             "cd / && {UNPRIVILEGED}{}/pg_basebackup -h 127.0.0.1 -p {} -U postgres -D {}/data -R -c fast -X stream",
@@ -68,7 +68,7 @@ impl Server {
     }
 
     /// Ends the server as a crash of its machine does.
-    fn kill(&mut self) {
+    pub fn kill(&mut self) {
         let pid = self.running.as_ref().unwrap().0.id();
         let children = shell(&format!("pgrep -P {pid} | tr '\\n' ' '"));
         shell(&format!("kill -9 {pid} {children} || true"));
@@ -80,7 +80,7 @@ impl Server {
         shell(&format!("kill -{signal} {pid} $(pgrep -P {pid})"));
     }
 
-    fn promote(&self) {
+    pub fn promote(&self) {
         shell(&format!(
             "cd / && {UNPRIVILEGED}{}/pg_ctl promote -w -D {}/data",
             programs(),

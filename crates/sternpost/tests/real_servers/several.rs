@@ -59,7 +59,7 @@ impl Node {
 }
 
 /// Takes what is POSTed, one line a request: the ID and the body.
-const WEBHOOK: &str = "
+pub const WEBHOOK: &str = "
 import http.server, sys
 class Hook(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
@@ -141,12 +141,12 @@ echo \"$PPID $id\" >>OUT
 const REPORTS: usize = 40;
 
 /// A store with sessions of the day before yesterday, for reports to so many domains.
-fn sessions(file: &Path) {
+pub fn sessions(file: &Path, reports: usize) {
     let runtime = tokio::runtime::Runtime::new().unwrap();
     runtime.block_on(async {
         let store = store::Store::open(file, store::Tenant::FIRST).await.unwrap();
         let ago = jiff::Timestamp::now() - jiff::SignedDuration::from_hours(48);
-        for number in 0..REPORTS {
+        for number in 0..reports {
             let entry = PolicyReport {
                 policy_type: PolicyType::NoPolicyFound,
                 policy_string: vec![],
@@ -171,7 +171,7 @@ fn reports_of_a_process_that_is_killed_are_sent_by_the_other_each_once_although_
         let ahead = by_a_clock_of_its_own(place.path());
         std::fs::write(place.path().join("time"), "+600").unwrap();
         let server = Server::new(place.path(), 5501);
-        sessions(&place.path().join("s.db"));
+        sessions(&place.path().join("s.db"), REPORTS);
         shell(&format!(
             "printf 'store = \"sqlite:{at}/s.db\"\\n' >{at}/copy.toml && sternpost --config {at}/copy.toml store copy sqlite:{at}/s.db postgres://sternpost@127.0.0.1:5501/sternpost",
             at = place.path().display()
