@@ -3,7 +3,6 @@
 
 use jiff::Timestamp;
 use serde::Serialize;
-use std::time::Duration;
 use store::nodes::{Node, SILENT};
 use store::{Store, StoreError};
 
@@ -83,6 +82,7 @@ pub async fn nodes(store: &Store, now: Timestamp) -> Result<Vec<NodeView>, Store
 #[cfg(test)]
 mod tests {
     use super::*;
+    use std::time::Duration;
     use store::nodes::NodeInfo;
 
     #[tokio::test]
