@@ -347,7 +347,7 @@ fn the_pages_of_an_empty_installation_say_what_to_do_first() {
             here.join("../../target/pages").display(),
             std::fs::read_to_string(place.path().join("dashboard-link")).unwrap().trim()
         ));
-        assert!(said.contains("27 looks at pages, no fault"), "{said}");
+        assert!(said.contains("28 looks at pages, no fault"), "{said}");
     });
 }
 
