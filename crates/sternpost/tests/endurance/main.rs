@@ -86,8 +86,6 @@ impl Plan {
 const SPARE: u64 = 40;
 /// Memory beyond the limits of the inbox: the cache of answers, buffers of the database, and of the allocator.
 const OTHER_MEMORY: u64 = 160 << 20;
-/// Memory that may stay when the strangers have gone: the cache of answers, buffers of the database, and heaps of threads.
-const KEPT_MEMORY: u64 = 128 << 20;
 
 #[test]
 fn answers_reports_and_memory_hold_while_strangers_write_to_the_inbox() {
@@ -117,8 +115,10 @@ fn answers_reports_and_memory_hold_while_strangers_write_to_the_inbox() {
     }
     let answered = load.end();
     let sent = honest.end();
-    let samples = sampler.end();
     let played = strangers.end();
+    // On a busy machine, the work of the strangers takes longer than the last round.
+    sampler.until_settled();
+    let samples = sampler.end();
     assert!(place.is_ready(), "the program is not ready any more");
     let stopped = program.stop();
     let log = place.log();
@@ -148,7 +148,7 @@ fn bounded(samples: &[sample::Sample], quota: place::Quotas) {
     let most = |of: fn(&sample::Sample) -> u64| samples.iter().map(of).max().unwrap();
     let (first, last) = (&samples[0], &samples[samples.len() - 1]);
     assert!(most(|one| one.memory) <= of_the_inbox as u64 + OTHER_MEMORY, "{}", most(|one| one.memory));
-    assert!(last.memory <= first.memory + KEPT_MEMORY, "{} bytes at the end", last.memory);
+    assert!(last.has_memory_of(first), "{} bytes at the end", last.memory);
     assert!(most(|one| one.descriptors) <= first.descriptors + INBOX_CONNECTIONS as u64 + 4 * SPARE);
     assert!(last.descriptors <= first.descriptors + SPARE, "{} descriptors stay", last.descriptors);
     assert!(last.threads <= first.threads + SPARE, "{} threads stay", last.threads);

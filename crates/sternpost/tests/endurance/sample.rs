@@ -7,6 +7,11 @@ use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::thread::JoinHandle;
 use std::time::{Duration, Instant};
 
+/// Memory that may stay when the strangers have gone: the cache of answers, buffers of the database, and heaps of threads.
+const KEPT_MEMORY: u64 = 128 << 20;
+/// The longest wait for memory to come back.
+const SETTLING: Duration = Duration::from_secs(60);
+
 /// The program at one moment.
 #[derive(Debug, Clone)]
 pub struct Sample {
@@ -29,11 +34,16 @@ pub struct Sampler {
     round: Arc<AtomicUsize>,
     stop: Arc<AtomicBool>,
     thread: JoinHandle<Vec<Sample>>,
+    id: u32,
+    place: PathBuf,
+    first: Sample,
 }
 
 impl Sampler {
     pub fn start(id: u32, place: &Path) -> Self {
         let (round, stop) = (Arc::new(AtomicUsize::new(0)), Arc::new(AtomicBool::new(false)));
+        let first = sample(id, place, Duration::ZERO, 0);
+        let folder = place.to_owned();
         let (of, is_over, place) = (round.clone(), stop.clone(), place.to_owned());
         let thread = std::thread::spawn(move || {
             let begun = Instant::now();
@@ -51,16 +61,34 @@ impl Sampler {
                 }
             }
         });
-        Self { round, stop, thread }
+        Self { round, stop, thread, id, place: folder, first }
     }
 
     pub fn round(&self, round: usize) {
         self.round.store(round, Ordering::Relaxed);
     }
 
+    /// Waits until memory has come back, for a minute at most. The bounds are those of the samples.
+    pub fn until_settled(&self) {
+        let begun = Instant::now();
+        while begun.elapsed() < SETTLING {
+            if sample(self.id, &self.place, Duration::ZERO, 0).has_memory_of(&self.first) {
+                return;
+            }
+            std::thread::sleep(Duration::from_millis(500));
+        }
+    }
+
     pub fn end(self) -> Vec<Sample> {
         self.stop.store(true, Ordering::Relaxed);
         self.thread.join().unwrap()
+    }
+}
+
+impl Sample {
+    /// Whether the memory beyond that of an earlier sample is what may stay.
+    pub fn has_memory_of(&self, earlier: &Self) -> bool {
+        self.memory <= earlier.memory + KEPT_MEMORY
     }
 }
 
