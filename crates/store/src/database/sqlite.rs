@@ -260,17 +260,21 @@ fn pool_options(most: u32) -> SqlitePoolOptions {
 }
 
 /// Opens the connection for writing, and runs the missing migrations.
+///
+/// They run in one transaction that takes the lock for writing before it reads which are missing. SQLx's migrator has no
+/// lock for SQLite, so that two processes could run the same migration one after the other.
 async fn connect(options: SqliteConnectOptions) -> Result<SqlitePool, MigrateError> {
     let pool = pool_options(1).connect_with(options).await?;
-    crate::migrations::sqlite().run(&pool).await?;
+    let mut writing = pool.begin_with("BEGIN IMMEDIATE").await?;
+    crate::migrations::sqlite().run_direct(None, &mut *writing, false).await?;
+    writing.commit().await?;
     Ok(pool)
 }
 
-/// True when another process may have caused the error by migrating the same file. The process that loses the race
-/// fails on the lock (`SQLITE_BUSY`, `SQLITE_LOCKED`) or on existing tables. Its retry then finds the migration done.
+/// True when another process holds the lock of the file (`SQLITE_BUSY`, `SQLITE_LOCKED`), for example because it is
+/// migrating it.
 fn is_transient(error: &MigrateError) -> bool {
     match error {
-        MigrateError::ExecuteMigration(..) => true,
         MigrateError::Execute(error) => code(error).is_some_and(|code| matches!(code & 0xff, 5 | 6)),
         _ => false,
     }
@@ -374,17 +378,48 @@ mod tests {
     #[tokio::test]
     async fn several_processes_may_open_a_new_file_at_once() {
         let dir = tempfile::tempdir().unwrap();
-        let path = dir.path().join("s.db");
+        for round in 0..10 {
+            open_at_once(&dir.path().join(format!("{round}.db"))).await;
+        }
+    }
+
+    #[tokio::test]
+    async fn a_process_that_waits_for_the_migrations_of_another_runs_none_of_them_again() {
+        let dir = tempfile::tempdir().unwrap();
+        for version in crate::migrations::sqlite().iter().map(|migration| migration.version) {
+            let path = dir.path().join(format!("{version}.db"));
+            let options = SqliteConnectOptions::new()
+                .filename(&path)
+                .create_if_missing(true)
+                .pragma("journal_mode", "WAL");
+            let pool = pool_options(1).connect_with(options).await.unwrap();
+            crate::migrations::sqlite_before(version).run(&pool).await.unwrap();
+            let mut other = pool.begin_with("BEGIN IMMEDIATE").await.unwrap();
+            let opened = std::thread::spawn(move || open(&path));
+            // Long enough for the store to reach the lock. A shorter time would hide a fault and never cause one.
+            tokio::time::sleep(Duration::from_millis(150)).await;
+            crate::migrations::sqlite().run_direct(None, &mut *other, false).await.unwrap();
+            other.commit().await.unwrap();
+            pool.close().await;
+            opened.join().unwrap().unwrap();
+        }
+    }
+
+    fn open(path: &Path) -> Result<(), StoreError> {
+        let runtime = tokio::runtime::Builder::new_current_thread().enable_all().build().unwrap();
+        runtime.block_on(async { Store::open(path, crate::Tenant::FIRST).await.map(drop) })
+    }
+
+    /// Opens a store many times at the same moment, each on a thread of its own as processes do.
+    async fn open_at_once(path: &Path) {
         let all: Vec<_> = (0..8)
             .map(|_| {
-                tokio::spawn({
-                    let path = path.clone();
-                    async move { Store::open(&path, crate::Tenant::FIRST).await.map(drop) }
-                })
+                let path = path.to_owned();
+                std::thread::spawn(move || open(&path))
             })
             .collect();
-        for task in all {
-            task.await.unwrap().unwrap();
+        for opened in all {
+            opened.join().unwrap().unwrap();
         }
     }
 
