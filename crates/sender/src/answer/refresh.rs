@@ -21,7 +21,7 @@ use std::time::Duration;
 use store::StoreError;
 use store::policies::{Fetched, PolicyCounts};
 
-/// The delay before a failed refresh is retried.
+/// The delay before a failed refresh is retried, and before a policy is refreshed whose refresh was claimed by a process that died.
 const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// The delay before a refresh is repeated that could not be stored.
 const STORE_RETRY: Duration = Duration::from_secs(300);
@@ -65,12 +65,26 @@ impl PolicyService {
         self.retries().retain(|_, at| *at > now);
         let mut all = 0;
         for set in sets {
-            let mut due = self.store.policies_due(set, used_since, REFRESH_BATCH).await?;
+            let mut due = self.claim(set, used_since).await?;
             due.retain(|domain| !self.retries().contains_key(domain));
             all += due.len();
             self.refresh_all(due).await;
         }
         Ok(all)
+    }
+
+    /// Claims refreshes that are due: of several processes with one store, one refreshes a policy.
+    async fn claim(&self, set: Fetched, used_since: Timestamp) -> Result<Vec<DomainName>, StoreError> {
+        // Read first, so that nothing is written while nothing is due.
+        if self.store.policies_due(set, used_since, 1).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let until = later(set.now, REFRESH_RETRY);
+        match self.store.claim_refreshes(set, used_since, until, REFRESH_BATCH).await {
+            // A store that can be read and not written stops no refresh.
+            Err(_) => self.store.policies_due(set, used_since, REFRESH_BATCH).await,
+            claimed => claimed,
+        }
     }
 
     async fn refresh_all(self: &Arc<Self>, due: Vec<DomainName>) {
