@@ -4,6 +4,7 @@ use super::*;
 use config::Config;
 use formats::{Mode, MxPattern, Policy};
 use net::BoxFuture;
+use net::clock::Clock;
 use net::dns::{Answer, Dns, DnsError, Kind};
 use operations::world::World;
 use receiver::rollout::RolloutState;
