@@ -8,11 +8,37 @@ use config::failure::Failure;
 use formats::DomainName;
 use receiver::domain::DomainSpec;
 use receiver::rollout::Applier;
+use std::ops::Deref;
 use std::time::Duration;
 use store::leases::{HeldLease, Lease};
+use tokio::task::AbortHandle;
 
-/// Duration of the lease on a domain, renewed while its plan is applied.
-const APPLY_LEASE: Duration = Duration::from_secs(15 * 60);
+/// Duration of the lease on a domain.
+const APPLY_LEASE: Duration = Duration::from_secs(60);
+/// Time between two renewals in the background: three may fail before the holder has to stop.
+const RENEWAL: Duration = Duration::from_secs(15);
+
+/// The lease on a domain, which is renewed in the background until this is dropped. So it can be short: the plan of a process
+/// that was killed waits no longer than the lease lasts.
+#[derive(Debug)]
+pub struct DomainLease {
+    lease: HeldLease,
+    renewal: AbortHandle,
+}
+
+impl Deref for DomainLease {
+    type Target = HeldLease;
+
+    fn deref(&self) -> &HeldLease {
+        &self.lease
+    }
+}
+
+impl Drop for DomainLease {
+    fn drop(&mut self) {
+        self.renewal.abort();
+    }
+}
 
 fn lease(name: &DomainName) -> String {
     format!("rollout {name}")
@@ -20,10 +46,24 @@ fn lease(name: &DomainName) -> String {
 
 impl RolloutContext {
     /// Acquires the lease on a domain for this context; `None` while another one holds it.
-    pub async fn hold(&self, name: &DomainName) -> Result<Option<HeldLease>, Failure> {
+    pub async fn hold(&self, name: &DomainName) -> Result<Option<DomainLease>, Failure> {
         let now = self.world.clock.now();
         let held = self.store.acquire(&lease(name), &self.holder, now, APPLY_LEASE).await;
-        held.map_err(|error| store_failure(&error))
+        Ok(held.map_err(|error| store_failure(&error))?.map(|lease| self.kept(lease)))
+    }
+
+    /// Renews a lease in the background. If no renewal succeeds, it ends, and the next write under it says so.
+    fn kept(&self, lease: HeldLease) -> DomainLease {
+        let (store, clock, held) = (self.store.clone(), self.world.clock.clone(), lease.clone());
+        let renewal = tokio::spawn(async move {
+            loop {
+                tokio::time::sleep(RENEWAL).await;
+                if let Ok(false) = store.renew(&held, clock.now()).await {
+                    return;
+                }
+            }
+        });
+        DomainLease { lease, renewal: renewal.abort_handle() }
     }
 
     /// Renews the lease on a domain; false if another one has taken it over.
@@ -41,11 +81,11 @@ impl RolloutContext {
 
     /// Takes the lease on a domain from whoever holds it. Returns it with the previous one; `None` if nobody holds it. A holder
     /// that still works stops at its next step.
-    pub async fn take_over(&self, name: &DomainName) -> Result<Option<(HeldLease, Lease)>, Failure> {
+    pub async fn take_over(&self, name: &DomainName) -> Result<Option<(DomainLease, Lease)>, Failure> {
         let Some(other) = self.other_lease(name).await? else { return Ok(None) };
         let now = self.world.clock.now();
         let taken = self.store.take_lease(&lease(name), &other.holder, &self.holder, now, APPLY_LEASE).await;
-        Ok(taken.map_err(|error| store_failure(&error))?.map(|lease| (lease, other)))
+        Ok(taken.map_err(|error| store_failure(&error))?.map(|lease| (self.kept(lease), other)))
     }
 
     /// Releases the lease on a domain.

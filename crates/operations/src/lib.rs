@@ -38,5 +38,6 @@ pub mod unconfigured;
 pub mod world;
 
 pub use database::{access, open_failure, open_store};
+pub use leases::DomainLease;
 pub use publishers::dns_changes;
 pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

@@ -115,6 +115,8 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
         let guard = GuardRole::new(context, role.clone());
         guard.register(&mut counted);
+        let seat = guard.seat();
+        tasks.lead("guard-alerts", "guard-alerts", move |store| seat.clone().take(store));
         let guard = Arc::new(tokio::sync::Mutex::new(guard));
         tasks.spawn("guard", move || {
             let guard = guard.clone();
@@ -155,7 +157,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
         let hook = ReportHookRole::new(hook, &store, &world)?;
         hook.posts.register(&mut counted);
-        tasks.lead("report-webhook", "report-webhook", move |store| hook.on(store).run());
+        tasks.spawn("report-webhook", move || hook.clone().run());
     }
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);

@@ -93,18 +93,6 @@ impl Store {
         Ok(fence.map(|fence| HeldLease::new(name, holder, fence, begun, length)))
     }
 
-    /// As [`Store::acquire`] for the time from `now` to `until`, and says only whether `holder` has the lease.
-    pub async fn lease(
-        &self,
-        name: &str,
-        holder: &str,
-        now: Timestamp,
-        until: Timestamp,
-    ) -> Result<bool, StoreError> {
-        let span = Span { now: now.as_second(), until: until.as_second() };
-        Ok(self.acquire_for(name, holder, span).await?.is_some())
-    }
-
     async fn acquire_for(&self, name: &str, holder: &str, span: Span) -> Result<Option<i64>, StoreError> {
         let taken = match self.try_lease(name, holder, span).await {
             // The answer may be what was lost. For the same holder the second time changes nothing.

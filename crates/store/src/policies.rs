@@ -1,8 +1,8 @@
 //! The cache of MTA-STS policies that the sending side has fetched (RFC 8461 §3.3). It survives restarts, since
 //! losing a cached policy would allow a downgrade. The policy service writes and reads it; commands list it.
 
-use crate::query::{FromRow, Query, Row, built, insert, parameters, sql, unnumbered};
-use crate::writing::Tries;
+use crate::query::{Dialect, FromRow, Query, Row, built, insert, parameters, sql, unnumbered};
+use crate::writing::{Tries, Writing};
 use crate::{Store, StoreError, damaged, time};
 use formats::{DomainName, Mode, PolicyId};
 use jiff::Timestamp;
@@ -109,6 +109,47 @@ const WRITE_TIME: Duration = Duration::from_secs(5);
 
 const COLUMNS: &str = "domain, record_id, body, mode, fetched_at, expires_at, refresh_at, dane, used_at";
 
+/// The policies whose refresh is due, the last used first.
+const DUE: &str =
+    "SELECT domain FROM policy WHERE (refresh_at <= $1 OR refresh_at > $1 + $2) AND expires_at > $1
+     AND fetched_at > $3 AND fetched_at <= $4 AND used_at >= $5
+     ORDER BY used_at DESC, refresh_at LIMIT $6";
+
+/// A statement with the parameters of [`DUE`].
+fn due<'v>(text: String, fetched: Fetched, used_since: Timestamp, most: u32) -> Query<'v> {
+    built(text)
+        .bind(fetched.now.as_second())
+        .bind(MAX_REFRESH_SECONDS)
+        .bind(fetched.after.as_second())
+        .bind(fetched.until.as_second())
+        .bind(used_since.as_second())
+        .bind(i64::from(most))
+}
+
+fn domain((domain,): (String,)) -> Result<DomainName, StoreError> {
+    DomainName::parse(&domain).map_err(damaged("policy"))
+}
+
+async fn claim_refreshes(
+    writing: &mut Writing,
+    fetched: Fetched,
+    used_since: Timestamp,
+    until: Timestamp,
+    most: u32,
+) -> Result<Vec<DomainName>, StoreError> {
+    // As in `outgoing`.
+    let [before, after] = match writing.dialect() {
+        Dialect::Sqlite => ["IN (", ")"],
+        #[cfg(feature = "postgres")]
+        Dialect::Postgres => ["= ANY (ARRAY(", " FOR UPDATE SKIP LOCKED))"],
+    };
+    let text =
+        format!("UPDATE policy SET refresh_at = $7 WHERE domain {before}{DUE}{after} RETURNING domain");
+    let claim = due(text, fetched, used_since, most).bind(until.as_second());
+    let rows: Vec<(String,)> = claim.fetch_all(writing).await?;
+    rows.into_iter().map(domain).collect()
+}
+
 impl Store {
     /// Stores policies in one transaction, and returns the domains whose policy was stored. A policy replaces the one of its
     /// domain that was fetched at the same time or earlier (VAL-19), and the one that it was fetched to replace
@@ -207,20 +248,31 @@ impl Store {
         used_since: Timestamp,
         most: u32,
     ) -> Result<Vec<DomainName>, StoreError> {
-        let rows: Vec<(String,)> = sql(
-            "SELECT domain FROM policy WHERE (refresh_at <= $1 OR refresh_at > $1 + $2) AND expires_at > $1
-             AND fetched_at > $3 AND fetched_at <= $4 AND used_at >= $5
-             ORDER BY used_at DESC, refresh_at LIMIT $6",
-        )
-        .bind(fetched.now.as_second())
-        .bind(MAX_REFRESH_SECONDS)
-        .bind(fetched.after.as_second())
-        .bind(fetched.until.as_second())
-        .bind(used_since.as_second())
-        .bind(i64::from(most))
-        .fetch_all(self)
-        .await?;
-        rows.into_iter().map(|(domain,)| DomainName::parse(&domain).map_err(damaged("policy"))).collect()
+        let rows: Vec<(String,)> = due(DUE.to_owned(), fetched, used_since, most).fetch_all(self).await?;
+        rows.into_iter().map(domain).collect()
+    }
+
+    /// Claims refreshes that are due, as [`Self::policies_due`] returns them, and postpones each to `until`. So of several
+    /// processes one refreshes a policy, and that of a process that died is due again by itself.
+    pub async fn claim_refreshes(
+        &self,
+        fetched: Fetched,
+        used_since: Timestamp,
+        until: Timestamp,
+        most: u32,
+    ) -> Result<Vec<DomainName>, StoreError> {
+        let mut tries = Tries::default();
+        loop {
+            let mut writing = self.writing().await?;
+            let claimed = claim_refreshes(&mut writing, fetched, used_since, until, most).await;
+            if tries.again(&claimed) {
+                writing.rollback().await?;
+                continue;
+            }
+            let claimed = claimed?;
+            writing.commit().await?;
+            return Ok(claimed);
+        }
     }
 
     /// Postpones the next refresh of a policy to `until`.
@@ -517,6 +569,23 @@ mod tests {
         assert_eq!(store.policies_after("b.example", 1).await.unwrap()[0].domain, all[2].domain);
         assert!(store.delete_policy(&all[0].domain).await.unwrap());
         assert!(!store.delete_policy(&all[0].domain).await.unwrap());
+    }
+
+    #[tokio::test]
+    async fn a_refresh_is_claimed_by_one_process_and_due_again_when_that_one_has_died() {
+        let (scratch, store) = crate::scratch().await;
+        let other = scratch.open().await;
+        put(&store, &["a.example", "b.example", "c.example"].map(|name| stored(name, 110, 9000))).await;
+        let claim = async |store: &Store, now, most| {
+            let set = Fetched::at_any_time(at(now));
+            store.claim_refreshes(set, Timestamp::MIN, at(now + 100), most).await.unwrap()
+        };
+        let (first, second) = tokio::join!(claim(&store, 400, 2), claim(&other, 400, 2));
+        let mut all = [first, second].concat();
+        all.extend(claim(&other, 499, 9).await);
+        all.sort();
+        assert_eq!(all, ["a.example", "b.example", "c.example"].map(|name| DomainName::parse(name).unwrap()));
+        assert_eq!(claim(&other, 599, 9).await.len(), 3);
     }
 
     #[tokio::test]

@@ -9,6 +9,7 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use std::fmt;
 use std::path::PathBuf;
+use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, Ordering};
 use store::{Store, StoreError};
 
@@ -82,13 +83,14 @@ pub enum AccountError {
     External(String, String),
 }
 
-/// A CA with its account. The budget of orders is in the store.
+/// A CA with its account. The budget of orders is in the store. Clones share the account.
+#[derive(Clone)]
 pub struct CaClient {
     pub(super) authority: Authority,
     /// The account, with the time at which the CA's directory was read.
-    opened: tokio::sync::Mutex<Option<(Timestamp, Account)>>,
+    opened: Arc<tokio::sync::Mutex<Option<(Timestamp, Account)>>>,
     /// True from when the CA did not know the account in the store until a new one has replaced it.
-    is_forgotten: AtomicBool,
+    is_forgotten: Arc<AtomicBool>,
 }
 
 impl fmt::Debug for CaClient {
@@ -106,7 +108,7 @@ const OWNER: &str = "acme-account";
 impl CaClient {
     /// Creates a client of a CA.
     pub fn new(authority: Authority) -> Self {
-        Self { authority, opened: tokio::sync::Mutex::new(None), is_forgotten: AtomicBool::new(false) }
+        Self { authority, opened: Arc::default(), is_forgotten: Arc::default() }
     }
 
     /// The number of new orders that may be sent to the CA at `now`.

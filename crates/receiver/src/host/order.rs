@@ -3,7 +3,7 @@
 //!
 //! Only hosts of domains that the operator configured have a row in the store, and only hosts that point here or whose
 //! zone is changed from here are ordered, so a stranger can't trigger an order. A lease keeps several instances from
-//! ordering the same certificate.
+//! ordering the same certificate: an order writes under the lease, and asks the CA for nothing once the lease is over.
 
 mod dns;
 mod error;
@@ -45,6 +45,7 @@ use tokio::time::timeout;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Orders the certificates that are due.
+#[derive(Clone)]
 pub struct Orders {
     /// Stores certificates and challenges.
     pub store: Store,
@@ -88,8 +89,8 @@ pub enum ChallengeType {
 
 /// Maximum number of certificates of one kind that are read from the store at a time.
 const ORDERS_BATCH: u32 = 20;
-/// Duration of the lease, which is renewed while orders run.
-const ORDER_LEASE: SignedDuration = SignedDuration::from_mins(5);
+/// Duration of the lease, which is renewed while orders run. An outage of the store that is shorter interrupts no order.
+const ORDER_LEASE: Duration = Duration::from_secs(5 * 60);
 /// How long a challenge is answered.
 const CHALLENGE_LIFETIME: SignedDuration = SignedDuration::from_mins(30);
 /// Time limit for a CA to accept an order.
@@ -134,13 +135,9 @@ impl Orders {
         self.store.common_time(self.clock.now()).await
     }
 
-    async fn acquire_lease(&self) -> Result<bool, StoreError> {
-        let now = self.now().await?;
-        self.store.lease(LEASE_NAME, &self.holder, now, later(now, ORDER_LEASE)).await
-    }
-
-    async fn release_lease(&self) -> Result<(), StoreError> {
-        self.store.release(LEASE_NAME, &self.holder).await
+    /// The same orders, which write to this handle of the store.
+    pub fn on(&self, store: Store) -> Self {
+        Self { store, ..self.clone() }
     }
 
     async fn process(&self, before: StoredCertificate) -> Result<(), StoreError> {
@@ -262,6 +259,7 @@ impl Orders {
         }
         validated?;
         let retry = RetryPolicy::new().timeout(VALIDATION_TIMEOUT);
+        self.store.check_lease()?;
         let key = order.finalize().await?;
         let chain = order.poll_certificate(&retry).await?;
         let validity = check_issued(&chain, &key, host.name, self.clock.now())?;
@@ -279,6 +277,7 @@ impl Orders {
     ) -> Result<(Order, Account), OrderError> {
         let account = ca.account(&self.store, &self.vault, self.clock.now()).await?;
         self.check_caa(ca, &account, host).await?;
+        self.store.check_lease()?;
         let identifiers = [Identifier::Dns(host.name.to_string())];
         let new_order = || {
             let order = NewOrder::new(&identifiers);

@@ -21,7 +21,7 @@ use std::time::Duration;
 use store::StoreError;
 use store::policies::{Fetched, PolicyCounts};
 
-/// The delay before a failed refresh is retried.
+/// The delay before a failed refresh is retried, and before a policy is refreshed whose refresh was claimed by a process that died.
 const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
 /// The delay before a refresh is repeated that could not be stored.
 const STORE_RETRY: Duration = Duration::from_secs(300);
@@ -61,11 +61,12 @@ impl PolicyService {
         let outcome = self.expire_and_count(&sets, used_since).await;
         self.metrics.store_up.set(i64::from(outcome.is_ok()));
         outcome?;
-        let now = self.clock.elapsed();
-        self.retries().retain(|_, at| *at > now);
-        let mut all = 0;
+        // Claimed by this process, and perhaps due in the store in an hour only.
+        let again = self.due_retries();
+        let mut all = again.len();
+        self.refresh_all(again).await;
         for set in sets {
-            let mut due = self.store.policies_due(set, used_since, REFRESH_BATCH).await?;
+            let mut due = self.claim(set, used_since).await?;
             due.retain(|domain| !self.retries().contains_key(domain));
             all += due.len();
             self.refresh_all(due).await;
@@ -73,15 +74,40 @@ impl PolicyService {
         Ok(all)
     }
 
+    /// Removes and returns the policies whose refresh could not be stored and is due again.
+    fn due_retries(&self) -> Vec<DomainName> {
+        let now = self.clock.elapsed();
+        self.retries().extract_if(|_, at| *at <= now).map(|(domain, _)| domain).collect()
+    }
+
+    /// Claims refreshes that are due: of several processes with one store, one refreshes a policy.
+    async fn claim(&self, set: Fetched, used_since: Timestamp) -> Result<Vec<DomainName>, StoreError> {
+        // Read first, so that nothing is written while nothing is due.
+        if self.store.policies_due(set, used_since, 1).await?.is_empty() {
+            return Ok(Vec::new());
+        }
+        let until = later(set.now, REFRESH_RETRY);
+        match self.store.claim_refreshes(set, used_since, until, REFRESH_BATCH).await {
+            // A store that can be read and not written stops no refresh.
+            Err(_) => self.store.policies_due(set, used_since, REFRESH_BATCH).await,
+            claimed => claimed,
+        }
+    }
+
     async fn refresh_all(self: &Arc<Self>, due: Vec<DomainName>) {
         let refresh = |domain: DomainName| async move { (self.refresh_one(&domain).await, domain) };
         let mut refreshes = stream::iter(due).map(refresh).buffer_unordered(BACKGROUND_LOOKUPS);
         let mut failures = 0_u32;
         while let Some((outcome, domain)) = refreshes.next().await {
-            let Err(error) = outcome else { continue };
-            failures += 1;
-            if failures == 1 {
-                tracing::error!(%domain, "the refresh of a policy can't be stored: {error}");
+            match outcome {
+                Ok(true) => continue,
+                Ok(false) => {}
+                Err(error) => {
+                    failures += 1;
+                    if failures == 1 {
+                        tracing::error!(%domain, "the refresh of a policy can't be stored: {error}");
+                    }
+                }
             }
             let mut retries = self.retries();
             if retries.len() >= MAX_RETRIES {
@@ -98,15 +124,16 @@ impl PolicyService {
         self.refresh_retries.lock().unwrap_or_else(PoisonError::into_inner)
     }
 
-    async fn refresh_one(self: &Arc<Self>, domain: &DomainName) -> Result<(), StoreError> {
+    /// Refreshes a policy. False if it is in force and could not be stored.
+    async fn refresh_one(self: &Arc<Self>, domain: &DomainName) -> Result<bool, StoreError> {
         let key = (self.rules.refresh_key)(self, domain);
         self.look_up_anew(NextHop::domain(domain.clone()), key, Purpose::Refresh).await;
-        let Some(policy) = self.store.policy(domain).await? else { return Ok(()) };
+        let Some(policy) = self.store.policy(domain).await? else { return Ok(true) };
         let now = self.discovery.now_for(&policy);
         if policy.is_due(now) {
             self.store.postpone_refresh(domain, later(now, REFRESH_RETRY)).await?;
         }
-        Ok(())
+        Ok(!self.discovery.has_unsaved(domain))
     }
 
     async fn expire_and_count(&self, sets: &[Fetched], used_since: Timestamp) -> Result<(), StoreError> {

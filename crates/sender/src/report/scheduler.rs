@@ -5,8 +5,8 @@
 //! in the store: a report is queued once per day and domain, and an acceptance is stored before anything else happens
 //! with that report.
 //!
-//! Several processes may use one store. Each claims the reports that it delivers, so that no other one sends them. If it
-//! dies, they are due again after `CLAIM_TIME`.
+//! Several processes may use one store. One at a time builds reports ([`ReportScheduler::keep_building`]). Each claims the
+//! reports that it delivers, so that no other one sends them. If it dies, they are due again after `CLAIM_TIME`.
 
 use super::build::{Reporter, build};
 use super::compose::{ComposeError, PreparedReport};
@@ -28,6 +28,7 @@ use std::collections::HashSet;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
+use std::sync::atomic::{AtomicBool, Ordering};
 use std::time::Duration;
 use store::outgoing::{DeliveryState, NewOutgoing, Outgoing, Reply, TargetState};
 use store::tallies::DomainTally;
@@ -92,6 +93,17 @@ pub struct Counts {
     pub failures: Counter,
     /// The Unix time of the last round that failed in nothing but deliveries.
     pub last_round: Gauge,
+    /// Whether this process builds the reports, and failed to at the last attempt.
+    building_fails: AtomicBool,
+}
+
+/// The building of reports by this process, until this is dropped.
+struct Building<'a>(&'a AtomicBool);
+
+impl Drop for Building<'_> {
+    fn drop(&mut self) {
+        self.0.store(false, Ordering::SeqCst);
+    }
 }
 
 impl Counts {
@@ -189,31 +201,40 @@ enum DeliveryError {
 }
 
 impl ReportScheduler {
-    /// Runs rounds until [`Self::stop`] is cancelled, then waits for deliveries in progress: a report whose acceptance
+    /// Builds the reports of past days, and deletes old data, until it is dropped. One process at a time does so, and writes to
+    /// this handle of the store. An interrupted build is repeated at the next start, as after a crash.
+    pub fn keep_building(self: Arc<Self>, store: Store) -> BoxFuture<'static, ()> {
+        Box::pin(async move {
+            let building = Building(&self.counts.building_fails);
+            let mut last_cleanup = None;
+            loop {
+                let today = DateRange::utc_day(self.clock.now()).start;
+                let mut outcome = self.build_in(&store).await;
+                if outcome.is_ok() && last_cleanup != Some(today) {
+                    outcome = self.delete_old(&store).await;
+                    last_cleanup = Some(today);
+                }
+                building.0.store(outcome.is_err(), Ordering::SeqCst);
+                if let Err(error) = outcome {
+                    tracing::error!("reports can't be built: {error}");
+                }
+                tokio::time::sleep(ROUND_INTERVAL).await;
+            }
+        })
+    }
+
+    /// Delivers reports until [`Self::stop`] is cancelled, then waits for deliveries in progress: a report whose acceptance
     /// is not stored would be sent again.
     pub fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let mut last_cleanup = None;
             let mut deliveries = Deliveries::default();
             while !self.stop.is_cancelled() {
-                let today = DateRange::utc_day(self.clock.now()).start;
-                // An interrupted build is repeated at the next start, as after a crash.
-                let mut outcome = tokio::select! {
-                    outcome = self.build() => outcome,
-                    () = self.stop.cancelled() => break,
-                };
-                if outcome.is_ok() {
-                    outcome = self.start_due(&mut deliveries).await;
-                }
-                if outcome.is_ok() && last_cleanup != Some(today) {
-                    outcome = self.delete_old().await;
-                    last_cleanup = Some(today);
-                }
-                match outcome {
+                match self.start_due(&mut deliveries).await {
+                    Ok(()) if self.counts.building_fails.load(Ordering::SeqCst) => {}
                     Ok(()) => {
                         self.counts.last_round.set(self.clock.now().as_second());
                     }
-                    Err(error) => tracing::error!("reports can't be built or sent: {error}"),
+                    Err(error) => tracing::error!("reports can't be sent: {error}"),
                 }
                 tokio::select! {
                     () = finish_for(&mut deliveries, ROUND_INTERVAL) => {}
@@ -250,34 +271,38 @@ impl ReportScheduler {
 
     /// Builds and queues the reports of all past days that have none yet.
     pub fn build<'a>(&'a self) -> BoxFuture<'a, Result<(), SchedulerError>> {
+        self.build_in(&self.store)
+    }
+
+    fn build_in<'a>(&'a self, store: &'a Store) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
             // A day is over by both clocks: closed too early, it would lose sessions.
             let now = self.now().await?.min(self.clock.now());
             let today = DateRange::utc_day(now).start;
-            for day in self.store.unreported_days(today).await? {
+            for day in store.unreported_days(today).await? {
                 let end = later(day, DAY);
                 if now < later(end, CLOSE_DELAY) {
                     continue;
                 }
                 // Close the day first: no session counts for it any more, so the reports are complete.
-                self.store.close_day(day, false).await?;
+                store.close_day(day, false).await?;
                 let shown = day.strftime("%Y-%m-%d").to_string();
                 if now.duration_since(end) > OUTGOING_LIFETIME {
                     tracing::warn!(day = shown, "no reports are built for this day: it ended too long ago");
                 } else {
-                    let built = self.build_day(day).await?;
+                    let built = self.build_day(store, day).await?;
                     tracing::info!(day = shown, reports = built, "reports built");
                 }
-                self.store.close_day(day, true).await?;
+                store.close_day(day, true).await?;
             }
             Ok(())
         })
     }
 
     /// Returns the number of reports that were queued, without those that another process had queued.
-    async fn build_day(&self, day: Timestamp) -> Result<u64, SchedulerError> {
-        let probed = self.store.domains_with_testing_probes(day).await?;
-        let installation_id: Arc<str> = installation_id(&self.store).await?.into();
+    async fn build_day(&self, store: &Store, day: Timestamp) -> Result<u64, SchedulerError> {
+        let probed = store.domains_with_testing_probes(day).await?;
+        let installation_id: Arc<str> = installation_id(store).await?.into();
         let mut built = 0;
         let mut batch = self.read_batch(day, "", &probed).await?;
         while let Some((last, tallies)) = batch {
@@ -286,7 +311,7 @@ impl ReportScheduler {
                 self.build_batch(day, tallies, &installation_id),
                 self.read_batch(day, &last, &probed)
             );
-            let queued = self.store.put_outgoing(&reports?).await?;
+            let queued = store.put_outgoing(&reports?).await?;
             self.counts.built.inc_by(queued);
             built += queued;
             batch = next?;
@@ -535,13 +560,13 @@ impl ReportScheduler {
     }
 
     /// Deletes tallies and sent reports that are older than the rules keep them.
-    pub fn delete_old<'a>(&'a self) -> BoxFuture<'a, Result<(), SchedulerError>> {
+    fn delete_old<'a>(&'a self, store: &'a Store) -> BoxFuture<'a, Result<(), SchedulerError>> {
         Box::pin(async move {
             let today = DateRange::utc_day(self.clock.now()).start;
             let ago =
                 |days: u32| today.saturating_sub(DAY.saturating_mul(i32::try_from(days).unwrap_or(i32::MAX)));
-            self.store.delete_tallies(ago(self.rules.keep_tallies).unwrap_or(Timestamp::MIN)).await?;
-            self.store.delete_outgoing(ago(self.rules.keep_reports).unwrap_or(Timestamp::MIN)).await?;
+            store.delete_tallies(ago(self.rules.keep_tallies).unwrap_or(Timestamp::MIN)).await?;
+            store.delete_outgoing(ago(self.rules.keep_reports).unwrap_or(Timestamp::MIN)).await?;
             Ok(())
         })
     }

@@ -24,6 +24,7 @@ use tokio::sync::OnceCell;
 use tokio::time::timeout;
 
 /// Probes MX hosts under policies in `testing`.
+#[derive(Clone)]
 pub struct TestingProber {
     /// The store of tallies and probe results.
     pub store: Store,
@@ -38,7 +39,7 @@ pub struct TestingProber {
 }
 
 /// The metrics of probes since the start.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct ProbeCounts {
     probes: Counters,
     late: Counter,

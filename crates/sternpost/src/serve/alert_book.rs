@@ -79,6 +79,11 @@ impl AlertBook {
         }
     }
 
+    /// From now on writes to this handle of the store.
+    pub fn write_to(&mut self, store: Store) {
+        self.store = store;
+    }
+
     pub fn register(&self, registry: &mut Registry) {
         self.counts.alerts.register(registry);
         self.counts.of_domains.register(registry);

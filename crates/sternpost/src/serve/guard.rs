@@ -12,6 +12,7 @@
 
 mod check;
 mod follow;
+mod keep;
 mod lead;
 mod own_alerts;
 mod reach;
@@ -19,6 +20,7 @@ mod shared_sessions;
 mod slots;
 
 use super::alert_book::AlertBook;
+use super::leaders::Seat;
 use super::messages::Messenger;
 use check::{CheckError, Verdict, check};
 use config::GuardConfig;
@@ -26,12 +28,10 @@ use follow::{PlanEnd, follow};
 use formats::DomainName;
 use futures_util::FutureExt;
 use jiff::{SignedDuration, Timestamp};
-use lead::{Lead, Leading};
+use lead::Lead;
 use net::clock::later;
 use net::metrics::{self, Counter, Gauge, Registry};
 use operations::RolloutContext;
-use own_alerts::check_failed;
-use reach::raised_after;
 use receiver::domain::DomainSpec;
 use receiver::rollout::guard::{Alert, AlertKind, GuardError};
 use serde::{Deserialize, Serialize};
@@ -43,7 +43,7 @@ use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
 use store::StoreError;
-use store::guard_schedule::{CheckClaim, CheckOutcome, CheckRow, FinishedCheck};
+use store::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -58,8 +58,6 @@ const POLL_INTERVAL: Duration = Duration::from_secs(1);
 const CLAIM_TIME: SignedDuration = SignedDuration::from_secs(30);
 /// Time between two renewals of the claim while a check runs.
 const CLAIM_RENEWAL: Duration = Duration::from_secs(8);
-/// Verdicts of other processes that are read at once.
-const VERDICTS: u32 = 500;
 /// The part of the slots for plans that plans of slow domains have in addition.
 const SLOW_PLANS: usize = 4;
 
@@ -165,7 +163,7 @@ impl GuardRole {
         let channels = Messenger::channels(&config);
         let mut role = Self {
             book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
-            lead: Lead::new(context.store.clone()),
+            lead: Lead::default(),
             sessions: Arc::new(SharedSessions::new(context.world.mail.clone(), config.every)),
             context: Arc::new(context),
             watched: BTreeMap::new(),
@@ -182,6 +180,11 @@ impl GuardRole {
         };
         role.list_watched();
         role
+    }
+
+    /// Says whether this process keeps the alerts.
+    pub fn seat(&self) -> Arc<Seat> {
+        self.lead.seat.clone()
     }
 
     pub fn register(&self, registry: &mut Registry) {
@@ -217,21 +220,11 @@ impl GuardRole {
     /// Starts what is due, and settles what other processes have found if this one keeps the alerts.
     async fn round(&mut self) -> Result<(), StoreError> {
         let now = self.context.store.common_time(self.context.world.clock.now()).await?;
-        let leading = self.lead.renew(now).await?;
-        if leading == Leading::New {
-            // Without the active alerts, each would be announced again, and none that is over would end.
-            if let Err(error) = self.book.load().await {
-                self.lead.forget();
-                return Err(error);
-            }
-            self.watch(now).await?;
-        }
-        if leading != Leading::No && self.next_verdicts <= Instant::now() {
-            self.next_verdicts = Instant::now() + POLL_INTERVAL;
-            self.settle_others().await?;
-        }
+        // Whoever keeps the alerts, the claims of this process go on.
+        let kept = self.keep_alerts(now).await;
         self.hold_running(now).await?;
-        self.start_due(now).await
+        self.start_due(now).await?;
+        kept
     }
 
     /// Renews the claims of checks that take long.
@@ -248,12 +241,6 @@ impl GuardRole {
     /// How often each domain is checked.
     fn every(&self) -> SignedDuration {
         SignedDuration::try_from(self.config.every).unwrap_or(SignedDuration::MAX)
-    }
-
-    /// Sets which domains all processes check.
-    async fn watch(&self, now: Timestamp) -> Result<(), StoreError> {
-        let names = self.watched.keys().map(String::as_str).collect();
-        self.context.store.watch_domains(&names, now, self.every()).await
     }
 
     /// Claims domains that are due, as many as there are slots, and starts their checks.
@@ -381,7 +368,7 @@ impl GuardRole {
             }
             Err(error) => (CheckOutcome::Failed, StoredVerdict::Failed(error.to_string())),
         };
-        let leads = self.lead.holds();
+        let leads = self.lead.store().is_some();
         let json = (!leads).then(|| serde_json::to_string(&found).unwrap_or_default());
         let due = later(begun, self.every());
         let finished = FinishedCheck { outcome, is_slow, due, verdict: json.as_deref() };
@@ -403,58 +390,6 @@ impl GuardRole {
         }
     }
 
-    /// Updates the alerts by the checks of other processes.
-    async fn settle_others(&mut self) -> Result<(), StoreError> {
-        let store = self.context.store.clone();
-        loop {
-            let waiting = store.waiting_verdicts(VERDICTS).await?;
-            for one in &waiting {
-                let domain = DomainName::from_ascii(&one.claim.domain);
-                let found = serde_json::from_str::<StoredVerdict>(&one.verdict);
-                match (domain, found) {
-                    (Ok(domain), Ok(found))
-                        if self.watched.contains_key(domain.as_str()) && self.lead.holds() =>
-                    {
-                        self.update_alerts(&domain, found, one.row).await;
-                    }
-                    (_, Err(error)) => {
-                        tracing::error!(
-                            domain = one.claim.domain,
-                            "the verdict of another process can't be read: {error}"
-                        );
-                    }
-                    _ => {}
-                }
-            }
-            if !self.lead.holds() {
-                return Ok(());
-            }
-            let claims: Vec<CheckClaim> = waiting.into_iter().map(|one| one.claim).collect();
-            if claims.is_empty() {
-                return Ok(());
-            }
-            store.end_verdicts(&claims).await?;
-        }
-    }
-
-    /// Updates the alerts of a domain after a check.
-    async fn update_alerts(&mut self, domain: &DomainName, found: StoredVerdict, row: CheckRow) {
-        let alerts = match found {
-            StoredVerdict::Alerts(alerts) => alerts,
-            // A failed check neither ends alerts nor raises others: the last verdict stays. After several in a row, an
-            // alert says that it is an old one.
-            StoredVerdict::Failed(why) if row.failed >= FAILED_CHECKS => {
-                return self.book.add(domain, check_failed(domain, &why)).await;
-            }
-            StoredVerdict::Failed(_) => return,
-        };
-        let is_active = self.book.has(domain.as_str(), AlertKind::MxUnreached);
-        let is_raised = is_active || row.unreached >= FAILED_CHECKS;
-        // If the store fails, the alert has its own cause.
-        let reaches_any = row.unreached == 0 || self.context.store.reaches_mx().await.unwrap_or(true);
-        self.book.update(domain, raised_after(alerts, is_raised, reaches_any)).await;
-    }
-
     fn list_watched(&mut self) {
         let watched = self.context.watched();
         self.watched = watched.into_iter().map(|spec| (spec.name.to_string(), spec)).collect();
@@ -471,16 +406,17 @@ impl GuardRole {
         self.list_watched();
         let known: BTreeSet<&str> = self.watched.keys().map(String::as_str).collect();
         self.late_plans.retain(|name| known.contains(name.as_str()));
-        let outcome = if self.lead.holds() {
-            self.book.announce_joined().await;
-            self.book.keep_only(&known).await;
-            match store.common_time(self.context.world.clock.now()).await {
-                Ok(now) => self.watch(now).await,
-                Err(error) => Err(error),
+        let outcome = match self.lead.store() {
+            Some(led) => {
+                self.book.announce_joined().await;
+                self.book.keep_only(&known).await;
+                match store.common_time(self.context.world.clock.now()).await {
+                    Ok(now) => self.watch(&led, now).await,
+                    Err(error) => Err(error),
+                }
             }
-        } else {
             // For the metrics.
-            self.book.load().await
+            None => self.book.load().await,
         };
         if let Err(error) = outcome {
             tracing::error!("the watched domains or the active alerts can't be updated: {error}");

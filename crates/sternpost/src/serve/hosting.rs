@@ -251,9 +251,11 @@ impl Hosting {
         });
         let (of_renewals, of_records) = (orders.clone(), orders.clone());
         tasks.spawn("certificate-orders", move || order_certificates(orders.clone()));
-        let follow = move |_| follow_renewals(of_renewals.clone());
+        let follow = move |store| follow_renewals(of_renewals.on(store));
         tasks.lead("renewal-information", "renewal-information", follow);
-        tasks.lead("challenge-records", "challenge-records", move |_| remove_records(of_records.clone()));
+        tasks.lead("challenge-records", "challenge-records", move |store| {
+            remove_records(of_records.on(store))
+        });
     }
 }
 
@@ -273,7 +275,7 @@ async fn order_certificates(orders: Arc<Orders>) {
 }
 
 /// Asks the CAs when certificates are to be renewed.
-async fn follow_renewals(orders: Arc<Orders>) {
+async fn follow_renewals(orders: Orders) {
     loop {
         if let Err(error) = orders.ask_round().await {
             tracing::error!("the renewal of certificates can't be planned: the store fails: {error}");
@@ -283,7 +285,7 @@ async fn follow_renewals(orders: Arc<Orders>) {
 }
 
 /// Removes the challenge records of interrupted orders.
-async fn remove_records(orders: Arc<Orders>) {
+async fn remove_records(orders: Orders) {
     loop {
         if let Err(error) = orders.remove_abandoned().await {
             tracing::error!("the records of challenges can't be removed: the store fails: {error}");

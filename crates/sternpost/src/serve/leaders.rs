@@ -7,13 +7,19 @@
 //!
 //! | kind | tasks |
 //! | --- | --- |
-//! | once for all nodes: a leader | `weekly-summary`, `report-webhook`, `retention`, `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `prober`, `challenge-records`, `renewal-information` |
+//! | once for all nodes: a leader | `guard-alerts`, `weekly-summary`, `retention`, `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `report-building`, `prober`, `challenge-records`, `renewal-information` |
 //! | one thing at a time: a lease | `certificate-orders`; the plans that `guard` carries out ([`operations`]) |
-//! | shared out: claims | `guard`, `messenger`, `reporter` |
-//! | on each node: what it has in memory or receives itself | `refresh`, `policy-changes`, `certificate-files`, `inbox-certificate`, `dashboard-certificate`, `collector-certificate`, `collector`, `retention-counts` |
+//! | shared out: claims | `guard`, `messenger`, `report-webhook`, `reporter`, `refresh` |
+//! | on each node: what it has in memory or receives itself | `policy-changes`, `certificate-files`, `inbox-certificate`, `dashboard-certificate`, `collector-certificate`, `collector`, `retention-counts` |
 //! | on each node: the node itself | `node`, `store-probe`, `watchdog`, `resolv-conf` |
 //!
+//! A job that is a part of a task of each node has a [`Seat`]: the task asks whether its node has the job now.
+//!
 //! All leases of a node and its row among the [`store::nodes`] are renewed in one go (`node`).
+
+mod seat;
+
+pub use seat::Seat;
 
 use jiff::Timestamp;
 use net::BoxFuture;

@@ -87,7 +87,7 @@ impl RoleName {
             | "policies"
             | "policies for a proxy"
             | "challenges" => Self::Host,
-            "guard" | "weekly-summary" | "messenger" => Self::Guard,
+            "guard" | "guard-alerts" | "weekly-summary" | "messenger" => Self::Guard,
             "imap" | "inbox-certificate" | "report-webhook" | "retention" | "retention-counts" | "smtp"
             | "lmtp" => Self::Inbox,
             "dashboard-certificate" | "dashboard" => Self::Dashboard,
@@ -98,7 +98,7 @@ impl RoleName {
             | "old-tallies"
             | "forwarder"
             | "sessions" => Self::Collector,
-            "reporter" | "prober" => Self::Reporter,
+            "reporter" | "report-building" | "prober" => Self::Reporter,
             _ => return None,
         })
     }

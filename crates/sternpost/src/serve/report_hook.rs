@@ -109,11 +109,6 @@ impl ReportHookRole {
         })
     }
 
-    /// The same role, which writes its position to this handle of the store.
-    pub fn on(&self, store: Store) -> Self {
-        Self { store, ..self.clone() }
-    }
-
     /// Posts reports until the task is dropped.
     pub async fn run(self) {
         loop {

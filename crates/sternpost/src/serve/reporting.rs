@@ -83,6 +83,10 @@ impl Reporting {
             let clock = world.clock.clone();
             tasks.lead("old-tallies", "old-tallies", move |store| delete_old_tallies(store, clock.clone()));
         }
+        if let Some(scheduler) = scheduler.clone() {
+            let build = move |store| scheduler.clone().keep_building(store);
+            tasks.lead("report-building", "report-building", build);
+        }
         let sending = scheduler.clone().map(|scheduler| {
             let (status, stop) = (tasks.status.clone(), scheduler.stop.clone());
             tokio::spawn(async move {
@@ -99,8 +103,8 @@ impl Reporting {
             })
         });
         if let Some(prober) = prober.clone() {
-            tasks.lead("prober", "prober", move |_| {
-                let prober = prober.clone();
+            tasks.lead("prober", "prober", move |store| {
+                let prober = TestingProber { store, ..(*prober).clone() };
                 async move { prober.run().await }
             });
         }

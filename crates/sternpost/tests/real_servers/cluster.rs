@@ -148,7 +148,7 @@ impl Story {
 
     /// The node that keeps the alerts.
     fn keeper(&self) -> usize {
-        let holder = "SELECT split_part(holder, ' ', 1) FROM lease WHERE name = 'guard alerts'";
+        let holder = "SELECT split_part(holder, ' ', 1) FROM lease WHERE name = 'leader guard-alerts'";
         until_some("a node keeps the alerts", || {
             let holder = self.sql(holder);
             NAMES.iter().position(|name| *name == holder)

@@ -1,5 +1,5 @@
 //! Several processes with one store in PostgreSQL: each alert is announced once and each report is sent once, also when one of
-//! them is killed, and when the clock of one is ten minutes ahead.
+//! them is killed or stands still, and when the clock of one is ten minutes ahead.
 
 use crate::ground::Ground;
 use crate::patience::{until_ready, whole_lines};
@@ -23,12 +23,24 @@ struct Node {
 impl Node {
     /// Starts a process. `before` stands before it in the command line.
     fn start(place: &Path, name: &str, metrics: u16, before: &str, sections: &str) -> Self {
+        Self::start_with(place, name, metrics, before, sections, "127.0.0.1:53")
+    }
+
+    /// Starts a process with this resolver.
+    fn start_with(
+        place: &Path,
+        name: &str,
+        metrics: u16,
+        before: &str,
+        sections: &str,
+        resolver: &str,
+    ) -> Self {
         let folder = place.join(name);
         std::fs::create_dir_all(&folder).unwrap();
         let at = place.display();
         let config = format!(
             "store = \"postgres://sternpost@127.0.0.1:5501/sternpost\"\nstore_migrate = true\nstate_folder = \"{}\"\n\
-             [dns]\nservers = [\"127.0.0.1:53\"]\ntrust_anchor = \"{at}/names/root.key\"\ndnssec = \"validate\"\n\
+             [dns]\nservers = [\"{resolver}\"]\ntrust_anchor = \"{at}/names/root.key\"\ndnssec = \"validate\"\n\
              [trust]\nca_file = \"{at}/ca.pem\"\nallow_private_addresses = true\n[metrics]\nlisten = \"127.0.0.1:{metrics}\"\n{sections}",
             folder.display()
         );
@@ -49,6 +61,19 @@ impl Node {
     fn metric(&self, name: &str) -> Option<f64> {
         let all = shell(&format!("curl -s http://127.0.0.1:{}/metrics || true", self.metrics));
         all.lines().find_map(|line| line.strip_prefix(name)?.trim().parse().ok())
+    }
+
+    fn pid(&self) -> u32 {
+        self.running.0.id()
+    }
+
+    fn signal(&self, signal: &str) {
+        shell(&format!("kill -{signal} {}", self.pid()));
+    }
+
+    /// The number of checks that the process has begun.
+    fn looks(&self) -> f64 {
+        self.metric("sternpost_guard_looks_total ").unwrap_or_default()
     }
 
     /// Ends the process as a crash does.
@@ -80,6 +105,65 @@ fn told(path: &Path, event: &str) -> Vec<String> {
     whole_lines(path).lines().filter(is_it).map(|line| line.split(' ').next().unwrap().to_owned()).collect()
 }
 
+/// The process that keeps the alerts, and the fence of its lease. `None` while there is none.
+fn keeper(server: &Server) -> Option<(u32, i64)> {
+    let select =
+        "SELECT split_part(holder, ' ', 2) || ' ' || fence FROM lease WHERE name = 'leader guard-alerts'";
+    let row = server.sql("sternpost", select);
+    let (pid, fence) = row.trim_end().split_once(' ')?;
+    Some((pid.parse().ok()?, fence.parse().ok()?))
+}
+
+#[test]
+fn a_node_that_stood_still_changes_no_alert_and_a_node_whose_clock_is_ahead_takes_no_lease() {
+    in_a_room_of_its_own(|| {
+        let place = tempfile::tempdir().unwrap();
+        let mut ground = Ground::new(place.path(), &["good-enforce", "good-testing"], "good-enforce");
+        // Before PostgreSQL begins to use shared memory.
+        let ahead = by_a_clock_of_its_own(place.path());
+        std::fs::write(place.path().join("time"), "+600").unwrap();
+        let server = Server::new(place.path(), 5501);
+        let hooked = place.path().join("hooked");
+        std::fs::write(place.path().join("hook.py"), WEBHOOK).unwrap();
+        let line = format!("python3 {}/hook.py {}", place.path().display(), hooked.display());
+        let _hook = daemon(&line, &place.path().join("hook.log"));
+        let sections = "[[domain]]\nname = \"good-enforce.test\"\n[[domain]]\nname = \"good-testing.test\"\n\
+             [guard]\nevery = 1\nwebhook = \"http://127.0.0.1:8099/\"\n";
+        let first = "store = \"postgres://sternpost@127.0.0.1:5501/sternpost\"\nstore_migrate = true\nstate_folder = \".\"\n";
+        ground.configure(first, sections);
+        ground.operator("plan");
+        // Its own checks fail, since it has no resolver. So what its alerts say was found by the other one.
+        let one = Node::start_with(place.path(), "one", 8463, "", sections, "127.0.0.1:1");
+        let fence = until_some("the first keeps the alerts", || {
+            keeper(&server).filter(|(pid, _)| *pid == one.pid()).map(|(_, fence)| fence)
+        });
+        let two = Node::start(place.path(), "two", 8563, &ahead, sections);
+        let record = "good-enforce.test. 300 IN MX 10 mx1.good-enforce.test.";
+        let other = "good-enforce.test. 300 IN MX 20 mx1.good-testing.test.";
+        ground.names.change("good-enforce.test.", record, &format!("{record}\n{other}"));
+        until("the alert is announced", || !told(&hooked, "raised").is_empty());
+        assert_eq!(keeper(&server), Some((one.pid(), fence)), "a clock that is ahead ends no lease");
+
+        one.signal("STOP");
+        until("the other one keeps the alerts", || keeper(&server) == Some((two.pid(), fence + 1)));
+        ground.names.change("good-enforce.test.", &format!("{other}\n"), "");
+        until("its end is announced", || !told(&hooked, "over").is_empty());
+        one.signal("CONT");
+        until("the first stops its jobs", || one.log().contains("this node stops the job"));
+        let (before, of_two) = (one.looks(), two.looks());
+        until("both check domains", || one.looks() > before && two.looks() > of_two + 4.0);
+        assert_eq!((told(&hooked, "raised").len(), told(&hooked, "over").len()), (1, 1), "{}", one.log());
+        assert_eq!(keeper(&server), Some((two.pid(), fence + 1)));
+
+        two.signal("TERM");
+        until("the first keeps the alerts again", || keeper(&server) == Some((one.pid(), fence + 2)));
+        for node in [&one, &two] {
+            assert!(!node.log().contains("panicked"), "{}", node.log());
+        }
+        ground.stop();
+    });
+}
+
 #[test]
 fn two_processes_watch_the_same_domains_and_an_alert_of_one_that_is_killed_is_ended_by_the_other() {
     in_a_room_of_its_own(|| {
@@ -100,8 +184,7 @@ fn two_processes_watch_the_same_domains_and_an_alert_of_one_that_is_killed_is_en
             Node::start(place.path(), "one", 8463, "", sections),
             Node::start(place.path(), "two", 8563, "", sections),
         ];
-        let looks = |node: &Node| node.metric("sternpost_guard_looks_total ").unwrap_or_default();
-        let all_looks = |nodes: &[Node]| nodes.iter().map(looks).sum::<f64>();
+        let all_looks = |nodes: &[Node]| nodes.iter().map(Node::looks).sum::<f64>();
         until("domains are checked", || all_looks(&nodes) >= 4.0);
         let record = "good-enforce.test. 300 IN MX 10 mx1.good-enforce.test.";
         let other = "good-enforce.test. 300 IN MX 20 mx1.good-testing.test.";
@@ -111,15 +194,14 @@ fn two_processes_watch_the_same_domains_and_an_alert_of_one_that_is_killed_is_en
         let before = all_looks(&nodes);
         until("there are further checks", || all_looks(&nodes) > before + 6.0);
         // The one that keeps the alerts is killed.
-        let holder = server.sql("sternpost", "SELECT holder FROM lease WHERE name = 'guard alerts'");
-        let pid: u32 = holder.split_whitespace().nth(1).unwrap().parse().unwrap();
-        let place_of = nodes.iter().position(|node| node.running.0.id() == pid).unwrap();
+        let (pid, _) = keeper(&server).unwrap();
+        let place_of = nodes.iter().position(|node| node.pid() == pid).unwrap();
         let mut killed = nodes.remove(place_of);
         killed.kill();
         ground.names.change("good-enforce.test.", &format!("{other}\n"), "");
         until("its end is announced", || !told(&hooked, "over").is_empty());
-        let before = looks(&nodes[0]);
-        until("the other checks all", || looks(&nodes[0]) > before + 4.0);
+        let before = nodes[0].looks();
+        until("the other checks all", || nodes[0].looks() > before + 4.0);
         assert_eq!(
             (told(&hooked, "raised").len(), told(&hooked, "over").len()),
             (1, 1),
@@ -191,7 +273,7 @@ fn reports_of_a_process_that_is_killed_are_sent_by_the_other_each_once_although_
         let lines = || whole_lines(&sent).lines().map(str::to_owned).collect::<Vec<_>>();
         let first = until_some("some reports are sent", || Some(lines()).filter(|lines| lines.len() > 5));
         let pid: u32 = first[0].split(' ').next().unwrap().parse().unwrap();
-        let place_of = nodes.iter().position(|node| node.running.0.id() == pid).unwrap();
+        let place_of = nodes.iter().position(|node| node.pid() == pid).unwrap();
         nodes.remove(place_of).kill();
         let at_the_kill = lines();
         assert!(at_the_kill.iter().all(|line| line.starts_with(&format!("{pid} "))), "{at_the_kill:?}");

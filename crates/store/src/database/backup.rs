@@ -74,9 +74,7 @@ impl Store {
         if copy.schema > known {
             return Err(StoreError::Newer { path: from.display().to_string(), schema: copy.schema, known });
         }
-        if policies == RestoredPolicies::Withheld {
-            withhold_policies(&written).await?;
-        }
+        prepare(&written, policies).await?;
         let replaced = replace(&written, to, now, sync_folder).await?;
         partial.complete();
         Ok((copy, replaced))
@@ -119,12 +117,20 @@ async fn copied(from: &Path, to: &Path) -> Result<BackupInfo, StoreError> {
     copied
 }
 
-/// Makes the store of the file serve no policy.
-async fn withhold_policies(path: &Path) -> Result<(), StoreError> {
+/// Makes a copy ready to become the store: without the nodes of its time, which run no more, and without policies to serve if
+/// these are withheld.
+async fn prepare(path: &Path, policies: RestoredPolicies) -> Result<(), StoreError> {
     let change = async {
         let options = SqliteConnectOptions::new().filename(path).journal_mode(SqliteJournalMode::Delete);
         let mut connection = SqliteConnection::connect_with(&options).await?;
-        sqlx::query("UPDATE hosted SET policy = ''").execute(&mut connection).await?;
+        // Earlier releases have no such table.
+        let tables = "SELECT count(*) FROM sqlite_schema WHERE type = 'table' AND name = 'node'";
+        if sqlx::query_scalar::<_, i64>(tables).fetch_one(&mut connection).await? > 0 {
+            sqlx::query("DELETE FROM node").execute(&mut connection).await?;
+        }
+        if policies == RestoredPolicies::Withheld {
+            sqlx::query("UPDATE hosted SET policy = ''").execute(&mut connection).await?;
+        }
         connection.close().await
     };
     change.await.map_err(|error: sqlx::Error| StoreError::Copy {
@@ -276,6 +282,32 @@ mod tests {
     async fn add(store: &Store, name: &str) {
         let insert = "INSERT INTO lease (name, holder, expires_at) VALUES ($1, 'h', 1)";
         sql(insert).bind(name).execute(store).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_restored_store_has_no_nodes_of_the_time_of_the_backup() {
+        let dir = tempfile::tempdir().unwrap();
+        let (path, copy) = (dir.path().join("s.db"), dir.path().join("copy"));
+        let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
+        let node = crate::nodes::NodeInfo {
+            id: "1".to_owned(),
+            holder: "h".to_owned(),
+            name: "mail".to_owned(),
+            version: "1".to_owned(),
+            roles: Vec::new(),
+        };
+        store.keep_node(&node, seven()).await.unwrap();
+        Store::back_up(&path, &copy).await.unwrap();
+        assert_eq!(store.nodes(seven()).await.unwrap().len(), 1);
+        store.close().await;
+        for policies in [RestoredPolicies::Withheld, RestoredPolicies::Served] {
+            Store::restore(&copy, &path, policies, seven()).await.unwrap();
+            let store = Store::open(&path, crate::Tenant::FIRST).await.unwrap();
+            assert!(store.nodes(seven()).await.unwrap().is_empty());
+            store.close().await;
+            std::fs::remove_file(&path).unwrap();
+            std::fs::remove_file(dir.path().join("s.db.replaced-7")).ok();
+        }
     }
 
     #[tokio::test]

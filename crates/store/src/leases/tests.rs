@@ -17,6 +17,12 @@ async fn acquire(store: &Store, holder: &str) -> Option<HeldLease> {
     store.acquire("x", holder, Timestamp::now(), MINUTE).await.unwrap()
 }
 
+/// Whether the holder gets the lease from one second to another.
+async fn lease(store: &Store, holder: &str, from: i64, to: u64) -> bool {
+    let length = Duration::from_secs(to.saturating_sub_signed(from));
+    store.acquire("x", holder, at(from), length).await.unwrap().is_some()
+}
+
 async fn domains(store: &Store) -> usize {
     store.domains::<u8>().await.unwrap().len()
 }
@@ -28,16 +34,16 @@ async fn put(store: &Store, name: &str) -> Result<(), StoreError> {
 #[tokio::test]
 async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
     let (_dir, store) = crate::scratch().await;
-    assert!(store.lease("x", "one", at(0), at(60)).await.unwrap());
-    assert!(store.lease("x", "one", at(30), at(90)).await.unwrap());
-    assert!(!store.lease("x", "two", at(89), at(120)).await.unwrap());
+    assert!(lease(&store, "one", 0, 60).await);
+    assert!(lease(&store, "one", 30, 90).await);
+    assert!(!lease(&store, "two", 89, 120).await);
     expire(&store, "x").await;
-    assert!(store.lease("x", "two", at(90), at(120)).await.unwrap());
+    assert!(lease(&store, "two", 90, 120).await);
     store.release("x", "one").await.unwrap();
-    assert!(!store.lease("x", "one", at(100), at(200)).await.unwrap());
+    assert!(!lease(&store, "one", 100, 200).await);
     store.release("x", "two").await.unwrap();
     assert_eq!(store.lease_of("x").await.unwrap(), None);
-    assert!(store.lease("x", "one", at(100), at(200)).await.unwrap());
+    assert!(lease(&store, "one", 100, 200).await);
 }
 
 #[tokio::test]
@@ -186,8 +192,8 @@ async fn the_lease_of_a_process_that_ended_is_taken_over_and_no_other() {
     let (_dir, store) = crate::scratch().await;
     let me = LeaseHolder::new().to_string();
     for (holder, is_taken) in holders() {
-        assert!(store.lease("x", &holder, at(0), at(60)).await.unwrap());
-        let taken = store.lease("x", &me, at(1), at(61)).await.unwrap();
+        assert!(lease(&store, &holder, 0, 60).await);
+        let taken = lease(&store, &me, 1, 61).await;
         assert_eq!(taken, is_taken, "{holder}");
         store.release("x", &holder).await.unwrap();
         store.release("x", &me).await.unwrap();

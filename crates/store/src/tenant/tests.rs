@@ -428,6 +428,7 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "policies_of",
             "policy",
             "policies_after",
+            "claim_refreshes",
             "policies_due",
             "postpone_refresh",
             "policy_used",
@@ -488,7 +489,6 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
         "a process, its secrets and its database",
         &[
             "acquire",
-            "lease",
             "renew",
             "renew_all",
             "lease_of",

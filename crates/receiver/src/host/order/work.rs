@@ -1,7 +1,7 @@
 //! Which orders run when. Several run at once, so that a validation that hangs or a slow CA holds up no other host.
 //! Hosts whose last order failed share a part of the places, so that they leave the others to the rest.
 
-use super::{ORDERS_BATCH, Orders};
+use super::{LEASE_NAME, ORDER_LEASE, ORDERS_BATCH, Orders};
 use formats::DomainName;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
@@ -10,6 +10,7 @@ use std::collections::BTreeMap;
 use std::time::Duration;
 use store::StoreError;
 use store::hosting::Due;
+use store::leases::HeldLease;
 
 /// The maximum number of orders that run at once.
 const ORDERS_AT_ONCE: usize = 16;
@@ -20,15 +21,16 @@ const CORRECTION_INTERVAL: Duration = Duration::from_secs(3600);
 /// Time between two checks for certificates that are due.
 const ORDERS_INTERVAL: Duration = Duration::from_secs(5);
 
-/// The orders that run now.
+/// The orders that run now, and the lease under which they do.
 #[derive(Default)]
-struct Running<'a> {
-    tasks: FuturesUnordered<BoxFuture<'a, (DomainName, Result<(), StoreError>)>>,
+struct Running {
+    tasks: FuturesUnordered<BoxFuture<'static, (DomainName, Result<(), StoreError>)>>,
     /// The hosts of the running orders, and whether the last order for each failed.
     hosts: BTreeMap<DomainName, bool>,
+    lease: Option<HeldLease>,
 }
 
-impl<'a> Running<'a> {
+impl Running {
     fn has_place(&self, is_retry: bool) -> bool {
         let retries = self.hosts.values().filter(|is_retry| **is_retry).count();
         self.hosts.len() < ORDERS_AT_ONCE && (!is_retry || retries < RETRIES_AT_ONCE)
@@ -38,7 +40,7 @@ impl<'a> Running<'a> {
         &mut self,
         host: DomainName,
         is_retry: bool,
-        order: impl Future<Output = Result<(), StoreError>> + Send + 'a,
+        order: impl Future<Output = Result<(), StoreError>> + Send + 'static,
     ) {
         self.hosts.insert(host.clone(), is_retry);
         self.tasks.push(Box::pin(async move { (host, order.await) }));
@@ -68,21 +70,18 @@ impl Orders {
                     None => break,
                 }
             }
-            if tried > 0 {
-                self.release_lease().await?;
-            }
+            self.release_lease(&mut running).await?;
             Ok(tried)
         })
     }
 
     /// Orders certificates when they are due, until it is dropped.
     pub async fn run(&self) {
-        let (mut running, mut is_held) = (Running::default(), false);
+        let mut running = Running::default();
         let mut corrected_at = None;
         loop {
             self.correct_plans(&mut corrected_at).await;
-            let tick = self.tick(&mut running, &mut is_held).await;
-            if let Err(error) = tick {
+            if let Err(error) = self.tick(&mut running).await {
                 tracing::error!("certificates can't be ordered: the store fails: {error}");
             }
             let pause = tokio::time::sleep(ORDERS_INTERVAL);
@@ -116,17 +115,37 @@ impl Orders {
         }
     }
 
-    async fn tick<'a>(&'a self, running: &mut Running<'a>, is_held: &mut bool) -> Result<(), StoreError> {
+    async fn tick(&self, running: &mut Running) -> Result<(), StoreError> {
         // The lease outlasts an order only if it is renewed.
-        if !running.hosts.is_empty() {
-            self.acquire_lease().await?;
+        if let Some(lease) = running.lease.clone().filter(|_| !running.hosts.is_empty())
+            && !self.store.renew(&lease, self.clock.now()).await?
+        {
+            running.lease = None;
+            tracing::warn!(
+                "another process orders certificates: the orders that run here end without a result"
+            );
         }
-        *is_held |= self.start_due(running).await? > 0;
-        if *is_held && running.hosts.is_empty() {
-            self.release_lease().await?;
-            *is_held = false;
+        self.start_due(running).await?;
+        if running.hosts.is_empty() {
+            self.release_lease(running).await?;
         }
         Ok(())
+    }
+
+    /// Whether this process may order: it has the lease, or gets it now.
+    async fn has_lease(&self, running: &mut Running) -> Result<bool, StoreError> {
+        if running.lease.as_ref().is_none_or(HeldLease::is_over) {
+            let now = self.clock.now();
+            running.lease = self.store.acquire(LEASE_NAME, &self.holder, now, ORDER_LEASE).await?;
+        }
+        Ok(running.lease.as_ref().is_some_and(|lease| !lease.is_over()))
+    }
+
+    async fn release_lease(&self, running: &mut Running) -> Result<(), StoreError> {
+        match running.lease.take() {
+            Some(lease) => self.store.give_back(&lease).await,
+            None => Ok(()),
+        }
     }
 
     /// The number of new orders that all CAs together may get now.
@@ -139,8 +158,8 @@ impl Orders {
     }
 
     /// Starts orders that are due, as long as there are places, and returns how many.
-    async fn start_due<'a>(&'a self, running: &mut Running<'a>) -> Result<usize, StoreError> {
-        let now = self.clock.now();
+    async fn start_due(&self, running: &mut Running) -> Result<usize, StoreError> {
+        let now = self.now().await?;
         let mut started = 0;
         for due in [Due::Renewal, Due::First, Due::RenewalRetry, Due::FirstRetry] {
             let is_retry = matches!(due, Due::RenewalRetry | Due::FirstRetry);
@@ -163,11 +182,14 @@ impl Orders {
                 if running.hosts.contains_key(&certificate.host) {
                     continue;
                 }
-                if !self.acquire_lease().await? {
+                if !self.has_lease(running).await? {
                     return Ok(started);
                 }
+                let Some(lease) = &running.lease else { return Ok(started) };
+                let orders = self.on(self.store.under(lease));
                 (started, left) = (started + 1, left.saturating_sub(1));
-                running.start(certificate.host.clone(), is_retry, self.process(certificate));
+                let host = certificate.host.clone();
+                running.start(host, is_retry, async move { orders.process(certificate).await });
             }
         }
         Ok(started)
@@ -176,7 +198,61 @@ impl Orders {
 
 #[cfg(test)]
 mod tests {
+    use super::super::ChallengeType;
     use super::*;
+    use crate::host::vault::Vault;
+    use crate::rollout::desired::PolicyHostAt;
+    use jiff::Timestamp;
+    use net::clock::SystemClock;
+    use net::dns::{Answer, Dns, DnsError, Kind};
+    use net::random::SystemRandomness;
+    use std::sync::Arc;
+    use store::Store;
+    use store::hosting::StoredCertificate;
+
+    /// A resolver during whose lookup another process gets the lease, as if this one stood still meanwhile.
+    struct StandsStill(Store);
+
+    impl Dns for StandsStill {
+        fn lookup<'a>(&'a self, _: &'a DomainName, _: Kind) -> BoxFuture<'a, Result<Answer, DnsError>> {
+            Box::pin(async {
+                let now = Timestamp::now();
+                self.0.take_lease(LEASE_NAME, "this", "another", now, ORDER_LEASE).await.unwrap();
+                Err(DnsError::Timeout)
+            })
+        }
+    }
+
+    #[tokio::test]
+    async fn an_order_that_stood_still_for_longer_than_its_lease_changes_nothing() {
+        let folder = tempfile::tempdir().unwrap();
+        let store = Store::open(&folder.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
+        let orders = Orders {
+            store: store.clone(),
+            dns: Arc::new(StandsStill(store.clone())),
+            clock: Arc::new(SystemClock),
+            authorities: Vec::new(),
+            challenges: vec![ChallengeType::Http01],
+            dns_challenges: None,
+            vault: Arc::new(Vault::default()),
+            policy_host_target: Some(PolicyHostAt::Addresses(vec![[127, 0, 0, 1].into()])),
+            holder: "this".to_owned(),
+            randomness: Arc::new(SystemRandomness),
+        };
+        let domain = DomainName::parse("d1.example").unwrap();
+        store.put_hosted(&domain, Some("version: STSv1")).await.unwrap();
+        // A renewal, which needs no budget.
+        let due = StoredCertificate {
+            chain: "a chain".to_owned(),
+            ..StoredCertificate::to_order(host(1), Timestamp::UNIX_EPOCH)
+        };
+        store.put_certificate(&due).await.unwrap();
+        let error = orders.round().await.unwrap_err();
+        assert!(matches!(error, StoreError::LeaseLost { .. }), "{error}");
+        assert_eq!(store.certificate(&host(1)).await.unwrap(), Some(due));
+        // While the other one has the lease, nothing is ordered here.
+        assert_eq!(orders.round().await.unwrap(), 0);
+    }
 
     fn host(number: usize) -> DomainName {
         DomainName::parse(&format!("mta-sts.d{number}.example")).unwrap()

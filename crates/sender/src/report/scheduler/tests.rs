@@ -558,7 +558,7 @@ async fn old_data_is_deleted_and_days_that_ended_long_ago_get_no_reports() {
     bench.scheduler.turn().await.unwrap();
     assert_eq!((bench.mails(), bench.scheduler.counts.built.get()), (0, 0));
     bench.clock.advance(100 * 86_400);
-    bench.scheduler.delete_old().await.unwrap();
+    bench.scheduler.delete_old(&bench.scheduler.store).await.unwrap();
     assert_eq!(bench.scheduler.store.tally(DAY_ONE.parse().unwrap()).await.unwrap(), []);
 }
 
@@ -573,6 +573,7 @@ async fn at_the_shutdown_results_of_running_deliveries_are_stored_and_no_new_one
         bench.add_sessions(&format!("d{n}.example"), "mailto:r@box.example").await;
     }
     bench.clock.advance(20 * 3600);
+    bench.scheduler.build().await.unwrap();
     let running = tokio::spawn(bench.scheduler.clone().run());
     while bench.mails() < REPORTS_PER_HOST {
         received.notified().await;
@@ -610,6 +611,30 @@ async fn several_processes_with_one_store_build_and_send_each_report_once() {
         [&bench.scheduler, &others[0], &others[1]].iter().map(|one| count(&one.counts).get()).sum::<u64>()
     };
     assert_eq!((sum(|counts| &counts.built), sum(|counts| &counts.sent)), (100, 100));
+}
+
+#[tokio::test]
+async fn one_process_builds_the_reports_and_one_that_lost_its_lease_queues_none() {
+    let bench = Bench::new().await;
+    bench.add_sessions("a.example", "mailto:r@a.example").await;
+    bench.clock.advance(16 * 3600 + 60);
+    let store = &bench.scheduler.store;
+    let queued = async || {
+        let all = OutgoingFilter { most: 9, ..OutgoingFilter::default() };
+        store.outgoing(&all).await.unwrap().len()
+    };
+    let (now, minute) = (bench.clock.now(), Duration::from_secs(60));
+    let lease = store.acquire("building", "one", now, minute).await.unwrap().unwrap();
+    // The process stands still, and another one gets the lease.
+    let next = store.take_lease("building", "one", "other", now, minute).await.unwrap().unwrap();
+    let lost = bench.scheduler.build_in(&store.under(&lease)).await.unwrap_err();
+    assert!(matches!(lost, SchedulerError::Store(StoreError::LeaseLost { .. })), "{lost}");
+    assert_eq!(queued().await, 0);
+    let builds = tokio::spawn(bench.another().await.keep_building(store.under(&next)));
+    while queued().await == 0 {
+        tokio::task::yield_now().await;
+    }
+    builds.abort();
 }
 
 #[tokio::test]

@@ -9,9 +9,8 @@ use config::failure::Failure;
 use formats::Mode;
 use jiff::Timestamp;
 use net::https::policy_host;
-use operations::RolloutContext;
 use operations::goal::CurrentGoal;
-use operations::{apply_failure, store_failure};
+use operations::{DomainLease, RolloutContext, apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::goal::GoalSource;
@@ -20,13 +19,13 @@ use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
 use std::sync::PoisonError;
 use std::time::{Duration, Instant};
-use store::leases::{HeldLease, Lease};
+use store::leases::Lease;
 use tokio_util::sync::CancellationToken;
 
 /// Time between two attempts to verify a step.
 const POLL_INTERVAL: Duration = Duration::from_secs(2);
 
-/// Time between two lines about a step that is not visible yet, and between two renewals of the lease.
+/// Time between two lines about a step that is not visible yet, and between two questions whether the lease is still held.
 const REPORT_INTERVAL: Duration = Duration::from_secs(60);
 
 /// Why the work on a domain ended before its outcome.
@@ -76,7 +75,7 @@ pub(super) struct Work<'a> {
     /// Writes under the lease.
     applier: Applier,
     desired: DesiredState,
-    lease: HeldLease,
+    lease: DomainLease,
     /// Cancelled by a signal.
     stop: CancellationToken,
     pace: Pace,
@@ -456,7 +455,7 @@ impl<'a> Work<'a> {
 }
 
 /// Acquires the lease on a domain.
-async fn acquired(context: &RolloutContext, spec: &DomainSpec) -> Result<HeldLease, Failure> {
+async fn acquired(context: &RolloutContext, spec: &DomainSpec) -> Result<DomainLease, Failure> {
     match context.hold(&spec.name).await? {
         Some(lease) => Ok(lease),
         None => Err(in_use(context, spec).await?),

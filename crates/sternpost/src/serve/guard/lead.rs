@@ -1,74 +1,47 @@
-//! Which process keeps the alerts: the holder of a lease. It stops before the stored end of the lease, by its own clock, so that
-//! no two processes keep them at once.
+//! Which process keeps the alerts: the node that has the job `guard-alerts`. It writes them under the lease of the job, so that
+//! one that stood still can't change them after another one took over.
 
-use jiff::{SignedDuration, Timestamp};
-use net::clock::later;
-use std::time::Duration;
-use store::leases::LeaseHolder;
-use store::{Store, StoreError};
-use tokio::time::Instant;
-
-/// The name of the lease.
-const LEASE: &str = "guard alerts";
-/// How long the lease lasts.
-const LASTS: Duration = Duration::from_secs(30);
-/// How long before its end the holder stops.
-const MARGIN: Duration = Duration::from_secs(2);
-/// How often the lease is renewed, or asked for.
-const RENEWAL: Duration = Duration::from_secs(8);
+use super::super::leaders::Seat;
+use std::sync::Arc;
+use store::Store;
 
 /// Whether this process keeps the alerts.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+#[derive(Clone)]
 pub enum Leading {
     /// Another process does.
     No,
-    /// It does from now on: what it knows of the alerts may be outdated.
-    New,
-    /// It still does.
-    Still,
+    /// It does from now on, and writes to this store: what it knows of the alerts may be outdated.
+    New(Store),
+    /// It still does, and writes to this store.
+    Still(Store),
 }
 
-/// The lease on the alerts.
+/// The job of the alerts, as this process knows it.
+#[derive(Default)]
 pub struct Lead {
-    store: Store,
-    holder: String,
-    /// Until when the lease is held.
-    until: Option<Instant>,
-    /// When the lease is renewed or asked for next.
-    next: Instant,
+    pub seat: Arc<Seat>,
+    /// The tenure for which the alerts were loaded.
+    known: Option<u64>,
 }
 
 impl Lead {
-    pub fn new(store: Store) -> Self {
-        Self { store, holder: LeaseHolder::new().to_string(), until: None, next: Instant::now() }
+    /// The store for writes under the lease, if this process keeps the alerts and has loaded them.
+    pub fn store(&self) -> Option<Store> {
+        let (number, store) = self.seat.tenure()?;
+        (self.known == Some(number)).then_some(store)
     }
 
-    /// Whether this process holds the lease.
-    pub fn holds(&self) -> bool {
-        self.until.is_some_and(|until| Instant::now() < until)
-    }
-
-    /// Behaves as if the lease was not held before.
+    /// Behaves as if the job was not held before.
     pub fn forget(&mut self) {
-        (self.until, self.next) = (None, Instant::now());
+        self.known = None;
     }
 
-    /// Renews or acquires the lease when it is time to.
-    pub async fn renew(&mut self, now: Timestamp) -> Result<Leading, StoreError> {
-        let begun = Instant::now();
-        let held = self.holds();
-        let known = if held { Leading::Still } else { Leading::No };
-        if begun < self.next {
-            return Ok(known);
+    /// Looks whether this process has the job.
+    pub fn look(&mut self) -> Leading {
+        let Some((number, store)) = self.seat.tenure() else { return Leading::No };
+        match self.known.replace(number) {
+            Some(known) if known == number => Leading::Still(store),
+            _ => Leading::New(store),
         }
-        self.next = begun + RENEWAL;
-        let lasts = SignedDuration::try_from(LASTS).unwrap_or_default();
-        let is_held = self.store.lease(LEASE, &self.holder, now, later(now, lasts)).await?;
-        self.until = is_held.then(|| begun + LASTS - MARGIN);
-        Ok(match is_held {
-            true if held => Leading::Still,
-            true => Leading::New,
-            false => Leading::No,
-        })
     }
 }

@@ -4,11 +4,13 @@ use super::*;
 use config::Config;
 use formats::{Mode, MxPattern, Policy};
 use net::BoxFuture;
+use net::clock::Clock;
 use net::dns::{Answer, Dns, DnsError, Kind};
 use operations::world::World;
 use receiver::rollout::RolloutState;
 use receiver::rollout::state::InMode;
 use store::Store;
+use store::guard_schedule::CheckRow;
 
 /// A resolver that never answers about one domain, and fails at once for the others.
 struct HangsFor(&'static str);
@@ -51,6 +53,19 @@ async fn guard(folder: &std::path::Path) -> GuardRole {
     GuardRole::new(RolloutContext::at(config, store, Arc::new(world)).await.unwrap(), settings)
 }
 
+/// Gives a process the job of the alerts, with this store, as its leaders do.
+async fn seated(guard: &GuardRole, store: Store) -> tokio::task::JoinHandle<()> {
+    let task = tokio::spawn(guard.seat().take(store));
+    while guard.seat().tenure().is_none() {
+        tokio::task::yield_now().await;
+    }
+    task
+}
+
+/// The lease of the job.
+const LEASE: &str = "leader guard-alerts";
+const MINUTE: Duration = Duration::from_secs(60);
+
 /// Handles the checks that run until none does.
 async fn finish_all(guard: &mut GuardRole) {
     while let Some(done) = guard.tasks.join_next().await {
@@ -75,6 +90,9 @@ async fn with_one_place_a_domain_that_hangs_holds_up_no_other_and_a_restart_forg
         verdict: None,
     };
     assert!(store.finish_check(&claim, &slow).await.unwrap().is_some());
+    let hour = Duration::from_secs(3600);
+    let lease = store.acquire(LEASE, "this", Timestamp::now(), hour).await.unwrap().unwrap();
+    let leading = seated(&guard, store.under(&lease)).await;
     let counts = guard.counts.clone();
     // Each of the others is checked again and again.
     while counts.failed.get() < 6 {
@@ -93,6 +111,53 @@ async fn with_one_place_a_domain_that_hangs_holds_up_no_other_and_a_restart_forg
     while counts.looks.get() == before {
         guard.round().await.unwrap();
     }
+    leading.abort();
+}
+
+#[tokio::test]
+async fn a_process_that_stood_still_changes_no_alert_after_another_one_took_over() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut guard = guard(folder.path()).await;
+    let store = guard.context.store.clone();
+    let now = Timestamp::now();
+    let lease = store.acquire(LEASE, "this", now, MINUTE).await.unwrap().unwrap();
+    let task = seated(&guard, store.under(&lease)).await;
+    guard.round().await.unwrap();
+    let led = guard.lead.store().unwrap();
+    // Another process has found something, and gets the job while this one stands still.
+    store.watch_domains(&["late.example", "one.example"].into(), now, SignedDuration::ZERO).await.unwrap();
+    for claim in store.claim_checks(false, Timestamp::MAX, Timestamp::MAX, 9).await.unwrap() {
+        let verdict = serde_json::to_string(&StoredVerdict::Failed("a reason".to_owned())).unwrap();
+        let (outcome, due) = (CheckOutcome::Failed, Timestamp::MAX);
+        let finished = FinishedCheck { outcome, is_slow: false, due, verdict: Some(&verdict) };
+        store.finish_check(&claim, &finished).await.unwrap().unwrap();
+    }
+    let waiting = store.waiting_verdicts(9).await.unwrap().len();
+    assert!(waiting > 0);
+    assert!(store.take_lease(LEASE, "this", "other", now, MINUTE).await.unwrap().is_some());
+    // This one does not know it yet.
+    assert!(led.check_lease().is_ok());
+    let row = CheckRow { failed: FAILED_CHECKS, unreached: 0 };
+    let domain = DomainName::parse("two.example").unwrap();
+    guard.update_alerts(&domain, StoredVerdict::Failed("late".to_owned()), row).await;
+    assert!(store.alerts::<Alert>().await.unwrap().is_empty());
+    // Now it does, and leaves the verdicts for the other one.
+    assert!(guard.lead.store().is_none());
+    assert!(guard.settle_others(&led).await.is_err());
+    assert_eq!(store.waiting_verdicts(9).await.unwrap().len(), waiting);
+    // It gets the job again.
+    task.abort();
+    let _ = task.await;
+    let next = store.take_lease(LEASE, "other", "this", now, MINUTE).await.unwrap().unwrap();
+    let task = seated(&guard, store.under(&next)).await;
+    assert!(guard.lead.store().is_none(), "it has to read the alerts first");
+    guard.next_verdicts = Instant::now();
+    guard.round().await.unwrap();
+    assert!(guard.lead.store().is_some());
+    assert!(store.waiting_verdicts(9).await.unwrap().is_empty());
+    guard.update_alerts(&domain, StoredVerdict::Failed("in time".to_owned()), row).await;
+    assert_eq!(store.alerts::<Alert>().await.unwrap().len(), 1);
+    task.abort();
 }
 
 /// A resolver that always fails.
@@ -125,6 +190,10 @@ async fn several_processes_count_failures_together_and_one_ends_the_alerts_of_an
             store.due_notices::<super::super::messages::Event>("webhook", Timestamp::MAX, 99).await.unwrap();
         due.into_iter().filter(|notice| notice.content.alert.kind == kind).count()
     };
+    let lease = async |holder: &str| {
+        store.under(&store.acquire(LEASE, holder, clock.now(), MINUTE).await.unwrap().unwrap())
+    };
+    let leading = seated(one, lease("one").await).await;
     for round in 1..=4 {
         let turn = if round % 2 == 1 { &mut *one } else { &mut *other };
         turn.next_verdicts = Instant::now();
@@ -135,18 +204,20 @@ async fn several_processes_count_failures_together_and_one_ends_the_alerts_of_an
         let expected = if round < 3 { 0 } else { 3 };
         assert_eq!(notices(AlertKind::CheckFailed).await, expected, "after {round} failed checks");
     }
-    assert!(one.lead.holds() && !other.lead.holds());
+    assert!(one.lead.store().is_some() && other.lead.store().is_none());
     // It dies, and the other one takes over.
+    leading.abort();
+    let _ = leading.await;
     one.forget_tasks();
     clock.advance(60);
+    let leading = seated(other, lease("other").await).await;
     // A domain without a policy has a check that looks nothing up.
     for name in ["hangs.example", "one.example", "two.example"] {
         let ended = |rollout: &mut RolloutState| rollout.mode = None;
         store.change_rollout(&DomainName::parse(name).unwrap(), ended).await.unwrap();
     }
-    other.lead.forget();
     other.round().await.unwrap();
-    assert!(other.lead.holds());
+    assert!(other.lead.store().is_some());
     finish_all(other).await;
     assert_eq!(notices(AlertKind::CheckFailed).await, 6, "each alert has begun and ended once");
     assert!(store.alerts::<Alert>().await.unwrap().is_empty());
@@ -154,8 +225,9 @@ async fn several_processes_count_failures_together_and_one_ends_the_alerts_of_an
     one.round().await.unwrap();
     assert_eq!(one.tasks.len(), 3);
     finish_all(one).await;
-    assert!(!one.lead.holds());
+    assert!(one.lead.store().is_none());
     other.next_verdicts = Instant::now();
     other.round().await.unwrap();
     assert_eq!(notices(AlertKind::CheckFailed).await, 6);
+    leading.abort();
 }

@@ -33,7 +33,8 @@ async fn filled(path: &Path) {
     let reports: Vec<NewReport> = (0..70).map(report).collect();
     store.keep_reports(&reports).await.unwrap();
     store.put_hosted(&name(1), Some("P")).await.unwrap();
-    store.lease("apply", "somebody", Timestamp::UNIX_EPOCH, Timestamp::MAX).await.unwrap();
+    let hour = Duration::from_secs(3600);
+    store.acquire("apply", "somebody", Timestamp::UNIX_EPOCH, hour).await.unwrap();
     for text in [
         "INSERT INTO tally_record (day, domain, record) VALUES (1, 'é.example', 'x')",
         "INSERT INTO journal (domain, at, kind, text) VALUES ('a.example', 1, 'k', 't')",

@@ -260,8 +260,8 @@ async fn a_write_that_was_given_up_while_it_waited_for_a_lock_is_not_carried_out
     let mut writing = store.writing_within(limit).await.unwrap();
     sql(update).bind("transaction").execute(&mut writing).await.unwrap_err();
     drop(writing);
-    let taken = store.lease("x", "one", jiff::Timestamp::UNIX_EPOCH, jiff::Timestamp::MAX).await.unwrap();
-    assert!(taken);
+    let hour = Duration::from_secs(3600);
+    assert!(store.acquire("x", "one", jiff::Timestamp::UNIX_EPOCH, hour).await.unwrap().is_some());
     sqlx::raw_sql("COMMIT").execute(&mut other).await.unwrap();
     // Until the server has ended all that was given up.
     let waiting = format!("SELECT 1 FROM pg_stat_activity WHERE usename = '{name}' AND state <> 'idle'");
@@ -456,8 +456,9 @@ async fn where_the_answer_to_a_commit_is_lost_sessions_count_once_and_a_lease_is
     assert!(store.add_tallies_once(&days, &source).await.unwrap().is_repeated);
     assert_eq!(store.tally_sums(day).await.unwrap(), (3, 0));
     loses_commit.store(true, Ordering::SeqCst);
-    assert!(store.lease("x", "one", day, jiff::Timestamp::MAX).await.unwrap());
+    let hour = Duration::from_secs(3600);
+    assert!(store.acquire("x", "one", day, hour).await.unwrap().is_some());
     assert!(!loses_commit.load(Ordering::SeqCst));
-    assert!(!store.lease("x", "two", day, jiff::Timestamp::MAX).await.unwrap());
+    assert!(store.acquire("x", "two", day, hour).await.unwrap().is_none());
     store.close().await;
 }

@@ -39,6 +39,25 @@ async fn pol_13_a_policy_that_only_a_named_map_uses_is_refreshed() {
 }
 
 #[tokio::test]
+async fn of_several_processes_one_refreshes_a_policy_and_the_others_read_it() {
+    let mut bench = Bench::new().await;
+    bench.world.publish(NAME, Published::policy("1", "enforce", 604_800));
+    bench.ask(NAME).await;
+    bench.settle().await;
+    let one = bench.answers.clone();
+    bench.restart();
+    bench.world.publish(NAME, Published::policy("2", "enforce", 604_800));
+    bench.clock.advance(DAY);
+    let (done, by_other) = tokio::join!(one.refresh_due(), bench.answers.refresh_due());
+    assert_eq!(done.unwrap() + by_other.unwrap(), 1);
+    assert_eq!(bench.world.fetches(NAME), 2);
+    // A third one.
+    bench.restart();
+    bench.world.publish(NAME, Published::nothing());
+    assert_eq!(bench.ask(NAME).await, secure("2"));
+}
+
+#[tokio::test]
 async fn the_operators_refresh_fetches_a_policy_that_only_a_named_map_uses() {
     let bench = used_by_a_map_only().await;
     bench.world.publish(NAME, Published::policy("2", "enforce", 604_800));
