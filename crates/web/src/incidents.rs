@@ -84,11 +84,11 @@ fn incidents<'d>(days: impl Iterator<Item = &'d DaySum>, bound: f64) -> Vec<Inci
 }
 
 impl Incident {
-    /// Its days, such as `4 Nov to 9 Nov 2026`.
+    /// Its days, such as `2026-11-04 to 2026-11-09`.
     fn days(&self) -> String {
         match self.first == self.last {
             true => text::date(&self.first),
-            false => format!("{} to {}", self.first.strftime("%-d %b"), text::date(&self.last)),
+            false => format!("{} to {}", text::date(&self.first), text::date(&self.last)),
         }
     }
 
