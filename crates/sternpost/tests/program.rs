@@ -195,7 +195,7 @@ fn a_dead_network_ends_with_3_and_is_not_taken_for_an_answer() {
     std::fs::write(place.path().join("sternpost.toml"), "[dns]\nservers = [\"127.0.0.1:1\"]\n").unwrap();
     let (code, out, err) = said(&sternpost(place.path(), &["check", "example.org", "--json"]));
     assert_eq!((code, out.as_str()), (3, ""), "{err}");
-    assert!(err.contains("the DNS resolver does not answer"), "{err}");
+    assert!(err.contains("the DNS resolver does not answer: 127.0.0.1:1 ([dns] servers)"), "{err}");
     assert_eq!(said(&sternpost(place.path(), &["query", "example.org"])).0, 3);
 }
 
