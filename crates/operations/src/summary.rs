@@ -366,7 +366,7 @@ mod tests {
             mail.body,
             "TLS reports about your 5 domains, 2026-11-15 to 2026-11-21 (UTC).\n\
              \n\
-             a.example (testing): 1234 sessions, 4 failed\n\
+             a.example (testing): 1,234 sessions, 4 failed\n\
              \u{20} 7 sessions in reports that are not verified\n\
              \u{20} Alert: mx9.a.example is an MX host, and the policy does not name it\n\
              \u{20} Failure: big.example reported an expired certificate at mx1.a.example, 4 times\n\

@@ -274,6 +274,6 @@ mod tests {
         summary.add(51, LineOutcome::Policy(ImportOutcome::FromTheFuture));
         summary.add(52, LineOutcome::Policy(ImportOutcome::Imported));
         assert_eq!((summary.refused, summary.problems.len(), summary.imported), (51, MAX_PROBLEMS, 1));
-        assert!(summary.in_words().starts_with("1 policies imported, 0 not newer"));
+        assert!(summary.in_words().starts_with("1 policy imported, 0 not newer"));
     }
 }
