@@ -1,6 +1,7 @@
 //! Classification and description of certificates, shared by the topics of policy hosts and MX hosts
 //! (RFC 8461 §4.2, RFC 9525). Senders only need a verdict; the findings name the exact mistake.
 
+use formats::counted::counted;
 use jiff::{SignedDuration, Timestamp};
 use net::certificate::{CertificateFacts, Problem};
 use net::tls::TlsFacts;
@@ -66,7 +67,7 @@ pub(crate) fn ends_soon(certificate: &CertificateFacts, now: Timestamp) -> Optio
     let third = certificate.not_after.duration_since(certificate.not_before) / 3;
     let left = certificate.not_after.duration_since(now);
     (left >= SignedDuration::ZERO && left < fortnight.min(third))
-        .then(|| format!("expires in {} days ({})", left.as_hours() / 24, certificate.not_after))
+        .then(|| format!("expires in {} ({})", counted(left.as_hours() / 24, "day"), certificate.not_after))
 }
 
 /// The longest validity of certificates that public CAs have ever issued since 2020, in days. Those of private CAs may be

@@ -93,11 +93,22 @@ impl Examination {
     }
 }
 
+/// Whether a session with an MX host came as far as TLS, so that something is known about certificates.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub(crate) enum MxTls {
+    #[default]
+    Seen,
+    NotSeen,
+    /// The check was asked to leave the MX hosts out.
+    Skipped,
+}
+
 #[derive(Default)]
 pub(crate) struct Findings {
     all: Vec<Finding>,
     parts: BTreeSet<Part>,
     pub senders: Vec<SenderView>,
+    pub mx_tls: MxTls,
 }
 
 impl Findings {
@@ -240,6 +251,12 @@ impl Findings {
         }
         let has_warning = self.all.iter().any(|finding| finding.severity == Severity::Warning);
         match mode {
+            Mode::Enforce if self.mx_tls == MxTls::NotSeen => format!(
+                "{domain} enforces its policy, but whether mail reaches it is not known: no session with an MX host came as far as TLS."
+            ),
+            Mode::Enforce if self.mx_tls == MxTls::Skipped => {
+                format!("{domain} enforces its policy. The MX hosts were not checked.")
+            }
             Mode::Enforce if has_warning => format!("{domain} is protected, but there are warnings."),
             Mode::Enforce => {
                 format!("{domain} is protected: its policy is enforced, and no problems were found.")
@@ -319,6 +336,14 @@ mod tests {
             verdict(Check::SmtpUnreachable, Mode::None),
             "example.org is not protected: anyone on the path can strip TLS from mail to it. There is also an error: mx1: no connection."
         );
+        let unseen = |mx_tls| {
+            let mut findings = Findings { mx_tls, ..Findings::default() };
+            findings.add(Check::SmtpBanner, "mx1: no answer", "", []);
+            findings.conclude(&domain, Mode::Enforce).verdict
+        };
+        assert_eq!(unseen(MxTls::Seen), "example.org is protected, but there are warnings.");
+        assert!(unseen(MxTls::NotSeen).starts_with("example.org enforces its policy, but whether mail"));
+        assert_eq!(unseen(MxTls::Skipped), "example.org enforces its policy. The MX hosts were not checked.");
         // Here the error is the reason.
         assert_eq!(
             verdict(Check::StsTxtSyntax, Mode::None),

@@ -2,7 +2,7 @@
 //! (RFC 8461 §4.2, RFC 3207). The `tls` and `dane` modules report on certificates.
 
 use crate::catalogue::{Check, Part, Severity};
-use crate::finding::Findings;
+use crate::finding::{Findings, MxTls};
 use crate::observed::{ObservedDomain, ObservedMxHost, ObservedSession};
 use formats::{DomainName, Mode};
 use net::certificate::Problem;
@@ -10,9 +10,13 @@ use net::smtp::{Fault, Reply, SessionReport};
 
 pub(crate) fn check(seen: &ObservedDomain, findings: &mut Findings) {
     if seen.skipped_port_25 {
+        findings.mx_tls = MxTls::Skipped;
         return;
     }
     let sessions = || seen.hosts.iter().flat_map(|host| &host.sessions);
+    if !sessions().any(|session| session.report().tls.is_some()) {
+        findings.mx_tls = MxTls::NotSeen;
+    }
     if sessions().next().is_none() {
         return;
     }

@@ -59,6 +59,7 @@ pub use inbox::{DashboardConfig, InboxConfig, ReportWebhook};
 pub use keys::{KEYS, Key, Kind, manual, reference};
 pub use listening::Listening;
 pub use owner::user_name;
+pub use read::nearest_parameter;
 pub use reporting::{CollectorConfig, ReporterConfig};
 pub use secrets::Secret;
 pub use specs::{CertificateFiles, Deliver, KeyAlgorithm, KeySpec, LoginSpec, ProviderSpec, UpdateServer};

@@ -22,7 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
-use store::{Location, LocationError};
+use store::{LOCATION_PARAMETERS, Location, LocationError};
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
 
@@ -283,7 +283,11 @@ pub fn validate(
                 format!("the URL in {} is not valid: {}", key.path, LocationError::Password),
                 "Write the password to a file that only the user of Sternpost can read, and name it with\n  store_password_file = \"/etc/sternpost/store-password\"",
             )),
-            Err(error) => Err(wrong(format!("the value of {} is not valid: {error}", key.path))),
+            Err(error) => Err(wrong(format!(
+                "the value of {} is not valid: {error}{}",
+                key.path,
+                nearest_parameter(&error).unwrap_or_default()
+            ))),
         },
         (Kind::FileMode, DeValue::String(mode)) => match u32::from_str_radix(mode, 8) {
             Ok(0..=0o777) => Ok(Value::String(mode.to_string())),
@@ -491,4 +495,10 @@ fn texts(
         _ => Err(no_text()),
     };
     Ok(Value::Array(items.iter().map(one).collect::<Result<_, _>>()?))
+}
+
+/// The supported parameter of a database's URL that was most likely meant, as a question.
+pub fn nearest_parameter(error: &LocationError) -> Option<String> {
+    let LocationError::Parameter(name) = error else { return None };
+    nearest(name, LOCATION_PARAMETERS.into_iter()).map(|near| format!(". Did you mean {near}?"))
 }

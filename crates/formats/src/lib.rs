@@ -25,6 +25,7 @@
 //! | [`datagram`] | session datagrams of libtlsrpt | libtlsrpt 0.5 |
 //! | [`posted`] | sessions that other mail servers report in JSON | docs/tlsrpt-sending.md |
 //! | [`exim_log`] | sessions in Exim's main log | Exim specification, chapter "Log files" |
+//! | [`counted`] | numbers and nouns in sentences | |
 //! | [`printable`] | text from outside for terminals and logs | |
 //! | [`proxy_header`] | the PROXY protocol header | PROXY protocol, versions 1 and 2 |
 //! | [`hello`] | ClientHello and ServerHello of TLS 1.0 to 1.2 | RFC 5246 |
@@ -33,6 +34,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod caa;
+pub mod counted;
 pub mod datagram;
 pub mod dmarc;
 pub mod domain;

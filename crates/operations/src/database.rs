@@ -108,6 +108,14 @@ fn database_failure(location: &Location, error: &StoreError) -> Failure {
             why,
             "Use a build with PostgreSQL, or an SQLite file:\n  store = \"sqlite:sternpost.db\"",
         ),
+        StoreError::Unreachable { why, is_missing: true, .. } => Failure::new(
+            what,
+            why,
+            format!(
+                "Create the database, then its tables:\n  {}\n  sternpost store migrate",
+                location.creation().unwrap_or_default()
+            ),
+        ),
         StoreError::Unreachable { why, .. } => Failure::new(
             what,
             why,
@@ -116,5 +124,24 @@ fn database_failure(location: &Location, error: &StoreError) -> Failure {
             ),
         ),
         other => Failure::new(what, other, ""),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_missing_database_comes_with_the_command_that_creates_it() {
+        let location = Location::parse("postgres://sternpost@/mail", Path::new("/")).unwrap();
+        let error = |is_missing| StoreError::Unreachable {
+            database: location.to_string(),
+            why: "database \"mail\" does not exist".to_owned(),
+            is_missing,
+        };
+        let command = "sudo -u postgres createdb --owner=sternpost --encoding=UTF8 --template=template0 mail";
+        let words = |is_missing| open_failure(&location, &error(is_missing)).to_string();
+        assert!(words(true).contains(command), "{}", words(true));
+        assert!(!words(false).contains("createdb") && words(false).contains("psql"), "{}", words(false));
     }
 }

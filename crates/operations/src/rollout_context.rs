@@ -7,6 +7,7 @@ use crate::unconfigured::Unconfigured;
 use crate::world::{World, domain};
 use config::failure::Failure;
 use config::{Config, ProviderSpec, fits};
+use formats::counted::counted;
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::clock::Clock;
@@ -54,10 +55,13 @@ pub struct RolloutContext {
 impl RolloutContext {
     /// Loads the configuration and opens the store. `named` is the configuration file given on the command line.
     pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
-        let config = Config::load(named)?;
+        Self::open_at(Config::load(named)?, named).await
+    }
+
+    /// As [`Self::open`], with the configuration that was loaded.
+    pub async fn open_at(config: Config, named: Option<&Path>) -> Result<Self, Failure> {
         // An operator who names the file knows which store it has.
-        let is_missing = |file: &Path| std::fs::exists(file).is_ok_and(|exists| !exists);
-        let is_new = named.is_none() && config.store.file().is_some_and(is_missing);
+        let is_new = named.is_none() && is_store_missing(&config);
         let store = open_store(&config).await?;
         if is_new {
             // In the wrong folder, or with the wrong file, this is the first sign.
@@ -67,12 +71,27 @@ impl RolloutContext {
         Self::at(config, store, world).await
     }
 
-    /// As [`Self::open`], for a command that only shows something: it creates no store. Where none exists, the context has an
-    /// empty one in a temporary folder.
-    pub async fn open_to_show(named: Option<&Path>) -> Result<Self, Failure> {
+    /// As [`Self::open`], for a command about the named domains, or about all if none is named. Where no store exists, one is
+    /// created only if the configuration file has these domains: otherwise the command fails, and leaves nothing behind.
+    pub async fn open_about(named: Option<&Path>, domains: &[String]) -> Result<Self, Failure> {
         let config = Config::load(named)?;
-        if config.store.file().is_none_or(|file| std::fs::exists(file).unwrap_or(true)) {
-            return Self::open(named).await;
+        let has = |name: DomainName| config.domains.iter().any(|spec| spec.name == name);
+        let are_known = domains.iter().all(|text| domain(text).is_ok_and(has));
+        match are_known && !config.domains.is_empty() {
+            true => Self::open_at(config, named).await,
+            false => Self::open_existing_at(config, named).await,
+        }
+    }
+
+    /// As [`Self::open`], for a command that only shows, changes or removes what is in the store: it creates no store. Where none
+    /// exists, the context has an empty one in a temporary folder.
+    pub async fn open_existing(named: Option<&Path>) -> Result<Self, Failure> {
+        Self::open_existing_at(Config::load(named)?, named).await
+    }
+
+    async fn open_existing_at(config: Config, named: Option<&Path>) -> Result<Self, Failure> {
+        if !is_store_missing(&config) {
+            return Self::open_at(config, named).await;
         }
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
@@ -465,10 +484,10 @@ impl RolloutContext {
             return Ok(false);
         }
         let what = format!(
-            "enforcement allowed by evidence: {} clean days, {} sessions from {} senders, failure rate below {:.2} %, all probes passed on {} of these days",
-            evidence.clean_days,
-            evidence.clean_sessions,
-            evidence.senders,
+            "enforcement allowed by evidence: {}, {} from {}, failure rate below {:.2} %, all probes passed on {} of these days",
+            counted(evidence.clean_days, "clean day"),
+            counted(evidence.clean_sessions, "session"),
+            counted(evidence.senders, "sender"),
             evidence.failure_rate_bound * 100.0,
             evidence.probes.clean_days
         );
@@ -641,4 +660,9 @@ pub fn resolvers(config: &Config) -> String {
             }
         }
     }
+}
+
+/// True if the store is a file that does not exist.
+fn is_store_missing(config: &Config) -> bool {
+    config.store.file().is_some_and(|file| std::fs::exists(file).is_ok_and(|exists| !exists))
 }

@@ -8,6 +8,7 @@
 use crate::{RolloutContext, store_failure};
 use config::failure::Failure;
 use formats::Mode;
+use formats::counted::{count, counted};
 use formats::printable::printable;
 use formats::report::DateRange;
 use jiff::{SignedDuration, Timestamp};
@@ -247,7 +248,7 @@ impl WeeklySummary {
         let date = |at: Timestamp| at.strftime("%Y-%m-%d").to_string();
         let week = format!("{} to {}", date(self.from), date(self.to));
         let all = self.domains.len() + self.further;
-        let domains = if all == 1 { "1 domain".to_owned() } else { format!("{all} domains") };
+        let domains = counted(all, "domain");
         let is_urgent = |week: &&DomainWeek| {
             !week.alerts.is_empty() || week.failed > 0 || matches!(week.next, NextStep::Operator(_))
         };
@@ -271,8 +272,9 @@ impl WeeklySummary {
         if self.further > 0 {
             let _ = writeln!(
                 body,
-                "\n{} further domains, {} of them with alerts, failures or an incomplete rollout: see `sternpost status` or the dashboard.",
-                self.further, self.further_urgent
+                "\n{}, {} of them with alerts, failures or an incomplete rollout: see `sternpost status` or the dashboard.",
+                counted(self.further, "further domain"),
+                self.further_urgent
             );
         }
         SummaryMail { subject, body }
@@ -286,12 +288,12 @@ impl DomainWeek {
         let said = match (sessions, self.failed) {
             (0, _) => "no verified report".to_owned(),
             (1, 0) => "1 session, successful".to_owned(),
-            (all, 0) => format!("{all} sessions, all successful"),
-            (all, failed) => format!("{all} sessions, {failed} failed"),
+            (all, 0) => format!("{}, all successful", counted(all, "session")),
+            (all, failed) => format!("{}, {} failed", counted(all, "session"), count(failed)),
         };
         writeln!(out, "\n{} ({mode}): {said}", self.domain)?;
         if self.unverified > 0 {
-            writeln!(out, "  {} sessions in reports that are not verified", self.unverified)?;
+            writeln!(out, "  {} in reports that are not verified", counted(self.unverified, "session"))?;
         }
         for alert in &self.alerts {
             writeln!(out, "  Alert: {alert}")?;
@@ -364,7 +366,7 @@ mod tests {
             mail.body,
             "TLS reports about your 5 domains, 2026-11-15 to 2026-11-21 (UTC).\n\
              \n\
-             a.example (testing): 1234 sessions, 4 failed\n\
+             a.example (testing): 1,234 sessions, 4 failed\n\
              \u{20} 7 sessions in reports that are not verified\n\
              \u{20} Alert: mx9.a.example is an MX host, and the policy does not name it\n\
              \u{20} Failure: big.example reported an expired certificate at mx1.a.example, 4 times\n\

@@ -194,16 +194,18 @@ impl World {
         options: check::Options,
         share: bool,
     ) -> Result<Checker, Failure> {
-        self.check_resolver(config).await?;
-        let (dns, sees_signatures) = match self.resolver.probe().await {
+        // Together, since a resolver that does not answer takes the whole time for each.
+        let (is_honest, probed) = tokio::join!(self.check_resolver(config), self.resolver.probe());
+        is_honest?;
+        let (dns, sees_signatures) = match probed {
             Ok(Security::Secure) => (self.bogus_detector.clone() as Arc<dyn Dns>, true),
             Ok(_) | Err(DnsError::Bogus) => (self.addresses.clone(), false),
             Err(error @ (DnsError::Timeout | DnsError::Network(_))) => {
                 return Err(Failure::new(
-                    "the DNS resolver does not answer",
+                    format!("the DNS resolver does not answer: {}", crate::resolvers(config)),
                     error,
-                    "Without it, nothing can be looked up. Check this machine's network and the resolver in /etc/resolv.conf, \
-                     or name another resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
+                    "Without it, nothing can be looked up. Check that it runs, and this machine's network; or name another \
+                     resolver:\n  sternpost check --resolver 9.9.9.9 DOMAIN",
                 ));
             }
             // The fault then appears in the lookups themselves.

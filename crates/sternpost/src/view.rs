@@ -292,10 +292,12 @@ fn open_step(looked: &LookupTrace, found: &EffectivePolicy) -> Option<String> {
     }
     Some(match found.mode() {
         Mode::Enforce => format!(
-            "the {} hosts without TLSA records are not used, since one level applies to all hosts and the policy is enforced",
+            "hosts without TLSA records, of which there are {}, are not used, since one level applies to all hosts and the policy is enforced",
             count.absent
         ),
-        _ => format!("TLS to the {} hosts without TLSA records can be stripped", count.absent),
+        _ => {
+            format!("TLS to hosts without TLSA records, of which there are {}, can be stripped", count.absent)
+        }
     })
 }
 

@@ -405,7 +405,7 @@ fn a_list_of_domains_is_gone_through_and_gone_on_with() {
     let (code, out, err) = place.check(&["--from", "list"]);
     assert_eq!((code, out.lines().count()), (1, MET.len() + 1), "{err}");
     assert!(
-        err.contains(&format!("{} domains in", MET.len())) && err.contains("1 lines without a valid domain"),
+        err.contains(&format!("{} domains in", MET.len())) && err.contains("1 line without a valid domain"),
         "{err}"
     );
     assert!(err.contains("SMTP-CERT-EXPIRED"), "{err}");
@@ -562,7 +562,7 @@ fn what_is_wrong_with_a_list_or_its_files_is_told_and_ends_nothing() {
     write("list", "nothing-yet.test\nNothing-Yet.test.\nno domain\n");
     let (code, out, err) = place.check(&["--from", "list"]);
     assert_eq!((code, by_name(&out).len(), out.lines().count()), (1, 2, 2), "{out}{err}");
-    assert!(err.contains("1 lines with a name that the list had before"), "{err}");
+    assert!(err.contains("1 line with a name that the list had before"), "{err}");
     assert_eq!(place.check(&["--from", "list", "--fail-on", "never"]).0, 0);
     // A line of any length.
     write("long", &format!("nothing-yet.test\n{}\nmx-null.test\n", "a.".repeat(1 << 20)));
@@ -583,6 +583,10 @@ fn what_is_wrong_with_a_list_or_its_files_is_told_and_ends_nothing() {
     }
     // What has an effect on lists only.
     for words in [
+        ["--deep", "--verbose"],
+        ["--concurrency", "8"],
+        ["--in-flight", "8"],
+        ["--query-rate", "8"],
         ["--resume", "fresh"],
         ["--shard", "1/2"],
         ["--since", "out"],

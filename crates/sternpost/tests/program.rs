@@ -105,6 +105,53 @@ fn a_command_that_finds_nothing_names_what_it_has_read_and_no_backup_of_nothing_
 }
 
 #[test]
+fn no_store_is_made_by_looking_and_none_before_the_domain_and_the_files_of_a_command_were_found() {
+    let place = tempfile::tempdir().unwrap();
+    std::fs::write(place.path().join("sternpost.toml"), "[dns]\nservers = [\"127.0.0.1:1\"]\n").unwrap();
+    for (words, expected) in [
+        (&["reports", "import", "nothere"][..], "nothere can't be imported"),
+        (&["reports", "collect", "nothere"], "nothere can't be read"),
+        (&["reports", "collect", "--exim-log", "nothere"], "nothere can't be read"),
+        (&["plan"], "no domains"),
+        (&["plan", "a.example"], "a.example is not a known domain"),
+        (&["apply", "a.example"], "a.example is not a known domain"),
+        (&["promote", "a.example"], "a.example is not a known domain"),
+        (&["hold", "a.example", "--reason", "r"], "a.example is not a known domain"),
+        (&["omit", "a.example", "ns.example", "--reason", "r"], "a.example is not a known domain"),
+        (
+            &["excuse", "a.example", "certificate-expired", "mx.example", "--reason", "r"],
+            "a.example is not a known domain",
+        ),
+        (&["undo", "a.example", "--reason", "r"], "a.example is not a known domain"),
+        (&["domains", "remove", "a.example"], "a.example is not a known domain"),
+        (&["domains", "set", "a.example", "--mode", "none"], "a.example is not a known domain"),
+        (&["summary"], "no domains"),
+        (&["reports", "drop", "1"], "no such report"),
+        (&["reports", "drop", "--domain", "a.example"], ""),
+        (&["reports", "quarantine", "drop", "1"], ""),
+        (&["reports", "quarantine", "retry"], ""),
+        (&["reports", "send", "2026-11-20"], ""),
+        (&["dashboard", "remove", "bob"], "no such user"),
+        (&["dashboard", "remove-second-factor", "bob"], "no such user has a second factor"),
+    ] {
+        let (code, out, err) = said(&sternpost(place.path(), words));
+        assert!(err.contains(expected) && (code != 0 || expected.is_empty()), "{words:?} {code} {out}{err}");
+        let left: Vec<_> =
+            std::fs::read_dir(place.path()).unwrap().map(|entry| entry.unwrap().file_name()).collect();
+        assert_eq!(left, ["sternpost.toml"], "{words:?} {out}{err}");
+    }
+}
+
+#[test]
+fn a_list_that_does_not_exist_is_named_before_any_resolver() {
+    let place = tempfile::tempdir().unwrap();
+    let text = "[dns]\nservers = [\"127.0.0.1:1\"]\n";
+    std::fs::write(place.path().join("sternpost.toml"), text).unwrap();
+    let (code, _, err) = said(&sternpost(place.path(), &["check", "--from", "nothere"]));
+    assert!(code == 2 && err.contains("nothere can't be read") && !err.contains("127.0.0.1"), "{code} {err}");
+}
+
+#[test]
 fn a_name_of_a_record_is_not_taken_for_a_mail_domain() {
     for words in [
         &["check", "mta-sts.example.org"][..],
@@ -147,7 +194,7 @@ fn a_dead_network_ends_with_3_and_is_not_taken_for_an_answer() {
     std::fs::write(place.path().join("sternpost.toml"), "[dns]\nservers = [\"127.0.0.1:1\"]\n").unwrap();
     let (code, out, err) = said(&sternpost(place.path(), &["check", "example.org", "--json"]));
     assert_eq!((code, out.as_str()), (3, ""), "{err}");
-    assert!(err.contains("the DNS resolver does not answer"), "{err}");
+    assert!(err.contains("the DNS resolver does not answer: 127.0.0.1:1 ([dns] servers)"), "{err}");
     assert_eq!(said(&sternpost(place.path(), &["query", "example.org"])).0, 3);
 }
 
@@ -222,6 +269,10 @@ fn config_check_finds_what_would_not_start() {
     };
     let (code, out, _) = check("[metrics]\nlisten = \"127.0.0.1:0\"\n");
     assert_eq!((code, out.as_str()), (0, "sternpost.toml is valid.\n"));
+    let (code, out, _) = check("store = \"postgres://u@h/d?sslmod=disable\"\n");
+    assert!(code == 2 && out.is_empty(), "{code} {out}");
+    let (_, _, err) = said(&sternpost(place.path(), &["config", "check"]));
+    assert!(err.contains("only host, port, user,") && err.contains("Did you mean sslmode?"), "{err}");
     let (code, out, _) = check("newer_key = 1\n[metrics]\nlisten = \"127.0.0.1:0\"\n");
     assert_eq!(code, 0);
     assert!(out.contains("line 1: newer_key is not known to this release and is ignored"), "{out}");

@@ -441,7 +441,7 @@ fn an_exported_cache_warms_another_machine_whose_first_contact_is_stripped() {
     let file = format!("{exported}\n{future}\n{}\nnot a policy\n", "x".repeat(300_000));
     std::fs::write(place.path("policies.ndjson"), file).unwrap();
     let (code, text, _) = place.run(&["cache", "import", "--dry-run", "policies.ndjson"]);
-    assert!(code == 1 && text.starts_with("1 policies would be imported, 1 not newer"), "{text}");
+    assert!(code == 1 && text.starts_with("1 policy would be imported, 1 not newer"), "{text}");
     assert_eq!(place.ask("postfix", "good-enforce.test"), Reply::NotFound);
     let (code, text, _) = place.run(&["cache", "import", "policies.ndjson", "--json"]);
     let done: Value = serde_json::from_str(&text).unwrap();

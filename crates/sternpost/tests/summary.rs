@@ -90,7 +90,7 @@ fn dmarc_reports_are_left_alone_by_name_or_imported_once_and_listed() {
     let folder = samples.to_str().unwrap();
     let off = place("[inbox]\n");
     let (code, out, err) = run(off.path(), &["reports", "import", folder]);
-    assert!(code == 0 && out.contains("7 of them DMARC reports: `inbox.dmarc = true`"), "{out}{err}");
+    assert!(code == 0 && out.contains("7 DMARC reports among them: `inbox.dmarc = true`"), "{out}{err}");
     let told = json_of(off.path(), &["reports", "import", "--json", folder]);
     assert_eq!(
         (&told["left_alone"], &told["dmarc_left_alone"], &told["quarantined"]),

@@ -24,7 +24,7 @@ use tokio::net::TcpStream;
 
 pub use backup::{BackupInfo, RestoredPolicies};
 pub use copy::{CopiedTable, CopyError, CopyOptions};
-pub use location::{Location, LocationError, PostgresLocation};
+pub use location::{LOCATION_PARAMETERS, Location, LocationError, PostgresLocation};
 pub use schema::SchemaState;
 
 /// An open database, for one tenant. Clones share its connections.
@@ -166,6 +166,8 @@ pub enum StoreError {
         database: String,
         /// The reason, in one line.
         why: String,
+        /// True if the server answers and has no database of this name.
+        is_missing: bool,
     },
     /// A query failed.
     #[error("a database query failed: {0}")]

@@ -80,8 +80,8 @@ pub mod testing_probes;
 mod writing;
 
 pub use database::{
-    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, Location, LocationError, Network,
-    PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream,
+    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, LOCATION_PARAMETERS, Location,
+    LocationError, Network, PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream,
 };
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;

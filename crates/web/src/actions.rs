@@ -283,7 +283,7 @@ pub async fn drop_quarantined(
         }
     }
     tracing::info!(by = visitor.name, deleted, "quarantined input deleted");
-    Ok(redirect_with_notice("/quarantine", &format!("Deleted {deleted} entries.")))
+    Ok(redirect_with_notice("/quarantine", &format!("Deleted {}.", crate::text::counted(deleted, "entry"))))
 }
 
 /// Deletes a received report, and takes its numbers out of the sums.

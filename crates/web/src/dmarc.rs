@@ -130,7 +130,7 @@ mod tests {
         };
         let text = page.render().unwrap();
         for part in [
-            "1 Jan 1970",
+            "1970-01-01",
             "192.0.2.1",
             "other sources",
             "not verified",

@@ -84,11 +84,11 @@ fn incidents<'d>(days: impl Iterator<Item = &'d DaySum>, bound: f64) -> Vec<Inci
 }
 
 impl Incident {
-    /// Its days, such as `4 Nov to 9 Nov 2026`.
+    /// Its days, such as `2026-11-04 to 2026-11-09`.
     fn days(&self) -> String {
         match self.first == self.last {
             true => text::date(&self.first),
-            false => format!("{} to {}", self.first.strftime("%-d %b"), text::date(&self.last)),
+            false => format!("{} to {}", text::date(&self.first), text::date(&self.last)),
         }
     }
 
@@ -172,10 +172,10 @@ mod tests {
             found.iter().map(|incident| (incident.days(), incident.sentence())).collect();
         let expected = [
             (
-                "11 Jan to 13 Jan 1970",
-                "30 of 2,000 sessions failed (1.50 %), and 2.00 % on the worst day, 13 Jan 1970.",
+                "1970-01-11 to 1970-01-13",
+                "30 of 2,000 sessions failed (1.50 %), and 2.00 % on the worst day, 1970-01-13.",
             ),
-            ("29 Jan 1970", "100 of 1,000 sessions failed (10.0 %)."),
+            ("1970-01-29", "100 of 1,000 sessions failed (10.0 %)."),
         ];
         assert_eq!(shown, expected.map(|(days, sentence)| (days.to_owned(), sentence.to_owned())));
     }

@@ -25,7 +25,7 @@ impl Role {
     /// The role's name on pages.
     pub fn title(self) -> &'static str {
         match self {
-            Self::Reader => "Viewer",
+            Self::Reader => "Reader",
             Self::Operator => "Operator",
         }
     }

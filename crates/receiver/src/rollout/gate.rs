@@ -27,6 +27,7 @@ pub use evidence::{Evidence, EvidenceInput, Probes, Source, evidence, evidence_b
 pub use thresholds::Thresholds;
 
 use evidence::Summary;
+use formats::counted::counted;
 use jiff::SignedDuration;
 use serde::Serialize;
 use std::collections::BTreeSet;
@@ -111,14 +112,16 @@ fn ask(evidence: &Evidence, thresholds: &Thresholds) -> Gate {
     let what = if what.is_empty() { "failures without a cause".to_owned() } else { what.join(", ") };
     let mut reasons = vec![format!(
         "only {who} reported {what}; without these reports the evidence has been sufficient for more than {}",
-        days(thresholds.delay_days, "day")
+        counted(thresholds.delay_days, "day")
     )];
     let probes = &evidence.probes;
     reasons.push(match (&probes.problem, probes.last_bad) {
         (Some(problem), Some(day)) => {
             format!("the last failed probe of an MX host was on {} ({problem})", day.strftime("%Y-%m-%d"))
         }
-        _ if probes.days > 0 => format!("all probes of the MX hosts passed, on {}", days(probes.days, "day")),
+        _ if probes.days > 0 => {
+            format!("all probes of the MX hosts passed, on {}", counted(probes.days, "day"))
+        }
         _ => "there are no probes of the MX hosts, which [guard] makes".to_owned(),
     });
     Gate::Ask(reasons)
@@ -178,11 +181,11 @@ fn time_reasons(evidence: &Evidence, thresholds: &Thresholds) -> Vec<String> {
             None if evidence.accusers.is_empty() => String::new(),
             None => format!(", since {} reported failures without a cause", names(evidence)),
         };
-        reasons.push(format!("{} needed{why}", days(left, "more clean day")));
+        reasons.push(format!("{} needed{why}", counted(left, "more clean day")));
     }
     let left = more(evidence.days_in_testing, thresholds.days_in_testing);
     if left > 0 {
-        reasons.push(format!("{} in testing needed", days(left, "more day")));
+        reasons.push(format!("{} in testing needed", counted(left, "more day")));
     }
     reasons
 }
@@ -206,8 +209,11 @@ fn too_few_senders(evidence: &Evidence, thresholds: &Thresholds) -> String {
         None => String::new(),
     };
     format!(
-        "reports from {} of {} senders with domains of their own, since anyone can register a domain and sign reports with it; or probes of every MX host on {} clean days (by the role [guard]), of which there are {}{unprobed}",
-        evidence.senders, thresholds.senders, thresholds.clean_days, probes.clean_days
+        "reports from {} of {} with domains of their own, since anyone can register a domain and sign reports with it; or probes of every MX host on {} (by the role [guard]), of which there are {}{unprobed}",
+        evidence.senders,
+        counted(thresholds.senders, "sender"),
+        counted(thresholds.clean_days, "clean day"),
+        probes.clean_days
     )
 }
 
@@ -223,10 +229,11 @@ fn too_quiet(evidence: &Evidence, thresholds: &Thresholds, sessions: u64) -> Opt
             _ => String::new(),
         };
         return Some(format!(
-            "{sessions} clean sessions{left_out} only bound the failure rate to {:.2} %, but {:.2} % is required (or {} days in testing)",
+            "{}{left_out} only bound the failure rate to {:.2} %, but {:.2} % is required (or {} in testing)",
+            counted(sessions, "clean session"),
             upper_bound(0, sessions) * 100.0,
             thresholds.failure_rate * 100.0,
-            thresholds.quiet_days
+            counted(thresholds.quiet_days, "day")
         ));
     }
     if let (Some(day), Some(problem)) = (probes.last_bad, &probes.problem) {
@@ -239,13 +246,9 @@ fn too_quiet(evidence: &Evidence, thresholds: &Thresholds, sessions: u64) -> Opt
     (left > 0).then(|| {
         format!(
             "with so few sessions every MX host must be probed on {} (by the role [guard])",
-            days(left, "more clean day")
+            counted(left, "more clean day")
         )
     })
-}
-
-fn days(count: u32, what: &str) -> String {
-    format!("{count} {what}{}", if count == 1 { "" } else { "s" })
 }
 
 fn times(count: u64) -> String {

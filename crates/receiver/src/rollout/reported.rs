@@ -5,6 +5,7 @@ use super::RolloutState;
 use super::decisions::Decisions;
 use super::gate::{Cause, Gate};
 use super::guard::{Alert, AlertKind};
+use formats::counted::counted;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeMap;
@@ -85,10 +86,12 @@ pub fn reported(
             subject: cause.to_string(),
             what: match senders {
                 1 => format!(
-                    "{sender} reported {cause} for mail to {domain} ({sessions} sessions); no other verified sender did"
+                    "{sender} reported {cause} for mail to {domain} ({}); no other verified sender did",
+                    counted(sessions, "session")
                 ),
                 _ => format!(
-                    "{senders} verified senders reported {cause} for mail to {domain} ({sessions} sessions)"
+                    "{senders} verified senders reported {cause} for mail to {domain} ({})",
+                    counted(sessions, "session")
                 ),
             },
             consequence: consequence.into(),

@@ -91,7 +91,7 @@ struct DoneStep {
 
 /// Carries out the plan of each domain. One that fails does not keep the others from being worked on.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_about(named, &options.domains).await?;
     let stop = interruption("the change of DNS that has begun")?;
     let mut specs = context.domains(&options.domains)?;
     // A domain that is named twice is worked on once.

@@ -11,6 +11,7 @@ use crate::terminal::{say, show};
 use crate::view::Remembered;
 use config::Config;
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use hyper::Method;
 use operations::world::domain;
 use sender::answer::route::NextHop;
@@ -142,15 +143,15 @@ fn listed_in_words(listed: &Listed) -> String {
     for policy in &listed.policies {
         let _ = writeln!(
             out,
-            "{:<40} {:<8} id {:<20} until {}",
+            "{:<40} {:<8} id {:<20} until {:.0}",
             policy.domain, policy.mode, policy.id, policy.expires_at
         );
     }
     let _ = writeln!(
         out,
-        "{} policies listed; {} answers cached in {} KiB of memory.",
-        listed.policies.len(),
-        listed.answers,
+        "{} listed; {} cached in {} KiB of memory.",
+        counted(listed.policies.len(), "policy"),
+        counted(listed.answers, "answer"),
         listed.bytes >> 10
     );
     if let (Some(last), true) = (listed.policies.last(), listed.has_more) {

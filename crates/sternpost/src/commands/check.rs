@@ -59,7 +59,7 @@ pub struct Options {
     #[arg(long, value_name = "FILE", requires = "from", conflicts_with = "domains")]
     resume: Option<PathBuf>,
     /// With --from: number of domains to check at the same time
-    #[arg(long, value_name = "N", default_value_t = 64, requires = "from", value_parser = clap::value_parser!(u16).range(1..=4096))]
+    #[arg(long, value_name = "N", default_value_t = 64, requires = "from", conflicts_with = "domains", value_parser = clap::value_parser!(u16).range(1..=4096))]
     concurrency: u16,
     /// With --from: check all domains, also those without MTA-STS and TLS reports
     #[arg(long, requires = "from", conflicts_with_all = ["domains", "dane", "in_flight", "query_rate"])]
@@ -68,10 +68,10 @@ pub struct Options {
     #[arg(long, requires = "from", conflicts_with = "domains")]
     dane: bool,
     /// With --from: DNS queries of the first pass that wait for a response at a time
-    #[arg(long, value_name = "N", default_value_t = 100, requires = "from", value_parser = clap::value_parser!(u16).range(1..=16_384))]
+    #[arg(long, value_name = "N", default_value_t = 100, requires = "from", conflicts_with = "domains", value_parser = clap::value_parser!(u16).range(1..=16_384))]
     in_flight: u16,
     /// With --from: DNS queries a second of the first pass at most [default: no limit]
-    #[arg(long, value_name = "N", requires = "from")]
+    #[arg(long, value_name = "N", requires = "from", conflicts_with = "domains")]
     query_rate: Option<NonZeroU32>,
     /// With --from: check only this part of the domains, such as 3/16
     #[arg(long, value_name = "PART/PARTS", requires = "from", conflicts_with = "domains")]
@@ -92,7 +92,7 @@ pub struct Options {
     #[arg(long, conflicts_with = "deep")]
     quick: bool,
     /// With --from: check as thoroughly as a single domain
-    #[arg(long, requires = "from")]
+    #[arg(long, requires = "from", conflicts_with = "domains")]
     deep: bool,
     /// Do not connect to MX hosts, for networks that block port 25
     #[arg(long)]
@@ -221,6 +221,7 @@ pub async fn run(options: &Options, config: Option<&Path>) -> Result<Exit, Failu
             "Omit --format.",
         ));
     }
+    options.from.as_deref().map_or(Ok(()), bulk::expect_list)?;
     let mut config = Config::load_if_readable(config)?;
     if !options.resolver.is_empty() {
         config.dns_servers.clone_from(&options.resolver);

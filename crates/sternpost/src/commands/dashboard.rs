@@ -50,8 +50,8 @@ pub enum Command {
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::Users { .. } => RolloutContext::open_to_show(named).await?,
-        _ => RolloutContext::open(named).await?,
+        Command::Invite { .. } => RolloutContext::open(named).await?,
+        _ => RolloutContext::open_existing(named).await?,
     };
     let exit = carry_out(command, &context).await;
     context.store.close().await;

@@ -115,8 +115,8 @@ enum TypedHost {
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::List { .. } | Command::Show { .. } => RolloutContext::open_to_show(named).await?,
-        Command::Add(_) | Command::Set(_) | Command::Remove { .. } => RolloutContext::open(named).await?,
+        Command::Add(_) => RolloutContext::open(named).await?,
+        _ => RolloutContext::open_existing(named).await?,
     };
     match command {
         Command::Add(change) => add(&context, change).await?,

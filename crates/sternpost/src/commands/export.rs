@@ -53,7 +53,7 @@ impl From<Target> for Platform {
 
 /// Writes the files and prints where the guide is. A domain that can't be looked up keeps its last known policy.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let (mut pages, mut failures) = (Vec::new(), Vec::new());
     let specs = context.domains(&options.domains)?;
     let shared = &context;

@@ -3,6 +3,7 @@
 use crate::terminal::{marks, say, show};
 use config::Config;
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use jiff::Timestamp;
 use operations::nodes::{NodeState, NodeView, nodes};
 use operations::{open_store, store_failure};
@@ -43,13 +44,13 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 fn in_words(node: &NodeView) -> String {
     let (mark, state) = match node.state {
         NodeState::Running => {
-            (marks().fine, format!("running, heard of {} seconds ago", node.silent_seconds))
+            (marks().fine, format!("running, heard of {} ago", counted(node.silent_seconds, "second")))
         }
         NodeState::Silent => (
             marks().warning,
             format!(
-                "silent for {} seconds: it was killed, stands still, or does not reach the store",
-                node.silent_seconds
+                "silent for {}: it was killed, stands still, or does not reach the store",
+                counted(node.silent_seconds, "second")
             ),
         ),
     };

@@ -103,7 +103,7 @@ struct UnreachedHosts {
 /// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_about(named, &options.domains).await?;
     let specs = context.domains(&options.domains)?;
     let (mut plans, mut failures) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
@@ -202,7 +202,7 @@ fn stage_view(
             stop: "stop: the domain receives no mail",
         },
         Stage::Wait(waiting, until) => {
-            StageView::Wait { r#for: waiting, until: until.to_string(), why: why(waiting) }
+            StageView::Wait { r#for: waiting, until: format!("{until:.0}"), why: why(waiting) }
         }
         Stage::Step(step, at) => {
             let change = Change::of(desired, &step).ok().flatten();

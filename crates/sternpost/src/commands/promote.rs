@@ -87,7 +87,7 @@ pub async fn omit(options: &Omit, named: Option<&Path>) -> Result<Exit, Failure>
         Ok(address) => address.to_string(),
         Err(_) => domain(&options.endpoint)?.to_string(),
     };
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open_about(named, std::slice::from_ref(&options.domain)).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let said = match &options.reason {
         Some(reason) if !options.undo => {
@@ -128,7 +128,7 @@ async fn check_endpoint(context: &RolloutContext, spec: &DomainSpec, endpoint: &
 
 /// Allows enforcement; the next `apply` carries it out.
 pub async fn promote(options: &Promote, named: Option<&Path>) -> Result<Exit, Failure> {
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open_about(named, std::slice::from_ref(&options.domain)).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let reason = options.reason.as_deref().map(str::trim).filter(|_| options.force);
     if let Some(reason) = reason {
@@ -209,7 +209,7 @@ fn refused_unseen(domain: &DomainName) -> Failure {
 /// Keeps a domain in testing, or returns it to testing.
 pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure> {
     check_reason(options.reason.trim())?;
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open_about(named, std::slice::from_ref(&options.domain)).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let said = hold_back(&mut context, &spec, OPERATOR, &options.reason).await?;
     context.store.close().await;
@@ -222,7 +222,7 @@ pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Fail
     if let Some(reason) = &options.reason {
         check_reason(reason.trim())?;
     }
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open_about(named, std::slice::from_ref(&options.domain)).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let cause = Cause { result: options.result.clone(), host: options.host.clone() };
     let known = ResultType::registered().any(|kind| kind.as_str() == cause.result);

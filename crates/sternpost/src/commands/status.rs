@@ -7,6 +7,7 @@ use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
@@ -99,7 +100,7 @@ struct LastObservation {
 
 /// Prints the status of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
     for spec in context.domains(&options.domains)? {
@@ -212,18 +213,20 @@ const MAX_LISTED: usize = 3;
 const MAX_SENDERS: usize = 5;
 
 /// The senders whose sessions count as evidence, the most frequent first.
-fn counted(evidence: &Evidence) -> String {
+fn counted_days(evidence: &Evidence) -> String {
     let all = &evidence.sources;
     let one = |source: &Source| match source.failed_sessions {
-        0 => format!("{} ({} sessions)", source.domain, source.clean_sessions),
-        failed => format!("{} ({} sessions, {failed} failed)", source.domain, source.clean_sessions),
+        0 => format!("{} ({})", source.domain, counted(source.clean_sessions, "session")),
+        failed => {
+            format!("{} ({}, {failed} failed)", source.domain, counted(source.clean_sessions, "session"))
+        }
     };
     let named: Vec<String> = all.iter().take(MAX_SENDERS).map(one).collect();
     let more = match all.len().saturating_sub(MAX_SENDERS) {
         0 => String::new(),
         more => format!(" and {more} more"),
     };
-    format!("{} clean days, reported by {}{more}", evidence.clean_days, named.join(", "))
+    format!("{}, reported by {}{more}", counted(evidence.clean_days, "clean day"), named.join(", "))
 }
 
 /// A domain in one line.
@@ -256,7 +259,7 @@ fn totals(all: &[Status]) -> String {
         .filter(|(number, _)| *number > 0)
         .map(|(number, what)| format!("{number} {what}"))
         .collect();
-    format!("{} domains: {}", all.len(), said.join(", "))
+    format!("{}: {}", counted(all.len(), "domain"), said.join(", "))
 }
 
 /// What comes next for a domain without a policy; `None` for all others.
@@ -295,7 +298,7 @@ fn in_words(status: &Status, all_servers: bool) -> String {
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
     let _ = writeln!(out, "  evidence: {}", status.gate);
     if !status.evidence.sources.is_empty() {
-        let _ = writeln!(out, "    counted: {}", counted(&status.evidence));
+        let _ = writeln!(out, "    counted: {}", counted_days(&status.evidence));
     }
     for left_out in status.evidence.left_out() {
         let _ = writeln!(out, "    not counted: {left_out}");

@@ -4,6 +4,7 @@ use crate::interrupt::interruption;
 use crate::terminal::{marks, say};
 use config::Config;
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use operations::{access, open_failure};
 use std::os::unix::net::UnixStream;
 use std::path::{Path, PathBuf};
@@ -116,7 +117,7 @@ async fn copy(config: &Config, options: &Copy) -> Result<Exit, Failure> {
         }
         if rows >= shown.1 + PROGRESS_ROWS {
             shown.1 = rows;
-            eprintln!("{table}: {rows} rows");
+            eprintln!("{table}: {}", counted(rows, "row"));
         }
     };
     let copied = tokio::select! {
@@ -129,9 +130,10 @@ async fn copy(config: &Config, options: &Copy) -> Result<Exit, Failure> {
     let tables = copied.map_err(|error| copy_failure(&error, options))?;
     let rows: u64 = tables.iter().map(|table| table.rows).sum();
     say(&format!(
-        "{} Copied {rows} rows of {} tables; both stores have the same rows.",
+        "{} Copied {} of {}; both stores have the same rows.",
         marks().fine,
-        tables.len()
+        counted(rows, "row"),
+        counted(tables.len(), "table")
     ));
     for table in tables.iter().filter(|table| table.rows > 0) {
         say(&format!("  {}: {}", table.name, table.rows));
@@ -150,9 +152,10 @@ const PROGRESS_ROWS: u64 = 100_000;
 /// A relative path starts at the working directory, as on every command line.
 fn location(text: &str) -> Result<Location, Failure> {
     Location::parse(text, &std::env::current_dir().unwrap_or_default()).map_err(|error| {
+        let near = config::nearest_parameter(&error).unwrap_or_default();
         Failure::usage(
             "the location of a store is not valid",
-            error,
+            format!("{error}{near}"),
             "Write it as sqlite:FILE or postgres://USER@HOST/DATABASE, and name a password's file with --password-file.",
         )
     })

@@ -16,7 +16,7 @@ pub struct Options {
 
 /// Prints the summary.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     // Fails if there is no domain.
     context.domains(&[])?;
     let summary = weekly_summary(&context, context.world.clock.now()).await?;

@@ -34,7 +34,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             "Say why, such as --reason \"wrong report address\".",
         ));
     }
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_about(named, std::slice::from_ref(&options.domain)).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let name = &spec.name;
     let Some(lease) = context.hold(name).await? else {

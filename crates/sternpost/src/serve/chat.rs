@@ -74,15 +74,19 @@ fn title(event: &Event) -> String {
     format!("{over}{}: {}{about}", concerned(event, 1), event.alert.kind)
 }
 
-/// What was found, and, unless it is over, the consequence and what to do. It is cut by the bytes that each character takes.
+/// What was found, and, unless it is over, the consequence and what to do; the domains if there are several, since the title names
+/// only the first one. It is cut by the bytes that each character takes.
 fn text(event: &Event, bytes: fn(char) -> usize) -> String {
     let alert = &event.alert;
-    let domains = concerned(event, MAX_DOMAINS);
+    let domains = match alert.domains.len() {
+        0 | 1 => String::new(),
+        _ => format!("\nDomains: {}", concerned(event, MAX_DOMAINS)),
+    };
     let text = match event.event {
         EventKind::Raised => {
-            format!("{domains}: {}.\n{}\nWhat to do: {}", alert.what, alert.consequence, alert.remedy)
+            format!("{}.\n{}\nWhat to do: {}{domains}", alert.what, alert.consequence, alert.remedy)
         }
-        EventKind::Over => format!("{domains}: {}.", alert.what),
+        EventKind::Over => format!("{}.{domains}", alert.what),
     };
     if text.chars().map(bytes).sum::<usize>() <= MAX_BYTES {
         return text;
@@ -132,7 +136,7 @@ mod tests {
         assert_eq!(post.kind, "application/json");
         assert_eq!(
             value(&post),
-            json!({ "text": "example.org: mx-uncovered mx9.example.org\nexample.org: &lt;!channel&gt; &amp; \
+            json!({ "text": "example.org: mx-uncovered mx9.example.org\n&lt;!channel&gt; &amp; \
                 &lt;https://evil.example|x&gt;.\nSenders refuse it.\nWhat to do: sternpost apply example.org" })
         );
     }
@@ -153,7 +157,7 @@ mod tests {
         let content = &card["attachments"][0]["content"];
         assert_eq!(card["attachments"][0]["contentType"], "application/vnd.microsoft.card.adaptive");
         assert_eq!(content["body"][0]["text"], "Over: example.org: mx-uncovered mx9.example.org");
-        assert_eq!(content["body"][1]["text"], "example.org: it was gone.");
+        assert_eq!(content["body"][1]["text"], "it was gone.");
     }
 
     #[test]
@@ -162,7 +166,19 @@ mod tests {
         event.alert.subject = "mx\r\nX-Evil: ä".to_owned();
         let post = message(WebhookFormat::Ntfy, &event);
         assert_eq!(post.title.as_deref(), Some("example.org: mx-uncovered mx  X-Evil:  "));
-        assert!(post.body.starts_with("example.org: no TLS.\nSenders refuse it."), "{}", post.body);
+        assert!(post.body.starts_with("no TLS.\nSenders refuse it."), "{}", post.body);
+    }
+
+    #[test]
+    fn a_domain_is_named_once_and_several_in_a_line_of_their_own() {
+        let mut event = event(EventKind::Raised, "mx9.test fails");
+        let text =
+            |event: &Event| value(&message(WebhookFormat::Text, event))["text"].as_str().unwrap().to_owned();
+        assert_eq!(text(&event).lines().take(2).filter(|line| line.contains("example.org:")).count(), 1);
+        event.alert.domains = vec!["example.org".to_owned(), "b.example".to_owned()];
+        let said = text(&event);
+        assert!(said.starts_with("example.org and 1 more: mx-uncovered"), "{said}");
+        assert!(said.ends_with("\nDomains: example.org, b.example"), "{said}");
     }
 
     #[test]

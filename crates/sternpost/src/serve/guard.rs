@@ -18,6 +18,7 @@ mod own_alerts;
 mod reach;
 mod shared_sessions;
 mod slots;
+mod unapplied;
 
 use super::alert_book::AlertBook;
 use super::leaders::Seat;
@@ -47,6 +48,7 @@ use store::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use unapplied::Unapplied;
 
 /// Checks in a row that failed, or that reached no MX host, after which an alert is raised.
 const FAILED_CHECKS: u32 = 3;
@@ -73,6 +75,7 @@ pub struct GuardRole {
     lead: Lead,
     sessions: Arc<SharedSessions>,
     slots: CheckSlots,
+    unapplied: Unapplied,
     /// The claims of the checks that run, and when each was made or renewed.
     running: BTreeMap<String, (CheckClaim, Instant)>,
     /// Whether more domains are due than had a slot.
@@ -171,6 +174,7 @@ impl GuardRole {
             slow_plans: Arc::new(Semaphore::new((config.at_once / SLOW_PLANS).max(1))),
             late_plans: BTreeSet::new(),
             slots: CheckSlots::new(config.at_once),
+            unapplied: Unapplied::default(),
             running: BTreeMap::new(),
             has_backlog: false,
             next_verdicts: Instant::now(),
@@ -196,6 +200,7 @@ impl GuardRole {
     pub async fn run(&mut self) {
         self.forget_tasks();
         tracing::info!(domains = self.watched.len(), "guard started");
+        self.unapplied.log(&self.context).await;
         let mut learned = Instant::now();
         loop {
             let begun = Instant::now();
@@ -404,6 +409,7 @@ impl GuardRole {
             Err(failure) => tracing::error!("can't load new domains: {failure}"),
         }
         self.list_watched();
+        self.unapplied.log(&self.context).await;
         let known: BTreeSet<&str> = self.watched.keys().map(String::as_str).collect();
         self.late_plans.retain(|name| known.contains(name.as_str()));
         let outcome = match self.lead.store() {

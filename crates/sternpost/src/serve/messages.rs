@@ -8,6 +8,7 @@ use super::chat;
 use super::webhook::{Webhook, retry_delay};
 use config::failure::Failure;
 use config::{GuardConfig, WebhookFormat};
+use formats::counted::counted;
 use formats::tlsrpt_record::MailAddress;
 use futures_util::future::join_all;
 use jiff::{SignedDuration, Timestamp};
@@ -379,7 +380,7 @@ fn subject(events: &[&Event]) -> String {
             format!("[sternpost] over: {}: {} {}", concerned(one, 1), one.alert.kind, one.alert.subject)
         }
         [one] => format!("[sternpost] {}: {} {}", concerned(one, 1), one.alert.kind, one.alert.subject),
-        all => format!("[sternpost] {} alerts, {over} over", all.len() - over),
+        all => format!("[sternpost] {}, {over} over", counted(all.len() - over, "alert")),
     }
 }
 
@@ -396,21 +397,30 @@ pub(super) fn concerned(event: &Event, named: usize) -> String {
     }
 }
 
+/// What was found. It begins with the domains, unless it is about one that it names itself.
+fn sentence(event: &Event) -> String {
+    let what = &event.alert.what;
+    match event.alert.domains.len() <= 1 && what.contains(event.domain.as_str()) {
+        true => what.clone(),
+        false => format!("{}: {what}", concerned(event, MAX_DOMAINS)),
+    }
+}
+
 fn body(events: &[&Event]) -> String {
     let mut out = String::new();
     for event in events.iter().take(MAX_DETAILED) {
         let Event { at, alert, .. } = event;
-        let domain = concerned(event, MAX_DOMAINS);
+        let what = sentence(event);
         let at = at.strftime("%Y-%m-%d %H:%M UTC");
         // Writing to a String does not fail.
         let _ = match event.event {
             EventKind::Raised => writeln!(
                 out,
-                "{domain}: {}.\n\n  {}\n\n  What to do: {}\n\n  ({}, seen {at})\n",
-                alert.what, alert.consequence, alert.remedy, alert.kind
+                "{what}.\n\n  {}\n\n  What to do: {}\n\n  ({}, seen {at})\n",
+                alert.consequence, alert.remedy, alert.kind
             ),
             EventKind::Over => {
-                writeln!(out, "Over: {domain}: {}.\n\n  ({}, since {at})\n", alert.what, alert.kind)
+                writeln!(out, "Over: {what}.\n\n  ({}, since {at})\n", alert.kind)
             }
         };
     }

@@ -73,6 +73,7 @@ fn the_results_of_a_domain_have_a_page_a_history_and_a_badge() {
     let (head, body) = of("");
     assert!(head.contains(" 200 ") && body.contains(&format!("href=\"{first}\"")), "{body}");
     assert!(body.contains("https://check.example/check/domain/mx-expired.test/badge.svg"), "{body}");
+    assert!(body.contains("href=\"/check/domain/mx-expired.test/history.json\""), "{body}");
     let (head, svg) = of("/badge.svg");
     assert!(head.contains("content-type: image/svg+xml") && head.contains("max-age=3600"), "{head}");
     assert!(svg.contains("TLS for mail to mx-expired.test: errors</title>"), "{svg}");

@@ -76,8 +76,8 @@ pub enum LocationError {
     /// A percent sign is not followed by two hexadecimal digits, or they do not encode UTF-8.
     #[error("a percent sign in it does not begin a valid code such as %40")]
     Escape,
-    /// The URL has a parameter that is not supported.
-    #[error("its parameter {0} is not supported")]
+    /// The URL has a parameter that is not one of [`LOCATION_PARAMETERS`].
+    #[error("its parameter {0} is not supported, only {known}", known = LOCATION_PARAMETERS.join(", "))]
     Parameter(String),
     /// A parameter has a value that is not supported.
     #[error("its parameter {name} takes {expected}")]
@@ -92,6 +92,17 @@ pub enum LocationError {
     Scheme,
 }
 
+/// The parameters of a URL that are supported.
+pub const LOCATION_PARAMETERS: [&str; 8] = [
+    "host",
+    "port",
+    "user",
+    "dbname",
+    "sslmode",
+    "sslrootcert",
+    "target_session_attrs",
+    "statement-cache-capacity",
+];
 const MAX_BYTES: usize = 4096;
 const DEFAULT_PORT: u16 = 5432;
 /// The folder of the socket of Debian's PostgreSQL.
@@ -120,6 +131,29 @@ impl Location {
     pub fn is_behind_a_socket(&self) -> bool {
         let is_socket = |host: &PostgresHost| matches!(host, PostgresHost::Socket { .. });
         matches!(self, Self::Postgres(location) if location.hosts.iter().any(is_socket))
+    }
+
+    /// The command for an administrator of the server that creates this database; `None` for an SQLite file, which is created
+    /// when it is opened.
+    pub fn creation(&self) -> Option<String> {
+        let Self::Postgres(location) = self else { return None };
+        let server = match location.hosts.first()? {
+            PostgresHost::Tcp { name, port } => {
+                format!("createdb --host={name} --port={port} --username=postgres")
+            }
+            PostgresHost::Socket { folder, port } => {
+                let mut command = "sudo -u postgres createdb".to_owned();
+                if folder != Path::new(DEFAULT_FOLDER) {
+                    command.push_str(&format!(" --host={}", quoted(&folder.display().to_string())));
+                }
+                if *port != DEFAULT_PORT {
+                    command.push_str(&format!(" --port={port}"));
+                }
+                command
+            }
+        };
+        let (owner, database) = (quoted(&location.user), quoted(&location.database));
+        Some(format!("{server} --owner={owner} --encoding=UTF8 --template=template0 {database}"))
     }
 
     /// The path of the SQLite file; `None` for a PostgreSQL database.
@@ -345,6 +379,15 @@ fn decoded(text: &str) -> Result<String, LocationError> {
     String::from_utf8(bytes).map_err(|_| LocationError::Escape)
 }
 
+/// A text as one word of a shell.
+fn quoted(text: &str) -> String {
+    match text.bytes().all(|byte| byte.is_ascii_alphanumeric() || b"/-._".contains(&byte)) && !text.is_empty()
+    {
+        true => text.to_owned(),
+        false => format!("'{}'", text.replace('\'', r"'\''")),
+    }
+}
+
 /// Writes `%` codes for all characters that have a meaning in a URL.
 /// `plain` lists more characters to leave as they are.
 fn encoded(text: &str, plain: &str) -> String {
@@ -384,6 +427,41 @@ mod tests {
         assert_eq!(found.to_string(), "postgres://ann@db.example:5433/mail");
         assert_eq!(url("postgresql://ann@db.example").to_string(), "postgres://ann@db.example:5432/ann");
         assert_eq!(url("postgres://ann@/mail").hosts, url("postgres://ann@/mail?host=/run/postgresql").hosts);
+    }
+
+    #[test]
+    fn the_parameters_of_a_url_are_those_that_are_listed() {
+        for name in LOCATION_PARAMETERS {
+            let value = match name {
+                "sslmode" => "disable",
+                "port" | "statement-cache-capacity" => "7",
+                "target_session_attrs" => "read-write",
+                _ => "x",
+            };
+            assert!(parse(&format!("postgres://u@h/d?{name}={value}")).is_ok(), "{name}");
+        }
+        let error = parse("postgres://u@h/d?sslmod=disable").unwrap_err();
+        assert_eq!(error, LocationError::Parameter("sslmod".to_owned()));
+        assert!(error.to_string().contains("sslmod is not supported, only host, port, user,"), "{error}");
+    }
+
+    #[test]
+    fn the_command_that_creates_a_database_can_be_pasted() {
+        let creation = |text: &str| parse(text).unwrap().creation();
+        assert_eq!(creation("sqlite:s.db"), None);
+        let rest = "--owner=ann --encoding=UTF8 --template=template0 mail";
+        for (text, command) in [
+            ("postgres://ann@/mail", "sudo -u postgres createdb"),
+            (
+                "postgres://ann@/mail?host=/tmp/my%20sockets&port=7",
+                "sudo -u postgres createdb --host='/tmp/my sockets' --port=7",
+            ),
+            ("postgres://ann@db.example/mail", "createdb --host=db.example --port=5432 --username=postgres"),
+        ] {
+            assert_eq!(creation(text), Some(format!("{command} {rest}")));
+        }
+        let hostile = creation("postgres://a%27%3Breboot@/d").unwrap();
+        assert!(hostile.contains(r"--owner='a'\'';reboot' "), "{hostile}");
     }
 
     #[test]

@@ -41,12 +41,9 @@ impl Range {
         day_before(now, self.days() - 1)
     }
 
-    /// The first and the last day, such as `29 Oct to 27 Nov 2026`.
+    /// The first and the last day, such as `2026-10-29 to 2026-11-27`.
     pub fn period(self, now: Timestamp) -> String {
-        let first = self.since(now);
-        let year =
-            if first.strftime("%Y").to_string() == now.strftime("%Y").to_string() { "" } else { " %Y" };
-        format!("{} to {}", first.strftime(&format!("%-d %b{year}")), text::date(&now))
+        format!("{} to {}", text::date(&self.since(now)), text::date(&now))
     }
 
     /// Days per bar.
@@ -157,9 +154,9 @@ impl Timeline<'_> {
             (successful.saturating_add(bucket.successful), failed.saturating_add(bucket.failed))
         });
         let says = format!(
-            "{} days: {} sessions succeeded and {} failed ({}). The table below has the values.",
+            "{} days: {} succeeded and {} failed ({}). The table below has the values.",
             self.range.days(),
-            text::count(successful),
+            text::counted(successful, "session"),
             text::count(failed),
             text::percent(failed, successful.saturating_add(failed)).unwrap_or_default()
         );
@@ -231,7 +228,7 @@ impl Timeline<'_> {
             let x = short(layout.left + pitch * (at as f64 + 0.5));
             // A label at the end would be cut off.
             if x + 24.0 < layout.width {
-                let day = bucket.from.strftime("%-d %b");
+                let day = bucket.from.strftime("%m-%d");
                 let _ = write!(out, "<text x=\"{x}\" y=\"{DATES}\" text-anchor=\"middle\">{day}</text>");
             }
         }
@@ -280,7 +277,7 @@ impl Timeline<'_> {
             length => {
                 let days = DAY.saturating_mul(i32::try_from(length - 1).unwrap_or(0));
                 let last = bucket.from.saturating_add(days).unwrap_or(bucket.from);
-                format!("{} to {}", bucket.from.strftime("%-d %b"), text::date(&last))
+                format!("{} to {}", text::date(&bucket.from), text::date(&last))
             }
         };
         match text::percent(bucket.failed, bucket.all()) {
@@ -345,7 +342,7 @@ mod tests {
         let days: Vec<DaySum> =
             (0..90).rev().map(|back| day(back, 17_707, if back == 3 { 46 } else { 0 })).collect();
         let svg = drawn(&days, &[], Range::Quarter).unwrap();
-        assert!(svg.contains("22 Nov 2026: 17,707 succeeded, 46 failed (0.26 %)"), "{svg}");
+        assert!(svg.contains("2026-11-22: 17,707 succeeded, 46 failed (0.26 %)"), "{svg}");
         assert_eq!(svg.matches("<rect").count(), 2 * 90);
         for label in [">0<", ">20 k<", ">0.5 %<", ">1 %<", ">allowed: 0.5 %<", ">Sessions per day<"] {
             assert!(svg.contains(label), "{label}: {svg}");
@@ -359,7 +356,7 @@ mod tests {
     fn the_axis_begins_with_the_data_and_a_year_is_drawn_by_weeks() {
         let svg = drawn(&[day(20, 5, 0), day(0, 5, 5)], &[], Range::Quarter).unwrap();
         assert_eq!(svg.matches("<rect").count(), 2 * 22);
-        assert!(svg.contains("24 Nov 2026: no report"));
+        assert!(svg.contains("2026-11-24: no report"));
         let short = drawn(&[day(0, 5, 5)], &[], Range::Quarter).unwrap();
         assert_eq!(short.matches("<rect").count(), 2 * 14);
         let week = drawn(&[day(0, 5, 5)], &[], Range::Week).unwrap();
@@ -367,7 +364,7 @@ mod tests {
         let days: Vec<DaySum> = (0..365).rev().map(|back| day(back, 1, 0)).collect();
         let year = drawn(&days, &[], Range::Year).unwrap();
         assert_eq!(year.matches("<rect").count(), 2 * 53);
-        assert!(year.contains("19 Nov to 25 Nov 2026: 7 succeeded, 0 failed (0 %)"), "{year}");
+        assert!(year.contains("2026-11-19 to 2026-11-25: 7 succeeded, 0 failed (0 %)"), "{year}");
         assert_eq!(drawn(&[], &[], Range::Year), None);
         assert_eq!(drawn(&[day(500, 1, 1)], &[], Range::Year), None);
     }
@@ -387,7 +384,7 @@ mod tests {
     fn events_are_marked_on_their_day_and_escaped() {
         let events = [(now(), "<script>".to_owned()), (now(), "second".to_owned())];
         let svg = drawn(&[day(1, 1, 0)], &events, Range::Month).unwrap();
-        assert!(svg.contains("25 Nov 2026: &lt;script&gt;; second") && !svg.contains("<script>"));
+        assert!(svg.contains("2026-11-25: &lt;script&gt;; second") && !svg.contains("<script>"));
         assert_eq!(svg.matches("class=\"event\"").count(), 2);
     }
 }

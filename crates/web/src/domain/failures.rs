@@ -173,7 +173,7 @@ mod tests {
         assert_eq!(summary(0, 4_000, None, 0, 30), "None of 4,000 sessions failed in the last 30 days.");
         assert_eq!(
             summary(5_600, 1_000_000, Some(&worst), 1, 90),
-            "0.56 % of 1,000,000 sessions failed in the last 90 days. The worst day was 2 Jan 1970, with 20.0 %. One cause still happens."
+            "0.56 % of 1,000,000 sessions failed in the last 90 days. The worst day was 1970-01-02, with 20.0 %. One cause still happens."
         );
     }
 }

@@ -65,7 +65,7 @@ pub fn stages(facts: &DomainData, spec: &DomainSpec, needed: &Thresholds) -> Vec
         }
         _ => vec![
             stage("Testing", "now", "not published yet".to_owned()),
-            stage("Evidence", "", format!("{} days", needed.days_in_testing)),
+            stage("Evidence", "", text::counted(needed.days_in_testing, "day")),
             stage("Approval", "", String::new()),
             stage("Enforced", "", "not yet".to_owned()),
         ],
@@ -136,9 +136,9 @@ fn of_evidence(evidence: &Evidence, needed: &Thresholds) -> Vec<Condition> {
                 _ => format!("{} by {}", text::bound(bound), text::counted(sessions, "clean session")),
             },
             need: format!(
-                "{}, or {} days in testing and all probes passed",
+                "{}, or {} in testing and all probes passed",
                 text::bound(needed.failure_rate),
-                needed.quiet_days
+                text::counted(needed.quiet_days, "day")
             ),
             mark: mark((sessions > 0 && is_bounded) || is_quiet, sessions > 0),
             progress: None,

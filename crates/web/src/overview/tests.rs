@@ -86,10 +86,10 @@ fn the_verdict_has_a_sign_and_says_since_when_domains_are_enforced() {
     assert_eq!(mark(&[waits.clone(), way.clone()]), "waiting");
     assert_eq!(mark(&[waits, risk]), "failing");
     assert_eq!(enforced_since(&Totals::of(&[way])), "");
-    assert_eq!(enforced_since(&Totals::of(&[fine("a.example")])), "since 1 Jan 1970");
+    assert_eq!(enforced_since(&Totals::of(&[fine("a.example")])), "since 1970-01-01");
     let later = Entry { since: Some(Timestamp::from_second(86_400 * 40).unwrap()), ..fine("b.example") };
     let both = Totals::of(&[fine("a.example"), later]);
-    assert_eq!(enforced_since(&both), "the first since 1 Jan 1970, the last since 10 Feb 1970");
+    assert_eq!(enforced_since(&both), "the first since 1970-01-01, the last since 1970-02-10");
 }
 
 #[test]

@@ -10,7 +10,7 @@ async fn a_newer_link_ends_the_earlier_one_and_what_it_grants_is_shown() {
     let by_mistake = place.link("mallory", Some(Role::Operator)).await;
     let answer =
         ada.submit("/settings", "/settings/people", &[("name", "mallory"), ("role", "reader")]).await;
-    assert!(answer.body.contains("creates the user mallory with the role Viewer"), "{}", answer.body);
+    assert!(answer.body.contains("creates the user mallory with the role Reader"), "{}", answer.body);
     assert!(answer.body.contains("https://dash.example/welcome/"));
     let mut mallory = place.browser("203.0.113.1");
     assert_eq!(mallory.get(&by_mistake).await.status, StatusCode::NOT_FOUND);
@@ -18,7 +18,7 @@ async fn a_newer_link_ends_the_earlier_one_and_what_it_grants_is_shown() {
     assert_eq!(mallory.post(&by_mistake, &form).await.status, StatusCode::NOT_FOUND);
     let settings = ada.get("/settings").await;
     assert!(
-        settings.body.contains("<th scope=\"row\">mallory</th><td data-name=\"Role\">Viewer</td>"),
+        settings.body.contains("<th scope=\"row\">mallory</th><td data-name=\"Role\">Reader</td>"),
         "{}",
         settings.body
     );
@@ -33,7 +33,7 @@ async fn a_link_for_a_forgotten_password_keeps_the_role_also_by_the_page() {
     let mut ada = place.user("ada", Role::Operator, "198.51.100.1").await;
     let mut bob = place.user("bob", Role::Reader, "198.51.100.2").await;
     let answer = ada.submit("/settings", "/settings/people", &[("name", "bob")]).await;
-    assert!(answer.body.contains("new password for bob, whose role stays Viewer"), "{}", answer.body);
+    assert!(answer.body.contains("new password for bob, whose role stays Reader"), "{}", answer.body);
     let (_, rest) = answer.body.split_once("https://dash.example").unwrap();
     let link = rest.split('<').next().unwrap().trim().to_owned();
     assert!(bob.is_in().await, "an unused link changes nothing");
@@ -41,7 +41,7 @@ async fn a_link_for_a_forgotten_password_keeps_the_role_also_by_the_page() {
     let new = "another horse battery";
     assert_eq!(again.post(&link, &[("password", new), ("again", new)]).await.location(), "/");
     assert!(!bob.is_in().await, "earlier sessions have ended");
-    assert!(again.get("/account").await.body.contains("Viewer (read-only)"));
+    assert!(again.get("/account").await.body.contains("Reader (read-only)"));
     // Neither a new user without a role nor a change of one's own role.
     for (form, status) in [
         (vec![("name", "zoe")], StatusCode::UNPROCESSABLE_ENTITY),

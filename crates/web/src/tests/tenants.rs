@@ -34,7 +34,7 @@ async fn users_sessions_and_invitations_of_one_tenant_are_none_of_another() {
     let form = [("password", "another long password"), ("again", "another long password")];
     let answer = second.post(&invitation.path, &form).await;
     assert_eq!((answer.status, answer.location()), (StatusCode::SEE_OTHER, "/t/second/"), "{}", answer.body);
-    assert!(second.get("/t/second/account").await.body.contains("Viewer"));
+    assert!(second.get("/t/second/account").await.body.contains("Reader"));
     assert!(first.get("/account").await.body.contains("Operator"));
     // The domains and the reports are those of the first tenant.
     for path in ["/t/second/", "/t/second/domains/one.example", "/t/second/reports", "/t/second/settings"] {

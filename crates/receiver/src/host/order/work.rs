@@ -109,7 +109,8 @@ impl Orders {
         match self.store.correct_certificate_plans(self.clock.now()).await {
             Ok(0) => {}
             Ok(count) => tracing::warn!(
-                "the orders of {count} certificates were planned while the clock was ahead, and are due now"
+                count,
+                "orders of certificates were planned while the clock was ahead, and are due now"
             ),
             Err(error) => tracing::error!("the times of certificate orders can't be corrected: {error}"),
         }

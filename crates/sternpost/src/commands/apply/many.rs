@@ -6,6 +6,7 @@ use super::one::{Pace, Round, Work};
 use super::{DoneStep, Options, Outcome, in_words};
 use crate::terminal::{marks, say};
 use config::failure::Failure;
+use formats::counted::counted;
 use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
@@ -236,7 +237,7 @@ fn summary(outcomes: &[Outcome], failed: usize) -> String {
         _ => marks().warning,
     };
     let all = outcomes.len() - count("failed") + failed;
-    format!("{mark} {all} domains: {}", said.join(", "))
+    format!("{mark} {}: {}", counted(all, "domain"), said.join(", "))
 }
 
 #[cfg(test)]

@@ -5,6 +5,7 @@ use crate::control;
 use crate::serve::api::{Exported, IMPORT_REQUEST_BYTES, Imported, LineOutcome};
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use formats::limits::{EXPORT_LINE_BYTES, IMPORT_LINES};
 use hyper::Method;
 use sender::answer::transfer::ImportOutcome;
@@ -209,12 +210,12 @@ impl Summary {
 
     fn in_words(&self) -> String {
         let mut out = format!(
-            "{} policies {}, {} not newer than the cached ones, {} expired, {} lines refused.\n",
-            self.imported,
+            "{} {}, {} not newer than the cached ones, {} expired, {} refused.\n",
+            counted(self.imported, "policy"),
             if self.dry_run { "would be imported" } else { "imported" },
             self.not_newer,
             self.expired,
-            self.refused
+            counted(self.refused, "line")
         );
         for problem in &self.problems {
             let _ = writeln!(out, "  line {}: {}", problem.line, problem.reason);
@@ -273,6 +274,6 @@ mod tests {
         summary.add(51, LineOutcome::Policy(ImportOutcome::FromTheFuture));
         summary.add(52, LineOutcome::Policy(ImportOutcome::Imported));
         assert_eq!((summary.refused, summary.problems.len(), summary.imported), (51, MAX_PROBLEMS, 1));
-        assert!(summary.in_words().starts_with("1 policies imported, 0 not newer"));
+        assert!(summary.in_words().starts_with("1 policy imported, 0 not newer"));
     }
 }

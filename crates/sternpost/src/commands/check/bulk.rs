@@ -22,12 +22,13 @@ use config::failure::{Exit, Failure};
 use earlier::{Counted, Reader};
 use first_pass::{FirstPass, Pass, PassCounts};
 use formats::DomainName;
+use formats::counted::counted;
 use futures_util::FutureExt;
 use futures_util::stream::{self, Stream, StreamExt};
 use history::History;
 use jiff::Timestamp;
-pub use list::Shard;
 use list::{Listed, count, digest, is_same_file, open, output, read_beside, unreadable};
+pub use list::{Shard, expect_list};
 pub use merge::merge;
 use net::dns::batch::{Batch, BatchConfig};
 use report::Report;
@@ -154,7 +155,10 @@ pub async fn run(
     };
     tally.end(pass.as_ref(), many.has_summary);
     if not_compared > 0 {
-        eprintln!("{not_compared} names can't be compared: their lookup failed in the earlier run.");
+        eprintln!(
+            "{} can't be compared: the lookup failed in the earlier run.",
+            counted(not_compared, "name")
+        );
     }
     if many.has_summary {
         tally.show(many.is_json);

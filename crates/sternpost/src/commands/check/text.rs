@@ -4,6 +4,7 @@
 use crate::terminal::marks;
 use check::senders::{HostView, Outcome, Sender, SenderView, outcome_label};
 use check::{Check, Examination, Finding, Part, Severity};
+use formats::counted::counted;
 use formats::printable::printable;
 use std::fmt::Write;
 use std::time::Duration;
@@ -52,7 +53,7 @@ fn is_shown(seen: &Examination, finding: &Finding, verbose: bool) -> bool {
 fn counts(seen: &Examination, shown: usize, took: Duration, verbose: bool) -> String {
     let senders = seen.findings.iter().filter(|finding| is_sender(finding.check)).count();
     let hidden = seen.findings.len().saturating_sub(senders).saturating_sub(shown);
-    let mut line = format!("{} {} checks passed", marks().fine, seen.passed.len());
+    let mut line = format!("{} {} passed", marks().fine, counted(seen.passed.len(), "check"));
     if hidden > 0 {
         let _ = write!(line, "   {} {hidden} for your information (--verbose)", marks().info);
     }

@@ -38,6 +38,9 @@ const BATCH_ROWS: usize = 10_000;
 
 /// Counts the sessions of all files. Batches before an invalid line stay stored; the error says where to resume.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+    // Before the store is opened, which may create it.
+    options.files.iter().try_for_each(|file| expect(file, |error| unreadable(file, error)))?;
+    options.exim_log.iter().try_for_each(|file| expect(file, |error| exim_log::unreadable(file, error)))?;
     let context = RolloutContext::open(named).await?;
     let collector = match &context.config.collector {
         Some(role) => crate::serve::reporting::collector(role, &context.store, &context.world)?,
@@ -104,14 +107,7 @@ impl Batch {
 
 async fn one(collector: &Collector, place: &Place<'_>) -> Result<u64, Failure> {
     let Place { file, .. } = place;
-    let shown = file.display();
-    let unreadable = |error: std::io::Error| {
-        Failure::usage(
-            format!("{shown} can't be read"),
-            error,
-            "Name a file with a session on each line, or `-`.",
-        )
-    };
+    let unreadable = |error| unreadable(file, error);
     let input: Box<dyn Read> = match is_stdin(file) {
         true => Box::new(std::io::stdin()),
         false => Box::new(File::open(file).map_err(unreadable)?),
@@ -144,6 +140,22 @@ async fn one(collector: &Collector, place: &Place<'_>) -> Result<u64, Failure> {
             return Ok(sessions);
         }
     }
+}
+
+/// Fails if there is no such file.
+fn expect(file: &Path, unreadable: impl Fn(std::io::Error) -> Failure) -> Result<(), Failure> {
+    if is_stdin(file) {
+        return Ok(());
+    }
+    std::fs::metadata(file).map(drop).map_err(unreadable)
+}
+
+fn unreadable(file: &Path, error: std::io::Error) -> Failure {
+    Failure::usage(
+        format!("{} can't be read", file.display()),
+        error,
+        "Name a file with a session on each line, or `-`.",
+    )
 }
 
 fn is_stdin(file: &Path) -> bool {

@@ -38,7 +38,7 @@ const BATCH: u32 = 1000;
 
 /// Deletes received reports, or shows which.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let ids = selected(&context, options).await?;
     for id in ids.iter().take(MAX_LISTED) {
         match context.store.report(*id).await.map_err(|error| store_failure(&error))? {

@@ -88,7 +88,7 @@ pub async fn collect(
     Ok(reading.summary)
 }
 
-fn unreadable(file: &Path, error: io::Error) -> Failure {
+pub fn unreadable(file: &Path, error: io::Error) -> Failure {
     Failure::usage(
         format!("{} can't be read", file.display()),
         error,

@@ -6,7 +6,9 @@ mod incoming;
 mod reader;
 
 use crate::terminal::{marks, say, show};
+use config::Config;
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use formats::printable::printable;
 use incoming::{Incoming, batch_from};
 use operations::inbox::inbox_of;
@@ -78,8 +80,10 @@ const MAX_LISTED: usize = 1000;
 
 /// Imports the reports from all paths.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
-    let sources = find(&options.paths, context.config.store.file())?;
+    let config = Config::load(named)?;
+    // Before the store is opened, which may create it.
+    let sources = find(&options.paths, config.store.file())?;
+    let context = RolloutContext::open_at(config, named).await?;
     let inbox = Arc::new(inbox_of(&context));
     let mut counts = Counts::default();
     let known: BTreeSet<String> = context.known.iter().map(|spec| spec.name.to_string()).collect();
@@ -100,9 +104,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             say(&in_words(&counts));
             if removed.unverified > 0 {
                 say(&format!(
-                    "{} {} unverified reports were deleted, since they exceed inbox.unverified_size or inbox.keep_unverified; trusted ones stay (--trusted)",
+                    "{} deleted: {}, since they exceed inbox.unverified_size or inbox.keep_unverified; trusted ones stay (--trusted)",
                     marks().warning,
-                    removed.unverified
+                    counted(removed.unverified, "unverified report")
                 ));
             }
         }
@@ -307,37 +311,37 @@ fn in_words(counts: &Counts) -> String {
     let tls = counts.new + counts.duplicates + counts.confirmed;
     let is_nothing = tls + counts.dmarc + counts.dmarc_duplicates == 0;
     let mark = if is_nothing { marks.warning } else { marks.fine };
-    let mut out = format!("{mark} {} new reports", counts.new);
+    let mut out = format!("{mark} {}", counted(counts.new, "new report"));
     if is_nothing {
         out.push_str(": nothing that was read is a TLS report");
     }
-    let mut also = |count: u64, what: &str| {
+    let mut also = |count: u64, noun: &str, what: &str| {
         if count > 0 {
-            out.push_str(&format!("\n{} {count} {what}", marks.info));
+            out.push_str(&format!("\n{} {}{what}", marks.info, counted(count, noun)));
         }
     };
-    also(counts.duplicates, "duplicates, counted once");
-    also(counts.confirmed, "stored before, now trusted");
+    also(counts.duplicates, "duplicate", ", counted once");
+    also(counts.confirmed, "report", " stored before, now trusted");
     let taken = counts.new + counts.duplicates + counts.confirmed;
     also(
         taken.saturating_sub(counts.verified + counts.trusted),
-        "without a valid signature: shown, but not evidence unless imported with --trusted",
+        "report",
+        " without a valid signature: shown, but not evidence unless imported with --trusted",
     );
     also(
         counts.about_others,
-        "about domains that are not yours (`sternpost domains list`); list them with: sternpost reports list --others",
+        "report",
+        " about domains that are not yours (`sternpost domains list`); list them with: sternpost reports list --others",
     );
-    also(counts.dmarc, "new DMARC reports; list them with: sternpost reports list --dmarc");
-    also(counts.dmarc_duplicates, "DMARC reports that were stored before");
-    also(counts.left_alone, "messages or files that are not TLS reports: ignored, nothing of them is stored");
-    also(counts.dmarc_left_alone, "of them DMARC reports: `inbox.dmarc = true` imports them");
-    also(
-        counts.gone,
-        "files that were moved or deleted during the import: the next import reads what was moved",
-    );
+    also(counts.dmarc, "new DMARC report", "; list them with: sternpost reports list --dmarc");
+    also(counts.dmarc_duplicates, "DMARC report", ", stored before");
+    also(counts.left_alone, "item", " without a TLS report: ignored, nothing of it is stored");
+    also(counts.dmarc_left_alone, "DMARC report", " among them: `inbox.dmarc = true` imports such reports");
+    also(counts.gone, "file", " moved or deleted during the import: the next import reads what was moved");
     also(
         counts.unfinished,
-        "mails at the end of an mbox that have no end, as while they are delivered: the next import reads them again",
+        "unfinished message",
+        " at the end of an mbox, as while one is delivered: the next import reads it again",
     );
     for problem in &counts.problems {
         out.push_str(&format!("\n{} {}: {}", marks.error, problem.name, problem.why));

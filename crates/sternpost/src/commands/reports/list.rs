@@ -4,6 +4,7 @@
 use super::policy_text::{policies_in_words, shown};
 use crate::terminal::{marks, show};
 use config::failure::{Exit, Failure};
+use formats::counted::counted;
 use formats::result_type::PolicyType;
 use operations::opened_report::{OpenedReport, open_report};
 use operations::world::domain as domain_name;
@@ -67,7 +68,7 @@ pub struct Show {
 
 /// Lists received or sent reports.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let known: Vec<&str> = context.known.iter().map(|spec| spec.name.as_str()).collect();
     let domain = options.domain.as_deref().map(domain_name).transpose()?;
     if options.sent {
@@ -116,8 +117,11 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
 pub(super) fn line(report: &ListedReport) -> String {
     let mark = if report.failed > 0 { marks().error } else { marks().fine };
     let day = report.start.strftime("%Y-%m-%d");
-    let warnings =
-        if report.warnings > 0 { format!(", {} warnings", report.warnings) } else { String::new() };
+    let warnings = if report.warnings > 0 {
+        format!(", {}", counted(report.warnings, "warning"))
+    } else {
+        String::new()
+    };
     let late = if report.evidence.is_late() { ", late: no evidence" } else { "" };
     format!(
         "{mark} {:>6}  {day}  {:<28} {:<28} {} ok, {} failed  ({}, by {}{late}{warnings})\n",
@@ -141,7 +145,7 @@ fn trust_in_words(trust: Trust) -> String {
 
 /// Shows a received or sent report.
 pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     if options.sent {
         return super::sent::show_one(context, options.number, options.raw, options.json).await;
     }
@@ -194,14 +198,14 @@ fn in_words(report: &OpenedReport) -> String {
     };
     let _ = writeln!(
         out,
-        "Report {} from {} ({}), {trust}, received by {} at {}",
+        "Report {} from {} ({}), {trust}, received by {} at {:.0}",
         shown(&listed.report_id),
         shown(&listed.submitter),
         shown(&listed.organization),
         listed.arrival,
         listed.received_at
     );
-    let _ = writeln!(out, "  covers {} to {}", listed.start, listed.end);
+    let _ = writeln!(out, "  covers {:.0} to {:.0}", listed.start, listed.end);
     let _ = writeln!(out, "  {}", listed.evidence);
     for (host, remedy) in not_filed(report) {
         let _ = writeln!(out, "  {}: {remedy}", shown(host));

@@ -1,6 +1,7 @@
 //! The results of a report by policy, as text for a terminal. Received reports, sent reports and previews use it.
 
 use crate::terminal::marks;
+use formats::counted::{count, counted};
 use formats::report::PolicyReport;
 use std::fmt::Write;
 
@@ -16,8 +17,11 @@ pub fn policies_in_words(policies: &[PolicyReport]) -> String {
         let domain = policy.policy_domain.as_ref().map_or("an unnamed domain", |name| name.as_str());
         let _ = writeln!(
             out,
-            "\n{} under {}: {} sessions succeeded, {} failed",
-            domain, policy.policy_type, policy.successful, policy.failed
+            "\n{} under {}: {} succeeded, {} failed",
+            domain,
+            policy.policy_type,
+            counted(policy.successful, "session"),
+            count(policy.failed)
         );
         policy.policy_string.iter().take(100).for_each(|line| {
             let _ = writeln!(out, "    {}", shown(line));
@@ -27,9 +31,9 @@ pub fn policies_in_words(policies: &[PolicyReport]) -> String {
             let address = detail.receiving_ip.map(|ip| format!(" ({ip})")).unwrap_or_default();
             let _ = writeln!(
                 out,
-                "  {} {} times {} at {}{address}",
+                "  {} {} {} at {}{address}",
                 marks().error,
-                detail.failed_session_count,
+                counted(detail.failed_session_count, "time"),
                 shown(&detail.result_type.to_string()),
                 shown(host)
             );

@@ -26,7 +26,7 @@ pub struct Options {
 /// Builds and prints the report.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let domain = operations::world::domain(&options.domain)?;
-    let context = RolloutContext::open_to_show(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let reporter = super::reporter(&context.config)?.reporter.clone();
     let fail = |error| store_failure(&error);
     let day = match &options.day {

@@ -65,10 +65,7 @@ const MAX_LISTED: u32 = 1000;
 
 /// Runs the subcommand on the store.
 pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = match command {
-        Command::List { .. } => RolloutContext::open_to_show(named).await?,
-        _ => RolloutContext::open(named).await?,
-    };
+    let context = RolloutContext::open_existing(named).await?;
     let fail = |error| store_failure(&error);
     match command {
         Command::List { json } => {

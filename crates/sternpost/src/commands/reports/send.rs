@@ -35,7 +35,7 @@ const BATCH_ROWS: u32 = 500;
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let day = super::day(&options.day)?;
     let domain = options.domain.as_deref().map(operations::world::domain).transpose()?;
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let role = super::reporter(&context.config)?.clone();
     let outcome = match &options.folder {
         Some(dir) => {

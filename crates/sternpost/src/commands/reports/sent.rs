@@ -71,7 +71,7 @@ pub async fn list(context: RolloutContext, wanted: &OutgoingFilter, json: bool) 
 fn line(report: &Outgoing) -> String {
     let (mark, state) = match report.state {
         DeliveryState::Sent => (marks().fine, "sent".to_owned()),
-        DeliveryState::Waiting => (marks().info, format!("next attempt {}", report.due)),
+        DeliveryState::Waiting => (marks().info, format!("next attempt {:.0}", report.due)),
         DeliveryState::Unwanted => (marks().info, "unwanted".to_owned()),
         DeliveryState::GivenUp => (marks().error, "given up".to_owned()),
     };
@@ -137,7 +137,7 @@ fn in_words(report: &Outgoing, targets: &[TargetState], policies: &[PolicyReport
         };
         let _ = writeln!(
             out,
-            "  {mark} {} {word} at {}: {}",
+            "  {mark} {} {word} at {:.0}: {}",
             shown(&target.target),
             target.at,
             shown(&target.reply_text)

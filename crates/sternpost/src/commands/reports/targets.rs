@@ -22,7 +22,7 @@ pub struct Options {
 /// Looks the record up and applies the rules to it.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let domain = operations::world::domain(&options.domain)?;
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open_existing(named).await?;
     let role = super::reporter(&context.config)?;
     let delivery = scheduler(role, &context.store, &context.world)?.delivery;
     let plan = delivery.targets(&domain, None).await;

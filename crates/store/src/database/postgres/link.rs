@@ -16,7 +16,7 @@ use std::hash::{BuildHasher, Hasher};
 use std::io::Read as _;
 use std::os::linux::net::SocketAddrExt;
 use std::path::{Path, PathBuf};
-use std::sync::atomic::{AtomicUsize, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicUsize, Ordering};
 use std::time::Duration;
 use tokio::io::{AsyncReadExt, AsyncWriteExt};
 use tokio::net::{TcpStream, UnixListener, UnixStream};
@@ -52,18 +52,29 @@ pub(crate) struct Servers {
     access: Access,
     /// The number of the server that the last connection was made to.
     last: AtomicUsize,
+    /// Whether the last attempt failed since the servers have no database of this name.
+    is_missing: AtomicBool,
 }
 
 impl Servers {
     pub(super) fn new(location: &PostgresLocation, access: &Access) -> Self {
-        Self { location: location.clone(), access: access.clone(), last: AtomicUsize::new(0) }
+        Self {
+            location: location.clone(),
+            access: access.clone(),
+            last: AtomicUsize::new(0),
+            is_missing: AtomicBool::new(false),
+        }
     }
 
     /// The error of a caller for whom the pool has no connection.
     pub(super) fn error(&self, error: NoConnection) -> StoreError {
         match error {
             NoConnection::Closed => StoreError::Query(sqlx::Error::PoolClosed),
-            NoConnection::Away(why) => unreachable(&self.location, why),
+            NoConnection::Away(why) => StoreError::Unreachable {
+                database: self.location.to_string(),
+                why,
+                is_missing: self.is_missing.load(Ordering::Relaxed),
+            },
         }
     }
 }
@@ -78,9 +89,11 @@ impl Connector for Servers {
         match connected.unwrap_or_else(|_| Err("the servers do not answer".to_owned().into())) {
             Ok((connection, number)) => {
                 self.last.store(number, Ordering::Relaxed);
+                self.is_missing.store(false, Ordering::Relaxed);
                 Ok(connection)
             }
             Err(refusal) => {
+                self.is_missing.store(refusal.is_missing, Ordering::Relaxed);
                 // If the time was over before the last server was tried, the next attempt begins with another one.
                 self.last.store((first + 1) % self.location.hosts.len().max(1), Ordering::Relaxed);
                 Err(refusal)
@@ -105,7 +118,7 @@ pub(super) async fn connect(
     first: usize,
 ) -> Result<(PgConnection, usize), Refusal> {
     let password = access.password.as_deref().map(password).transpose()?;
-    let (mut problems, mut is_full) = (Vec::new(), false);
+    let (mut problems, mut is_full, mut is_missing) = (Vec::new(), false, true);
     let numbered = location.hosts.iter().enumerate();
     for (number, host) in numbered.clone().skip(first).chain(numbered.take(first)) {
         let one = connect_to(location, host, access, password.as_deref());
@@ -113,16 +126,20 @@ pub(super) async fn connect(
             Ok(Ok(connection)) => return Ok((connection, number)),
             Ok(Err(refusal)) => {
                 is_full |= refusal.is_full;
+                is_missing &= refusal.is_missing;
                 refusal.why
             }
-            Err(_) => format!("no answer within {} seconds", CONNECT_TIME.as_secs()),
+            Err(_) => {
+                is_missing = false;
+                format!("no answer within {} seconds", CONNECT_TIME.as_secs())
+            }
         };
         problems.push(match location.hosts.len() {
             1 => why,
             _ => format!("{host}: {why}"),
         });
     }
-    Err(Refusal { why: problems.join("; "), is_full })
+    Err(Refusal { why: problems.join("; "), is_full, is_missing })
 }
 
 async fn connect_to(
@@ -168,12 +185,13 @@ async fn connect_to(
     Ok(connection)
 }
 
-/// Tells a server that is full from one that does not work. A pooler has a message of its own for that.
+/// Tells a server that is full, or has no such database, from one that does not work. A pooler has a message of its own for a full
+/// one.
 fn refusal(error: &sqlx::Error) -> Refusal {
     let code = error.as_database_error().and_then(|error| error.code());
     let why = reason(error);
     let is_full = code.as_deref() == Some("53300") || why.starts_with("no more connections allowed");
-    Refusal { why, is_full }
+    Refusal { why, is_full, is_missing: code.as_deref() == Some("3D000") }
 }
 
 /// Checks that the server accepts writes and that the database can store every text.
@@ -283,7 +301,7 @@ async fn accept_own(listener: &UnixListener) -> std::io::Result<UnixStream> {
 
 /// The error of a database that can't be used now.
 pub(super) fn unreachable(location: &PostgresLocation, why: impl Into<String>) -> StoreError {
-    StoreError::Unreachable { database: location.to_string(), why: why.into() }
+    StoreError::Unreachable { database: location.to_string(), why: why.into(), is_missing: false }
 }
 
 #[cfg(test)]

@@ -74,11 +74,13 @@ pub(crate) struct Refusal {
     pub why: String,
     /// True if the server works and has no place for another connection at the moment.
     pub is_full: bool,
+    /// True if the server works and has no database of this name.
+    pub is_missing: bool,
 }
 
 impl From<String> for Refusal {
     fn from(why: String) -> Self {
-        Self { why, is_full: false }
+        Self { why, is_full: false, is_missing: false }
     }
 }
 

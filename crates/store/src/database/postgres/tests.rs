@@ -115,8 +115,11 @@ async fn a_database_of_another_encoding_a_read_only_one_and_a_missing_one_are_re
     .await;
     let error = refused(&with_database(&location, &name)).await;
     assert!(error.contains("its encoding is LATIN1") && error.contains("ENCODING 'UTF8'"), "{error}");
-    let error = refused(&with_database(&location, "missing")).await;
+    let missing = with_database(&location, "missing");
+    let error = refused(&missing).await;
     assert!(error.contains("missing"), "{error}");
+    let error = Store::connect(&missing, &access(), crate::Tenant::FIRST).await.err();
+    assert!(matches!(error, Some(StoreError::Unreachable { is_missing: true, .. })), "{error:?}");
     administer(format!("ALTER ROLE {name} SET default_transaction_read_only = on")).await;
     let error = refused(&location).await;
     assert!(error.contains("it is read-only"), "{error}");

@@ -94,8 +94,12 @@ impl LeftOut {
             );
         }
         if self.other > 0 {
-            let _ =
-                writeln!(err, "{}: {} lines that are not results were left out.", path.display(), self.other);
+            let _ = writeln!(
+                err,
+                "{}: lines that are not results, and were left out: {}.",
+                path.display(),
+                self.other
+            );
         }
     }
 }

@@ -155,6 +155,14 @@ fn domain_of(line: &str) -> String {
     column.unwrap_or(text.trim()).to_owned()
 }
 
+/// Fails if there is no such list, before anything else is asked of this machine. A pipe is not opened, since it can be read once.
+pub fn expect_list(from: &Path) -> Result<(), Failure> {
+    if from == Path::new("-") {
+        return Ok(());
+    }
+    std::fs::metadata(from).map(drop).map_err(|error| unreadable(from, error))
+}
+
 /// Opens a list; `-` is standard input.
 pub fn open(from: &Path) -> Result<Box<dyn BufRead + Send>, Failure> {
     if from == Path::new("-") {

@@ -8,6 +8,7 @@ use crate::terminal::{say, show};
 use check::render::forms;
 use check::{Cause, Check, Severity};
 use formats::Mode;
+use formats::counted::counted;
 use net::dns::batch::ResolverFault;
 use std::collections::{BTreeMap, BTreeSet};
 use std::fmt::Write;
@@ -179,7 +180,8 @@ impl Tally {
         let invalid = self.invalid - self.skipped_invalid;
         let done = self.names - self.skipped - invalid;
         let mut line = format!(
-            "{done} domains in {} ({:.1}/s)",
+            "{} in {} ({:.1}/s)",
+            counted(done, "domain"),
             span(took.as_secs_f64()),
             done as f64 / took.as_secs_f64().max(0.001)
         );
@@ -187,19 +189,20 @@ impl Tally {
             let _ = write!(line, ", {} skipped as already done", self.skipped);
         }
         if invalid > 0 {
-            let _ = write!(line, ", {invalid} lines without a valid domain");
+            let _ = write!(line, ", {} without a valid domain", counted(invalid, "line"));
         }
         if self.repeated > 0 {
-            let _ = write!(line, ", {} lines with a name that the list had before", self.repeated);
+            let _ = write!(line, ", {} with a name that the list had before", counted(self.repeated, "line"));
         }
         eprintln!("{line}");
         if let Some(pass) = pass.filter(|pass| pass.names > 0) {
             let (time, sent) = (pass.time.as_secs_f64().max(0.001), pass.queries.sent);
             eprintln!(
-                "first pass: {} names in {} ({:.0}/s), {sent} queries, {} of them repeated, {} answered over TCP",
-                pass.names,
+                "first pass: {} in {} ({:.0}/s), {}, {} of them repeated, {} answered over TCP",
+                counted(pass.names, "name"),
                 span(pass.time.as_secs_f64()),
                 pass.names as f64 / time,
+                counted(sent, "query"),
                 pass.queries.repeated,
                 pass.queries.over_tcp
             );
@@ -296,8 +299,12 @@ impl Tally {
         if most.is_none() {
             let _ = writeln!(
                 out,
-                "{} names: {} checked, {} with nothing to check, {} undetermined, {} not a domain",
-                self.names, self.checked, self.nothing, self.undetermined, self.invalid
+                "{}: {} checked, {} with nothing to check, {} undetermined, {} not a domain",
+                counted(self.names, "name"),
+                self.checked,
+                self.nothing,
+                self.undetermined,
+                self.invalid
             );
         }
         self.first_pass_text(&mut out);
@@ -385,10 +392,12 @@ fn resolver_fault(server: SocketAddr, fault: &ResolverFault) -> String {
              authoritative server, or does not serve this machine. {other}"
         ),
         ResolverFault::Refuses(count) => {
-            format!("the resolver {server} refused {count} queries and answered none. {other}")
+            let queries = counted(count, "query");
+            format!("the resolver {server} refused {queries} and answered none. {other}")
         }
         ResolverFault::Silent(count) => {
-            format!("the resolver {server} was sent {count} queries and responded to none. {other}")
+            let queries = counted(count, "query");
+            format!("the resolver {server} was sent {queries} and responded to none. {other}")
         }
     }
 }

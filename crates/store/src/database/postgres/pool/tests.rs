@@ -97,7 +97,7 @@ impl Connector for Server {
             (world.latency, mood)
         };
         sleep(latency).await;
-        let refusal = |why: &str, is_full| Refusal { why: why.to_owned(), is_full };
+        let refusal = |why: &str, is_full| Refusal { is_full, ..why.to_owned().into() };
         let mut world = self.world();
         match mood {
             Mood::Refuses => Err(refusal("refused", false)),
