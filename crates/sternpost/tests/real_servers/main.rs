@@ -32,6 +32,7 @@ mod runbook;
 mod second;
 mod senders;
 mod sessions;
+mod sign_on;
 mod several;
 mod store;
 mod support;

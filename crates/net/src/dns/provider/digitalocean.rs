@@ -2,7 +2,8 @@
 //! domain, and TXT data has no quotes.
 
 use super::http::{Api, Call};
-use super::record::{Data, Escapes, Kind, Record, label, percent};
+use crate::percent::encoded;
+use super::record::{Data, Escapes, Kind, Record, label};
 use super::{Dialect, Fault, RecordSet, differences};
 use crate::BoxFuture;
 use formats::DomainName;
@@ -60,7 +61,7 @@ impl Dialect for DigitalOcean {
             for page in 1..=PROVIDER_PAGES {
                 let path = format!(
                     "/v2/domains/{zone}/records?name={}&type={}&per_page=200&page={page}",
-                    percent(name.as_str()),
+                    encoded(name.as_str()),
                     kind.as_str()
                 );
                 let answer: Page = self.0.json(&Call::new(Method::GET, path)).await?;
