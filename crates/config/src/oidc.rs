@@ -32,7 +32,8 @@ pub struct OidcConfig {
 /// Reads the section; `None` if it has no key.
 pub fn oidc(read: &Read, folder: &Path) -> Result<Option<OidcConfig>, Failure> {
     let text = |key: &str| read.text(&format!("dashboard.oidc.{key}")).map(str::to_owned);
-    let list = |key: &str| read.list(&format!("dashboard.oidc.{key}")).into_iter().map(str::to_owned).collect();
+    let list =
+        |key: &str| read.list(&format!("dashboard.oidc.{key}")).into_iter().map(str::to_owned).collect();
     let (operator_groups, reader_groups): (Vec<String>, Vec<String>) =
         (list("operator_groups"), list("reader_groups"));
     let (issuer, client_id) = match (text("issuer"), text("client_id")) {
@@ -54,8 +55,11 @@ pub fn oidc(read: &Read, folder: &Path) -> Result<Option<OidcConfig>, Failure> {
             "Name the groups of your operators, of your readers, or both:\n  operator_groups = [\"mail-admins\"]\n  reader_groups = [\"support\"]",
         ));
     }
-    let mut scopes: Vec<String> =
-        text("scopes").unwrap_or_else(|| "openid profile".to_owned()).split_whitespace().map(str::to_owned).collect();
+    let mut scopes: Vec<String> = text("scopes")
+        .unwrap_or_else(|| "openid profile".to_owned())
+        .split_whitespace()
+        .map(str::to_owned)
+        .collect();
     if !scopes.iter().any(|scope| scope == "openid") {
         scopes.insert(0, "openid".to_owned());
     }
@@ -87,7 +91,8 @@ mod tests {
 
     #[test]
     fn a_provider_needs_issuer_client_and_groups() {
-        let whole = "issuer = \"https://id.example/realms/a\"\nclient_id = \"s\"\noperator_groups = [\"ops\"]\n";
+        let whole =
+            "issuer = \"https://id.example/realms/a\"\nclient_id = \"s\"\noperator_groups = [\"ops\"]\n";
         let oidc = parsed(whole).unwrap().dashboard.unwrap().oidc.unwrap();
         assert_eq!(oidc.issuer, "https://id.example/realms/a");
         assert_eq!((oidc.operator_groups, oidc.reader_groups), (vec!["ops".to_owned()], vec![]));

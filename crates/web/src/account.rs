@@ -106,9 +106,9 @@ async fn show(
     };
     let sessions = auth.store.sessions_of(tenant, name, auth.clock.now()).await?;
     let person = auth.store.person(tenant, name).await?;
-    let provider = person.filter(|person| is_of_provider(&person.password)).map(|_| {
-        dashboard.oidc(tenant).map_or("the provider", |oidc| oidc.name()).to_owned()
-    });
+    let provider = person
+        .filter(|person| is_of_provider(&person.password))
+        .map(|_| dashboard.oidc(tenant).map_or("the provider", |oidc| oidc.name()).to_owned());
     let mut frame = Frame::new("Your account", Section::Account, visitor);
     frame.notice = notice;
     html(&AccountPage {

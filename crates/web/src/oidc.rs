@@ -137,13 +137,19 @@ enum SignInFault {
     Refused(String),
     #[error("Signing in by the provider failed: {0}.")]
     Provider(#[from] ProviderFault),
-    #[error("The provider does not say your name in the claim {0:?}. An operator can set dashboard.oidc.name_claim or dashboard.oidc.scopes.")]
+    #[error(
+        "The provider does not say your name in the claim {0:?}. An operator can set dashboard.oidc.name_claim or dashboard.oidc.scopes."
+    )]
     NoName(String),
     #[error("Your name {0:?} can't be a user name here: it has to be 1 to 64 letters, digits and ._-@+.")]
     Name(String),
-    #[error("You are in none of the groups that may use this dashboard. An operator sets them in dashboard.oidc.")]
+    #[error(
+        "You are in none of the groups that may use this dashboard. An operator sets them in dashboard.oidc."
+    )]
     NoGroup,
-    #[error("The user name {0} belongs to somebody else here. An operator can remove that user: sternpost dashboard remove {0}")]
+    #[error(
+        "The user name {0} belongs to somebody else here. An operator can remove that user: sternpost dashboard remove {0}"
+    )]
     NameTaken(String),
 }
 
@@ -190,7 +196,11 @@ pub async fn begin(
     let query: Vec<String> = query.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
     let endpoint = &metadata.authorization_endpoint;
     let joint = if endpoint.contains('?') { '&' } else { '?' };
-    let cookie = dashboard.auth.cookie(attempt::COOKIE_NAME, &attempt.sign(dashboard.auth.signer().await?), attempt::LIFETIME);
+    let cookie = dashboard.auth.cookie(
+        attempt::COOKIE_NAME,
+        &attempt.sign(dashboard.auth.signer().await?),
+        attempt::LIFETIME,
+    );
     let to = format!("{endpoint}{joint}{}", query.join("&"));
     Ok((AppendHeaders([cookie]), Redirect::to(&to)).into_response())
 }
@@ -241,7 +251,8 @@ pub async fn come_back(
     let auth = &dashboard.auth;
     let signer = auth.signer().await?;
     let cookies = auth.cookies(&headers, attempt::COOKIE_NAME);
-    let attempt = cookies.iter().find_map(|value| Attempt::read(value, signer, auth.clock.now(), &returned.state));
+    let attempt =
+        cookies.iter().find_map(|value| Attempt::read(value, signer, auth.clock.now(), &returned.state));
     let Some(attempt) = attempt else {
         return failed(&dashboard, tenant, client, None, &SignInFault::NotBegun);
     };
@@ -260,7 +271,8 @@ pub async fn come_back(
     }
     let user = Verified { tenant, person: &person, method: Method::Provider, second_factor: None };
     let response = auth.sign_in(user, client, &headers).await?;
-    Ok((AppendHeaders([auth.cookie(attempt::COOKIE_NAME, "", jiff::SignedDuration::ZERO)]), response).into_response())
+    Ok((AppendHeaders([auth.cookie(attempt::COOKIE_NAME, "", jiff::SignedDuration::ZERO)]), response)
+        .into_response())
 }
 
 async fn verified(

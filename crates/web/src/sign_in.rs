@@ -133,7 +133,8 @@ struct SignInPage {
 /// The first step of signing in, with a status and a problem; the problem may be empty.
 pub fn first_step(dashboard: &Dashboard, tenant: Tenant, status: StatusCode, problem: &str) -> Answer {
     let provider = dashboard.oidc(tenant).map(|oidc| oidc.name().to_owned());
-    let page = SignInPage { frame: Frame::outside("Sign in"), problem: problem.to_owned(), proof: None, provider };
+    let page =
+        SignInPage { frame: Frame::outside("Sign in"), problem: problem.to_owned(), proof: None, provider };
     let mut response = html(&page)?;
     *response.status_mut() = status;
     Ok(response)

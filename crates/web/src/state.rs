@@ -22,8 +22,8 @@ use receiver::rollout::gate::{Evidence, Gate};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::{StoreError, Tenant};
 use store::reports::DaySum;
+use store::{StoreError, Tenant};
 use tokio::sync::Mutex;
 
 /// The state shared by all pages: the rollout context, authentication, and session counts by day.

@@ -123,8 +123,10 @@ impl Place {
     /// Signs users in by this provider too.
     pub async fn use_provider(&mut self, oidc: crate::oidc::Oidc) {
         let known = self.dashboard.context().await.unwrap();
-        let context = RolloutContext::at(known.config.clone(), self.store.clone(), known.world.clone()).await.unwrap();
-        self.dashboard = Dashboard::with_provider(&self.dashboard.config.clone(), context, Some(oidc)).unwrap();
+        let context =
+            RolloutContext::at(known.config.clone(), self.store.clone(), known.world.clone()).await.unwrap();
+        self.dashboard =
+            Dashboard::with_provider(&self.dashboard.config.clone(), context, Some(oidc)).unwrap();
         self.router = router(&self.dashboard, None, None);
     }
 

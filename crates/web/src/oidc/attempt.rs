@@ -92,7 +92,8 @@ mod tests {
     #[test]
     fn the_challenge_is_that_of_rfc_7636_appendix_b() {
         let verifier = "dBjftJeZ4CVP-mB92K27uhbUJU1p1r_wW1gFWFOEjXk".to_owned();
-        let attempt = Attempt { state: String::new(), nonce: String::new(), verifier, end: Timestamp::UNIX_EPOCH };
+        let attempt =
+            Attempt { state: String::new(), nonce: String::new(), verifier, end: Timestamp::UNIX_EPOCH };
         assert_eq!(attempt.challenge(), "E9Melhoa2OwvFrEMTJguCHaoeK1t8URWbuGJSstw-cM");
     }
 }

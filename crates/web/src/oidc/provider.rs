@@ -47,7 +47,15 @@ pub struct Provider {
     config: OidcConfig,
     transport: Box<dyn Transport>,
     clock: Arc<dyn Clock>,
-    known: Mutex<Option<Known>>,
+    state: Mutex<State>,
+}
+
+/// What was last read, and the last failure to read it with its time: those who waited meanwhile get it too, in place of one
+/// request each.
+#[derive(Default)]
+struct State {
+    known: Option<Known>,
+    failed: Option<(Duration, ProviderFault)>,
 }
 
 /// Why nobody can sign in, or why this user can't.
@@ -81,6 +89,8 @@ const USER_INFO: &str = "the provider's UserInfo endpoint";
 const LIFETIME: Duration = Duration::from_secs(3600);
 /// The least time before keys are read again for a token by an unknown key.
 const KEYS_PAUSE: Duration = Duration::from_secs(60);
+/// The time after a failure in which the metadata is not requested again.
+const FAILURE_PAUSE: Duration = Duration::from_secs(3);
 /// The number of characters of an error response that are shown.
 const ERROR_CHARACTERS: usize = 200;
 
@@ -92,7 +102,7 @@ struct TokenAnswer {
 
 impl Provider {
     pub fn new(config: OidcConfig, transport: Box<dyn Transport>, clock: Arc<dyn Clock>) -> Self {
-        Self { config, transport, clock, known: Mutex::new(None) }
+        Self { config, transport, clock, state: Mutex::default() }
     }
 
     pub fn config(&self) -> &OidcConfig {
@@ -101,11 +111,23 @@ impl Provider {
 
     /// The provider's metadata, which is read if it is not known or too old.
     pub async fn metadata(&self) -> Result<Arc<Metadata>, ProviderFault> {
-        let mut known = self.known.lock().await;
+        let mut state = self.state.lock().await;
         let now = self.clock.elapsed();
-        if let Some(known) = known.as_ref().filter(|known| now.saturating_sub(known.read_at) < LIFETIME) {
+        let is_within = |at: Duration, limit: Duration| now.saturating_sub(at) < limit;
+        if let Some(known) = state.known.as_ref().filter(|known| is_within(known.read_at, LIFETIME)) {
             return Ok(known.metadata.clone());
         }
+        if let Some((_, fault)) = state.failed.as_ref().filter(|(at, _)| is_within(*at, FAILURE_PAUSE)) {
+            return Err(fault.clone());
+        }
+        let outcome = self.read().await;
+        state.failed = outcome.as_ref().err().map(|fault| (self.clock.elapsed(), fault.clone()));
+        Ok(state.known.insert(outcome?).metadata.clone())
+    }
+
+    /// Reads metadata and keys.
+    async fn read(&self) -> Result<Known, ProviderFault> {
+        let now = self.clock.elapsed();
         let url = format!("{}/.well-known/openid-configuration", self.config.issuer.trim_end_matches('/'));
         let metadata: Metadata = self.json(METADATA, get(&url, None)?).await?;
         if metadata.issuer != self.config.issuer {
@@ -117,9 +139,7 @@ impl Provider {
             return Err(ProviderFault::Endpoint(open.clone()));
         }
         let keys = Arc::new(self.json(KEYS, get(&metadata.jwks_uri, None)?).await?);
-        let metadata = Arc::new(metadata);
-        *known = Some(Known { metadata: metadata.clone(), keys, read_at: now, keys_read_at: now });
-        Ok(metadata)
+        Ok(Known { metadata: Arc::new(metadata), keys, read_at: now, keys_read_at: now })
     }
 
     /// Exchanges the code of a sign-in for the user's claims.
@@ -156,9 +176,9 @@ impl Provider {
             nonce,
             now: self.clock.now(),
         };
-        let mut known = self.known.lock().await;
+        let mut state = self.state.lock().await;
         let now = self.clock.elapsed();
-        let Some(known) = known.as_mut() else { return Err(TokenFault::UnknownKey.into()) };
+        let Some(known) = state.known.as_mut() else { return Err(TokenFault::UnknownKey.into()) };
         let outcome = verify(token, &known.keys, expected);
         let is_due = now.saturating_sub(known.keys_read_at) >= KEYS_PAUSE;
         if outcome != Err(TokenFault::UnknownKey) || !is_due {
@@ -191,12 +211,14 @@ impl Provider {
         match &secret {
             Some(secret) if !by_form => {
                 let both = format!("{}:{}", encoded(id), encoded(secret));
-                request = request.header(AUTHORIZATION, sensitive(&format!("Basic {}", BASE64.encode(both.as_bytes())))?);
+                request = request
+                    .header(AUTHORIZATION, sensitive(&format!("Basic {}", BASE64.encode(both.as_bytes())))?);
             }
             Some(secret) => fields.extend([("client_id", id.as_str()), ("client_secret", secret)]),
             None => fields.push(("client_id", id)),
         }
-        let form: Vec<String> = fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
+        let form: Vec<String> =
+            fields.iter().map(|(name, value)| format!("{name}={}", encoded(value))).collect();
         request
             .header(ACCEPT, "application/json")
             .header(CONTENT_TYPE, "application/x-www-form-urlencoded")

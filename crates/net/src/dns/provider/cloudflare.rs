@@ -2,10 +2,10 @@
 //! strings, but records that were entered without quotes are listed without them.
 
 use super::http::{Api, Call};
-use crate::percent::encoded;
 use super::record::{Data, Escapes, Record};
 use super::{Dialect, Fault, RecordSet, differences, segment};
 use crate::BoxFuture;
+use crate::percent::encoded;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
 use hyper::Method;

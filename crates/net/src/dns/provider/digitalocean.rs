@@ -2,10 +2,10 @@
 //! domain, and TXT data has no quotes.
 
 use super::http::{Api, Call};
-use crate::percent::encoded;
 use super::record::{Data, Escapes, Kind, Record, label};
 use super::{Dialect, Fault, RecordSet, differences};
 use crate::BoxFuture;
+use crate::percent::encoded;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
 use hyper::Method;

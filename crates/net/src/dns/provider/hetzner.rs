@@ -1,10 +1,10 @@
 //! The Hetzner Cloud API, version 1. It handles whole record sets in presentation format, which actions change.
 
 use super::http::{Api, Call};
-use crate::percent::encoded;
 use super::record::{Escapes, Record, label};
 use super::{Dialect, Fault, RecordSet};
 use crate::BoxFuture;
+use crate::percent::encoded;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
 use hyper::Method;

@@ -2,11 +2,11 @@
 //! Version 4. A request to delete a record set must repeat its exact content, including the TTL.
 
 use super::http::{Answer, Api, Call, Transport};
-use crate::percent::encoded;
 use super::record::{Escapes, Record};
 use super::{Dialect, Fault, RecordSet, segment};
 use crate::BoxFuture;
 use crate::clock::Clock;
+use crate::percent::encoded;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use formats::DomainName;
