@@ -2,6 +2,7 @@
 //! which evidence from them allows enforcement.
 
 use crate::failure::Failure;
+use crate::oidc::OidcConfig;
 use crate::read::Read;
 use crate::specs::CertificateFiles;
 use formats::DomainName;
@@ -73,6 +74,8 @@ pub struct DashboardConfig {
     pub public_check: bool,
     /// Whether requests come through a reverse proxy that sets `X-Forwarded-For`.
     pub behind_proxy: bool,
+    /// `[dashboard.oidc]`: sign-in by an OpenID Connect provider; `None` allows passwords only.
+    pub oidc: Option<OidcConfig>,
 }
 
 pub fn inbox(read: &Read, folder: &Path) -> Result<InboxConfig, Failure> {
@@ -213,6 +216,7 @@ pub fn dashboard(read: &Read, folder: &Path) -> Result<DashboardConfig, Failure>
         url: url.trim_end_matches('/').to_owned(),
         public_check: read.flag("dashboard.public_check"),
         behind_proxy: read.flag("dashboard.behind_proxy"),
+        oidc: crate::oidc::oidc(read, folder)?,
     })
 }
 

@@ -415,6 +415,12 @@ pub fn validate(
             },
             || wrong(format!("{} contains a value that is not a string", key.path)),
         ),
+        (Kind::Texts, DeValue::Array(items)) => texts(
+            items,
+            |text| !text.trim().is_empty(),
+            |_, span| fault(text, span, format!("{} contains an empty string", key.path), "Remove it"),
+            || wrong(format!("{} contains a value that is not a string", key.path)),
+        ),
         (Kind::DkimKeys, DeValue::Array(items)) => tables::<KeySpec>(text, key.path, items, warnings),
         (Kind::DkimKeys, DeValue::Table(_)) => {
             tables::<KeySpec>(text, key.path, std::slice::from_ref(value), warnings)

@@ -237,6 +237,10 @@ limits! {
     PROVIDER_RETRIES: u32 = 3;
     /// The pause before such a retry; a longer `Retry-After` is reduced to it.
     PROVIDER_RETRY_PAUSE: Duration = Duration::from_secs(60);
+    /// One request to an OpenID Connect provider, including its response.
+    IDENTITY_REQUEST_TIME: Duration = Duration::from_secs(10);
+    /// The body of one response of an OpenID Connect provider.
+    IDENTITY_ANSWER_BYTES: usize = 1_048_576;
     /// The nesting depth of elements in an XML document of a DNS provider or in a DMARC report.
     XML_DEPTH: usize = 16;
     /// Elements in an XML document of a DNS provider.

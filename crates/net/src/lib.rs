@@ -37,6 +37,7 @@ pub mod https;
 pub mod key_files;
 pub mod memory_budget;
 pub mod metrics;
+pub mod percent;
 pub mod random;
 pub mod rate_limit;
 pub mod redaction;

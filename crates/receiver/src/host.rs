@@ -10,6 +10,7 @@
 //! | [`order`] | selects the certificates that are due, and orders them |
 //! | [`authority`] | ACME accounts, and the order budget of each CA; `ca_http` reads their responses |
 //! | [`counts`] | counters for metrics |
+//! | [`strangers`] | domains that point here without a policy |
 //! | [`vault`] | encrypts private keys in the store |
 
 mod alpn;
@@ -21,6 +22,7 @@ pub mod counts;
 mod fixed_certificate;
 pub mod order;
 mod order_budget;
+pub mod strangers;
 pub mod vault;
 
 mod site_cache;
@@ -46,6 +48,7 @@ use std::convert::Infallible;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
+use strangers::Strangers;
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpListener;
 use tokio_rustls::LazyConfigAcceptor;
@@ -60,6 +63,8 @@ pub struct PolicyHost {
     tls: Arc<ServerConfig>,
     /// The counters since the start.
     pub counts: Arc<HostCounts>,
+    /// Names without a policy that clients asked for.
+    pub strangers: Arc<Strangers>,
 }
 
 impl PolicyHost {
@@ -72,7 +77,7 @@ impl PolicyHost {
             .with_cert_resolver(Arc::new(FixedCertificate(None)));
         tls.alpn_protocols = vec![b"h2".to_vec(), b"http/1.1".to_vec()];
         tls.ticketer = rustls::crypto::aws_lc_rs::Ticketer::new()?;
-        Ok(Self { site_cache, tls: Arc::new(tls), counts: Arc::default() })
+        Ok(Self { site_cache, tls: Arc::new(tls), counts: Arc::default(), strangers: Arc::default() })
     }
 
     /// Accepts and serves connections until the future is dropped or accepting fails.
@@ -104,6 +109,9 @@ impl PolicyHost {
                     Some(name) => self.site_cache.site(name).await,
                     None => None,
                 };
+                if let (None, Some(name)) = (&site, &name) {
+                    self.strangers.note(name);
+                }
                 refusal = match &site {
                     None => Some("unknown-host"),
                     Some(site) if site.certificate.is_none() => Some("no-certificate"),
@@ -135,15 +143,19 @@ impl PolicyHost {
     pub fn bare_connection<'a>(&'a self, stream: AnyStream, stop: BoxFuture<'a, ()>) -> BoxFuture<'a, ()> {
         Box::pin(async move {
             let service = service_fn(|request: Request<Incoming>| {
-                let (site_cache, counts) = (self.site_cache.clone(), self.counts.clone());
+                let host = self.clone();
                 async move {
-                    let site = match asked_host(&request) {
-                        Some(host) => site_cache.site(&host).await,
+                    let asked = asked_host(&request);
+                    let site = match &asked {
+                        Some(asked) => host.site_cache.site(asked).await,
                         None => None,
                     };
+                    if let (None, Some(asked)) = (&site, &asked) {
+                        host.strangers.note(asked);
+                    }
                     let body = site.map(|site| site.body.clone());
                     let response = respond(request.method(), request.uri().path(), body);
-                    counts.request(response.status());
+                    host.counts.request(response.status());
                     Ok::<_, Infallible>(response)
                 }
             });

@@ -104,6 +104,7 @@ async fn fill(file: &Path) {
     let none = None::<store::notices::NewNotice<()>>;
     store.raise(&a, "mx-unverified", "mx1.a.example", now, &alert, none).await.unwrap();
     store.put_domain(&name("broken.example"), &"no settings").await.unwrap();
+    store.add_strangers(&[(name("left.example"), 2)], now).await.unwrap();
     let mut kept = receiver::domain::DomainSpec::new(name("kept.example"));
     kept.challenge = serde_json::from_value(json!("tls-alpn-01")).ok();
     store.put_domain(&kept.name.clone(), &kept).await.unwrap();
@@ -166,6 +167,7 @@ fn every_member_of_the_json_of_a_command_is_in_its_documentation() {
             entry("docs/receiving.md", "`--json` prints one line: `{\"schema\":1,\"summary\""),
         ),
         (&["domains", "list", "--json"], entry("docs/receiving.md", "### `domains list --json`")),
+        (&["domains", "strangers", "--json"], entry("docs/receiving.md", "### `domains strangers --json`")),
         (&["reports", "list", "--json"], listed.clone()),
         (&["reports", "list", "--sent", "--json"], of_reports("reports list --sent --json")),
         (&["reports", "show", "1", "--json"], listed + &of_reports("reports show ID --json")),

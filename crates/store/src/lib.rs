@@ -74,6 +74,7 @@ pub mod schedule;
 mod scratch;
 pub mod second_factors;
 pub mod sessions;
+pub mod strangers;
 pub mod tallies;
 mod tenant;
 pub mod testing_probes;

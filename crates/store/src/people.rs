@@ -61,6 +61,39 @@ impl Store {
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
+    /// Adds a user whom an identity provider has verified, or gives the user the present role. `password` of the user is the
+    /// provider's account in place of a hash. An earlier user of the same account with another name is deleted. False, and nothing
+    /// is changed, if the name belongs to a user with a password or of another account.
+    pub async fn put_provider_user(&self, tenant: Tenant, person: &Person) -> Result<bool, StoreError> {
+        let mut transaction = self.writing().await?;
+        let done = sql("INSERT INTO person (tenant, name, role, password) VALUES ($1, $2, $3, $4)
+             ON CONFLICT (tenant, name) DO UPDATE SET role = excluded.role WHERE person.password = excluded.password")
+        .bind(tenant.0)
+        .bind(&person.name)
+        .bind(&person.role)
+        .bind(&person.password)
+        .execute(&mut transaction)
+        .await?;
+        if done == 0 {
+            transaction.rollback().await?;
+            return Ok(false);
+        }
+        let earlier: Vec<(String,)> =
+            sql("SELECT name FROM person WHERE tenant = $1 AND password = $2 AND name <> $3")
+                .bind(tenant.0)
+                .bind(&person.password)
+                .bind(&person.name)
+                .fetch_all(&mut transaction)
+                .await?;
+        for (name,) in earlier {
+            for table in ["person", "invitation", "sign_in", "second_factor", "recovery_code"] {
+                delete_of(&mut transaction, table, tenant, &name).await?;
+            }
+        }
+        transaction.commit().await?;
+        Ok(true)
+    }
+
     /// Deletes a user with everything that lets them in: sessions, an unused invitation, and the second factor.
     pub async fn remove_person(&self, tenant: Tenant, name: &str) -> Result<Removed, StoreError> {
         let mut transaction = self.writing().await?;

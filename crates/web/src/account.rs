@@ -6,6 +6,7 @@ use crate::auth::{Auth, verify_csrf};
 use crate::client_addr::ClientAddr;
 use crate::known_browser::Credentials;
 use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html, redirect_with_notice};
+use crate::oidc::is_of_provider;
 use crate::one_time_codes::{grouped, new_recovery_codes, new_secret, recovery_digest, time_step, uri};
 use crate::passwords::{Busy, MIN_PASSWORD_CHARS, Requester, problem_with};
 use crate::sign_in::{CodeCheck, PasswordCheck, check_code, check_password, not_checked};
@@ -61,6 +62,8 @@ struct AccountPage {
     name: String,
     role: &'static str,
     shortest: usize,
+    /// The provider that the user signs in by, which has password and second factor; `None` for a user with a password.
+    provider: Option<String>,
     second: SecondFactorView,
     /// New recovery codes, which are shown once.
     codes: Vec<String>,
@@ -102,6 +105,10 @@ async fn show(
         (false, None) => SecondFactorView::Off,
     };
     let sessions = auth.store.sessions_of(tenant, name, auth.clock.now()).await?;
+    let person = auth.store.person(tenant, name).await?;
+    let provider = person
+        .filter(|person| is_of_provider(&person.password))
+        .map(|_| dashboard.oidc(tenant).map_or("the provider", |oidc| oidc.name()).to_owned());
     let mut frame = Frame::new("Your account", Section::Account, visitor);
     frame.notice = notice;
     html(&AccountPage {
@@ -109,6 +116,7 @@ async fn show(
         name: name.to_owned(),
         role: visitor.role.as_str(),
         shortest: MIN_PASSWORD_CHARS,
+        provider,
         second,
         codes,
         sessions: sessions.into_iter().map(|one| row(one, session)).collect(),

@@ -2,8 +2,8 @@
 //! Passwords are stored as Argon2id strings (`passwords`), sessions as digests of a random token in a cookie. Each form
 //! carries a CSRF token derived from the session.
 //!
-//! Every way to sign in ends in [`Auth::sign_in`], which starts the session; a further one, such as OpenID Connect, needs
-//! only a route that verifies the user and a [`Method`]. Users belong to a [`Tenant`]. A request has the
+//! Every way to sign in ends in [`Auth::sign_in`], which starts the session: passwords (`sign_in`), invitations (`welcome`) and
+//! OpenID Connect (`oidc`). Users belong to a [`Tenant`]. A request has the
 //! tenant of its path (`tenant_path`); sessions and invitations know theirs.
 
 use crate::base_path::BasePath;
@@ -77,6 +77,20 @@ pub enum Method {
     PasswordAndCode,
     PasswordAndRecoveryCode,
     Invitation,
+    /// By the OpenID Connect provider.
+    Provider,
+}
+
+impl Method {
+    /// The lifetime of a session. The provider may have withdrawn access meanwhile, so that its users sign in again each day.
+    fn session_lifetime(self) -> SignedDuration {
+        match self {
+            Self::Provider => PROVIDER_SESSION_LIFETIME,
+            Self::Password | Self::PasswordAndCode | Self::PasswordAndRecoveryCode | Self::Invitation => {
+                SESSION_LIFETIME
+            }
+        }
+    }
 }
 
 impl Display for Method {
@@ -86,6 +100,7 @@ impl Display for Method {
             Self::PasswordAndCode => "password and code",
             Self::PasswordAndRecoveryCode => "password and recovery code",
             Self::Invitation => "invitation",
+            Self::Provider => "OpenID Connect",
         })
     }
 }
@@ -94,6 +109,8 @@ impl Display for Method {
 const COOKIE_NAME: &str = "sternpost";
 /// The lifetime of a session.
 const SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(7 * 24);
+/// The lifetime of a session of a provider's user.
+const PROVIDER_SESSION_LIFETIME: SignedDuration = SignedDuration::from_hours(12);
 /// The maximum number of different cookies of one name in a request that are tried. It is more than browsers keep for all hosts
 /// of a registered domain (about 180), so that no other host of the domain can hide the session's own cookie behind others.
 const MAX_COOKIES: usize = 200;
@@ -272,7 +289,7 @@ impl Auth {
             password: &person.password,
             second_factor: second_factor.as_deref(),
             begun_at: now,
-            expires_at: later(now, SESSION_LIFETIME),
+            expires_at: later(now, method.session_lifetime()),
             address: &address,
             browser: &browser_name(headers),
         };
@@ -289,7 +306,7 @@ impl Auth {
             second_factor: second_factor.as_deref(),
         };
         let known = self.known_browser(&account).await?;
-        let cookies = AppendHeaders([self.cookie(COOKIE_NAME, &token, SESSION_LIFETIME), known]);
+        let cookies = AppendHeaders([self.cookie(COOKIE_NAME, &token, method.session_lifetime()), known]);
         Ok((cookies, Redirect::to("/")).into_response())
     }
 
@@ -309,7 +326,7 @@ impl Auth {
     }
 
     /// The header that sets a cookie. An age of zero deletes it.
-    fn cookie(&self, name: &str, value: &str, age: SignedDuration) -> (HeaderName, String) {
+    pub fn cookie(&self, name: &str, value: &str, age: SignedDuration) -> (HeaderName, String) {
         let secure = if self.is_https { "; Secure" } else { "" };
         let (path, age) = (self.base.cookie_path(), age.as_secs());
         let prefix = cookie_prefix(self.is_https, &self.base);
@@ -319,7 +336,7 @@ impl Auth {
 
     /// The different values of the cookies of this name in the request. A browser may send several, which a program on another
     /// host of the domain may have set.
-    fn cookies<'h>(&self, headers: &'h HeaderMap, name: &str) -> BTreeSet<&'h str> {
+    pub fn cookies<'h>(&self, headers: &'h HeaderMap, name: &str) -> BTreeSet<&'h str> {
         let name = format!("{}{name}", cookie_prefix(self.is_https, &self.base));
         let all = headers.get_all(COOKIE).iter().filter_map(|value| value.to_str().ok());
         let values = all

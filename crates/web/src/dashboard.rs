@@ -5,7 +5,7 @@
 use crate::base_path::BasePath;
 use crate::state::Dashboard;
 use crate::{
-    account, actions, dmarc, domain, domain_check, forms, installation, layout, other_pages, overview,
+    account, actions, dmarc, domain, domain_check, forms, installation, layout, oidc, other_pages, overview,
     reports, sign_in, welcome,
 };
 use axum::Router;
@@ -56,6 +56,8 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
     let outside = Router::new()
         .route("/sign-in", get(sign_in::sign_in_page).post(sign_in::sign_in))
         .route("/sign-in/code", get(sign_in::sign_in_page).post(sign_in::sign_in_code))
+        .route("/sign-in/oidc", get(oidc::begin))
+        .route("/sign-in/oidc/return", get(oidc::come_back))
         .route("/welcome/{secret}", get(welcome::welcome_page).post(welcome::welcome))
         .route("/style.css", get(layout::style))
         .route("/mark.svg", get(layout::icon))

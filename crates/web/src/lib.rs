@@ -11,6 +11,7 @@
 //! | `forms` | receives the bodies of forms within a time and a share for each client |
 //! | `auth`, `sign_in`, `visitor` | sessions and CSRF tokens; the steps of signing in; the signed-in user |
 //! | `sign_in_limits`, `known_browser`, `passwords`, `one_time_codes` | limits for guessing; the cookie of a browser with a count of its own; hashes; second factors |
+//! | `oidc` | signing in by an OpenID Connect provider |
 //! | `invitations`, `welcome`, `account` | links to set a password, and their page; what users change about themselves |
 //! | `state`, `snapshot` | the state shared by all pages; all domains at one moment |
 //! | `judge`, `incidents` | how urgently a domain needs the operator, and its next step; days on which too much failed |
@@ -47,6 +48,7 @@ mod judge;
 mod known_browser;
 mod layout;
 mod notices;
+mod oidc;
 mod one_time_codes;
 mod other_pages;
 mod overview;

@@ -126,12 +126,24 @@ struct SignInPage {
     problem: String,
     /// Set in the second step: proves that the password was right.
     proof: Option<String>,
+    /// The provider that users may sign in by instead.
+    provider: Option<String>,
+}
+
+/// The first step of signing in, with a status and a problem; the problem may be empty.
+pub fn first_step(dashboard: &Dashboard, tenant: Tenant, status: StatusCode, problem: &str) -> Answer {
+    let provider = dashboard.oidc(tenant).map(|oidc| oidc.name().to_owned());
+    let page =
+        SignInPage { frame: Frame::outside("Sign in"), problem: problem.to_owned(), proof: None, provider };
+    let mut response = html(&page)?;
+    *response.status_mut() = status;
+    Ok(response)
 }
 
 /// The sign-in page with a status and a problem. `wait` is the time after which it is worth trying again.
 fn page(status: StatusCode, problem: &str, proof: Option<String>, wait: Option<Duration>) -> Answer {
     let frame = Frame::outside("Sign in");
-    let mut response = html(&SignInPage { frame, problem: problem.to_owned(), proof })?;
+    let mut response = html(&SignInPage { frame, problem: problem.to_owned(), proof, provider: None })?;
     *response.status_mut() = status;
     if let Some(wait) = wait {
         response.headers_mut().insert(RETRY_AFTER, HeaderValue::from(seconds(wait)));
@@ -171,8 +183,11 @@ pub fn sign_in_with_code() -> Answer {
     page(StatusCode::OK, "The password is set. Sign in with it and with a code.", None, None)
 }
 
-pub async fn sign_in_page() -> Answer {
-    page(StatusCode::OK, "", None, None)
+pub async fn sign_in_page(
+    State(dashboard): State<Arc<Dashboard>>,
+    Extension(tenant): Extension<Tenant>,
+) -> Answer {
+    first_step(&dashboard, tenant, StatusCode::OK, "")
 }
 
 #[derive(serde::Deserialize)]
@@ -251,7 +266,9 @@ pub async fn sign_in(
     let auth = &dashboard.auth;
     let person = match check_password(auth, tenant, &form.name, form.password, client, &headers).await? {
         PasswordCheck::Right(person) => person,
-        PasswordCheck::Wrong => return page(StatusCode::UNAUTHORIZED, "Wrong name or password.", None, None),
+        PasswordCheck::Wrong => {
+            return first_step(&dashboard, tenant, StatusCode::UNAUTHORIZED, "Wrong name or password.");
+        }
         PasswordCheck::Refused(wait) => return refused(wait, None),
         PasswordCheck::Busy => return busy(None),
     };

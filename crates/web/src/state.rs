@@ -8,6 +8,7 @@ pub use contexts::Changing;
 
 use crate::auth::Auth;
 use crate::domain_check::DomainChecks;
+use crate::oidc::Oidc;
 use crate::snapshot::Snapshots;
 use config::DashboardConfig;
 use config::failure::Failure;
@@ -21,8 +22,8 @@ use receiver::rollout::gate::{Evidence, Gate};
 use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::StoreError;
 use store::reports::DaySum;
+use store::{StoreError, Tenant};
 use tokio::sync::Mutex;
 
 /// The state shared by all pages: the rollout context, authentication, and session counts by day.
@@ -38,6 +39,8 @@ pub struct Dashboard {
     /// The last live checks of domains.
     pub(crate) checks: DomainChecks,
     pub(crate) config: DashboardConfig,
+    /// Sign-in by a provider; `None` if none is configured.
+    oidc: Option<Oidc>,
 }
 
 /// The session counts of all domains, with the values that they are valid for.
@@ -69,6 +72,17 @@ impl Dashboard {
     ///
     /// If the system can't provide random bytes.
     pub fn new(role: &DashboardConfig, context: RolloutContext) -> Result<Arc<Self>, Failure> {
+        let world = &context.world;
+        let oidc = role.oidc.clone().map(|oidc| Oidc::new(oidc, &world.tls, world.clock.clone()));
+        Self::with_provider(role, context, oidc)
+    }
+
+    /// Creates the shared state with this way to sign in by a provider.
+    pub(crate) fn with_provider(
+        role: &DashboardConfig,
+        context: RolloutContext,
+        oidc: Option<Oidc>,
+    ) -> Result<Arc<Self>, Failure> {
         let auth = Auth::new(context.store.clone(), context.world.clock.clone(), role)?;
         Ok(Arc::new(Self {
             contexts: Contexts::new(context),
@@ -78,7 +92,13 @@ impl Dashboard {
             auth,
             checks: DomainChecks::default(),
             config: role.clone(),
+            oidc,
         }))
+    }
+
+    /// Sign-in by a provider for the users of this tenant. The provider of the configuration is that of the first tenant.
+    pub(crate) fn oidc(&self, tenant: Tenant) -> Option<&Oidc> {
+        self.oidc.as_ref().filter(|_| tenant == Tenant::FIRST)
     }
 
     /// The context for reading.

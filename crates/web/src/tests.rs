@@ -120,6 +120,16 @@ impl Place {
         Self { store, clock, dashboard, router, _folder: folder }
     }
 
+    /// Signs users in by this provider too.
+    pub async fn use_provider(&mut self, oidc: crate::oidc::Oidc) {
+        let known = self.dashboard.context().await.unwrap();
+        let context =
+            RolloutContext::at(known.config.clone(), self.store.clone(), known.world.clone()).await.unwrap();
+        self.dashboard =
+            Dashboard::with_provider(&self.dashboard.config.clone(), context, Some(oidc)).unwrap();
+        self.router = router(&self.dashboard, None, None);
+    }
+
     /// Creates a link; returns its path.
     pub async fn link(&self, name: &str, role: Option<Role>) -> String {
         invite(&self.store, Tenant::FIRST, self.clock.now(), name, role).await.unwrap().path

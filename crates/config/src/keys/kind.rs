@@ -67,6 +67,8 @@ pub enum Kind {
     MailAddress,
     /// A list of domain names.
     Names,
+    /// A list of strings that are not empty.
+    Texts,
     /// A table with a DKIM key, or a list of such tables.
     DkimKeys,
     /// A delivery method for mail.
@@ -104,7 +106,8 @@ impl Kind {
             | Self::TcpListeners
             | Self::IpAddresses
             | Self::MailAddresses
-            | Self::Names => Form::List,
+            | Self::Names
+            | Self::Texts => Form::List,
             Self::Overrides
             | Self::Maps
             | Self::Domains
@@ -176,6 +179,7 @@ impl Kind {
             Self::UrlPath => "the path of a URL, such as \"/reports\"",
             Self::MailAddress => "a mail address, such as \"tlsrpt@example.org\"",
             Self::Names => "a list of domain names, such as \"example.org\"",
+            Self::Texts => "a list of strings that are not empty",
             Self::DkimKeys => DKIM_MEMBERS,
             Self::Deliver => {
                 "\"direct\", \"smarthost:HOST:PORT\", \"sendmail:/path/to/sendmail\" or \"folder:DIR\""

@@ -17,6 +17,7 @@ use super::alpn;
 use super::authority::CaClient;
 use super::certificate_state::{self, CertificateState, Outcome};
 use super::site_cache::{certified, covers};
+use super::strangers::points_to;
 use super::vault::Vault;
 use crate::rollout::desired::PolicyHostAt;
 use error::{NO_ACCOUNT, OrderError, RATE_LIMITED};
@@ -30,7 +31,7 @@ use instant_acme::{
 use jiff::{SignedDuration, Timestamp};
 use net::certificate::CertificateFacts;
 use net::clock::{Clock, later};
-use net::dns::{Data, Dns, Kind, host_addresses};
+use net::dns::{Data, Dns, Kind};
 use net::random::Randomness;
 use rustls::pki_types::CertificateDer;
 use rustls::pki_types::pem::PemObject;
@@ -410,14 +411,12 @@ impl Orders {
     async fn check_points_here(&self, host: &DomainName) -> Result<(), OrderError> {
         let Some(target) = &self.policy_host_target else { return Ok(()) };
         let not_here = |why: String| OrderError::NotHere(format!("{host} does not point here: {why}"));
-        let found =
-            host_addresses(self.dns.as_ref(), host).await.map_err(|error| not_here(error.to_string()))?;
-        let here = match target {
-            PolicyHostAt::Alias(name) => found.aliases.contains(name),
-            PolicyHostAt::Operator => true,
-            PolicyHostAt::Addresses(all) => found.addresses.iter().any(|ip| all.contains(ip)),
-        };
-        if here { Ok(()) } else { Err(not_here("it points elsewhere".to_owned())) }
+        let here = points_to(self.dns.as_ref(), target, host).await;
+        if here.map_err(|error| not_here(error.to_string()))? {
+            Ok(())
+        } else {
+            Err(not_here("it points elsewhere".to_owned()))
+        }
     }
 }
 

@@ -1,6 +1,8 @@
 //! `sternpost domains`: adds, lists, changes and removes domains in the store. Domains in the configuration file are
 //! listed too, but can only be changed there. `sternpost apply` then brings a domain to its desired state.
 
+mod strangers;
+
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
 use config::failure::{Exit, Failure};
@@ -32,6 +34,16 @@ pub enum Command {
         /// Print one line of JSON, with the settings of each domain
         #[arg(long)]
         json: bool,
+    },
+    /// List the domains that point their policy host here, but have no policy here
+    #[command(after_help = "Example:\n  sternpost domains strangers")]
+    Strangers {
+        /// Print one line of JSON
+        #[arg(long)]
+        json: bool,
+        /// The maximum number of domains, those requested last first
+        #[arg(long, value_name = "NUMBER", default_value_t = 100)]
+        limit: u32,
     },
     /// Show the settings of a domain, as JSON
     #[command(after_help = "Example:\n  sternpost domains show example.org")]
@@ -122,6 +134,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
         Command::Add(change) => add(&context, change).await?,
         Command::List { json } => list(&context, *json),
         Command::Show { domain } => show_one(&context, domain)?,
+        Command::Strangers { json, limit } => strangers::list(&context, *json, *limit).await?,
         Command::Set(change) => set(&context, change).await?,
         Command::Remove { domain, although_bound } => remove(&context, domain, *although_bound).await?,
     }

@@ -24,6 +24,7 @@ use operations::{holder, store_failure};
 use receiver::host::authority::CaClient;
 use receiver::host::counts::orders;
 use receiver::host::order::{ChallengeType, DnsChallenges, Orders};
+use receiver::host::strangers::StrangerWatch;
 use receiver::host::vault::{Vault, VaultError};
 use receiver::host::{PolicyHost, SiteCache, challenge};
 use sender::serve::Shutdown;
@@ -41,6 +42,8 @@ const CHANGES_INTERVAL: Duration = Duration::from_secs(1);
 const RENEWALS_INTERVAL: Duration = Duration::from_secs(10);
 /// Time between two checks for challenge records of interrupted orders.
 const RECORDS_INTERVAL: Duration = Duration::from_secs(60);
+/// Time between two writes of domains that point here without a policy.
+const STRANGERS_INTERVAL: Duration = Duration::from_secs(60);
 /// Time between two checks of certificate files for changes.
 const FILES_INTERVAL: Duration = Duration::from_secs(5);
 /// Time limit for the PROXY protocol header, and for the head of a request.
@@ -227,6 +230,7 @@ impl Hosting {
             let (files, site_cache) = (self.files.clone(), self.site_cache.clone());
             tasks.spawn("certificate-files", move || watch(files.clone(), site_cache.clone()));
         }
+        self.watch_strangers(config, world, tasks);
         if config.authorities.is_empty() {
             return;
         }
@@ -256,6 +260,30 @@ impl Hosting {
         tasks.lead("challenge-records", "challenge-records", move |store| {
             remove_records(of_records.on(store))
         });
+    }
+}
+
+impl Hosting {
+    /// Spawns the task that stores which domains point here without a policy.
+    fn watch_strangers(&self, config: &HostConfig, world: &World, tasks: &mut Tasks) {
+        let (dns, clock) = (world.addresses.clone(), world.clock.clone());
+        let (strangers, target) = (self.policies.host.strangers.clone(), config.policy_host_target.clone());
+        if let Some(watch) = StrangerWatch::new(strangers, self.store.clone(), dns, clock, target) {
+            let watch = Arc::new(watch);
+            tasks.spawn("strangers", move || store_strangers(watch.clone()));
+        }
+    }
+}
+
+/// Stores which domains point here without a policy.
+async fn store_strangers(watch: Arc<StrangerWatch>) {
+    loop {
+        tokio::time::sleep(STRANGERS_INTERVAL).await;
+        if let Err(error) = watch.round().await {
+            tracing::warn!(
+                "domains that point here without a policy can't be stored: the store fails: {error}"
+            );
+        }
     }
 }
 

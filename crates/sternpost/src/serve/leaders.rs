@@ -10,7 +10,7 @@
 //! | once for all nodes: a leader | `guard-alerts`, `weekly-summary`, `retention`, `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `report-building`, `prober`, `challenge-records`, `renewal-information` |
 //! | one thing at a time: a lease | `certificate-orders`; the plans that `guard` carries out ([`operations`]) |
 //! | shared out: claims | `guard`, `messenger`, `report-webhook`, `reporter`, `refresh` |
-//! | on each node: what it has in memory or receives itself | `policy-changes`, `certificate-files`, `inbox-certificate`, `dashboard-certificate`, `collector-certificate`, `collector`, `retention-counts` |
+//! | on each node: what it has in memory or receives itself | `policy-changes`, `strangers`, `certificate-files`, `inbox-certificate`, `dashboard-certificate`, `collector-certificate`, `collector`, `retention-counts` |
 //! | on each node: the node itself | `node`, `store-probe`, `watchdog`, `resolv-conf` |
 //!
 //! A job that is a part of a task of each node has a [`Seat`]: the task asks whether its node has the job now.

@@ -33,6 +33,7 @@ mod second;
 mod senders;
 mod sessions;
 mod several;
+mod sign_on;
 mod store;
 mod support;
 mod table;

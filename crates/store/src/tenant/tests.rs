@@ -483,6 +483,8 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "change_acme_budget",
             "put_challenge",
             "challenge",
+            "add_strangers",
+            "strangers",
         ],
     ),
     (

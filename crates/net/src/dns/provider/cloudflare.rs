@@ -2,9 +2,10 @@
 //! strings, but records that were entered without quotes are listed without them.
 
 use super::http::{Api, Call};
-use super::record::{Data, Escapes, Record, percent};
+use super::record::{Data, Escapes, Record};
 use super::{Dialect, Fault, RecordSet, differences, segment};
 use crate::BoxFuture;
+use crate::percent::encoded;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
 use hyper::Method;
@@ -74,7 +75,7 @@ impl Dialect for Cloudflare {
         Box::pin(async move {
             let mut candidate = zone.as_str();
             loop {
-                let path = format!("/client/v4/zones?name={}", percent(candidate));
+                let path = format!("/client/v4/zones?name={}", encoded(candidate));
                 let zones = self.send::<Vec<Zone>>(&Call::new(Method::GET, path)).await?.result;
                 if let Some(zone) = zones.into_iter().flatten().find(|zone| zone.name == candidate) {
                     return Ok(segment(&zone.id)?.to_owned());
@@ -94,7 +95,7 @@ impl Dialect for Cloudflare {
             for page in 1..=PROVIDER_PAGES {
                 let path = format!(
                     "/client/v4/zones/{zone}/dns_records?name={}&type={}&per_page=100&page={page}",
-                    percent(name.as_str()),
+                    encoded(name.as_str()),
                     kind.as_str()
                 );
                 let answer = self.send::<Vec<Listed>>(&Call::new(Method::GET, path)).await?;

@@ -2,9 +2,10 @@
 //! domain, and TXT data has no quotes.
 
 use super::http::{Api, Call};
-use super::record::{Data, Escapes, Kind, Record, label, percent};
+use super::record::{Data, Escapes, Kind, Record, label};
 use super::{Dialect, Fault, RecordSet, differences};
 use crate::BoxFuture;
+use crate::percent::encoded;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
 use hyper::Method;
@@ -60,7 +61,7 @@ impl Dialect for DigitalOcean {
             for page in 1..=PROVIDER_PAGES {
                 let path = format!(
                     "/v2/domains/{zone}/records?name={}&type={}&per_page=200&page={page}",
-                    percent(name.as_str()),
+                    encoded(name.as_str()),
                     kind.as_str()
                 );
                 let answer: Page = self.0.json(&Call::new(Method::GET, path)).await?;

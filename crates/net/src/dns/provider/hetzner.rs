@@ -1,9 +1,10 @@
 //! The Hetzner Cloud API, version 1. It handles whole record sets in presentation format, which actions change.
 
 use super::http::{Api, Call};
-use super::record::{Escapes, Record, label, percent};
+use super::record::{Escapes, Record, label};
 use super::{Dialect, Fault, RecordSet};
 use crate::BoxFuture;
+use crate::percent::encoded;
 use formats::DomainName;
 use formats::limits::PROVIDER_PAGES;
 use hyper::Method;
@@ -78,7 +79,7 @@ impl Dialect for Hetzner {
             for _ in 0..PROVIDER_PAGES {
                 let path = format!(
                     "/v1/zones/{zone}/rrsets?name={}&type={}&per_page=50&page={page}",
-                    percent(label),
+                    encoded(label),
                     kind.as_str()
                 );
                 let answer: Page = self.0.json(&Call::new(Method::GET, path)).await?;

@@ -4,7 +4,6 @@
 
 use super::Fault;
 use formats::DomainName;
-use percent_encoding::{AsciiSet, NON_ALPHANUMERIC, utf8_percent_encode};
 use std::fmt::Write;
 use std::net::{IpAddr, Ipv4Addr, Ipv6Addr};
 
@@ -192,14 +191,6 @@ pub(super) fn label<'a>(name: &'a DomainName, zone: &str) -> Result<Option<&'a s
     }
 }
 
-/// All characters except the unreserved ones (RFC 3986 §2.3).
-const RESERVED: &AsciiSet = &NON_ALPHANUMERIC.remove(b'-').remove(b'_').remove(b'.').remove(b'~');
-
-/// Percent-encodes a name or value in a query string.
-pub(super) fn percent(text: &str) -> String {
-    utf8_percent_encode(text, RESERVED).to_string()
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -240,7 +231,6 @@ mod tests {
         assert_eq!(label(&name, name.as_str()).unwrap(), None);
         assert!(label(&name, "ample.org").is_err());
         assert!(label(&name, "example.net").is_err());
-        assert_eq!(percent("@_a-1.b c"), "%40_a-1.b%20c");
     }
 
     proptest! {

@@ -2,10 +2,11 @@
 //! Version 4. A request to delete a record set must repeat its exact content, including the TTL.
 
 use super::http::{Answer, Api, Call, Transport};
-use super::record::{Escapes, Record, percent};
+use super::record::{Escapes, Record};
 use super::{Dialect, Fault, RecordSet, segment};
 use crate::BoxFuture;
 use crate::clock::Clock;
+use crate::percent::encoded;
 use aws_lc_rs::hmac;
 use data_encoding::HEXLOWER;
 use formats::DomainName;
@@ -87,7 +88,7 @@ impl Route53 {
         body: String,
     ) -> Result<Element, Fault> {
         let mut pairs: Vec<(String, String)> =
-            query.iter().map(|(name, value)| (percent(name), percent(value))).collect();
+            query.iter().map(|(name, value)| (encoded(name), encoded(value))).collect();
         pairs.sort();
         let query = pairs.iter().map(|(name, value)| format!("{name}={value}")).collect::<Vec<_>>().join("&");
         let time = self.clock.now();

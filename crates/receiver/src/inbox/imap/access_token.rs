@@ -14,10 +14,10 @@ use hyper::body::Bytes;
 use hyper::header::{ACCEPT, CONTENT_TYPE, HOST};
 use hyper_util::rt::TokioIo;
 use net::dns::Dns;
+use net::percent::encoded;
 use net::redaction::Secrets;
 use rustls::ClientConfig;
 use serde::Deserialize;
-use std::fmt::Write as _;
 use std::io::{Read, Write};
 use std::os::unix::fs::OpenOptionsExt;
 use std::path::{Path, PathBuf};
@@ -288,17 +288,4 @@ async fn output(words: &[String]) -> Result<String, TokenError> {
         true => Ok(text.trim().to_owned()),
         false => Err(failed(status.to_string())),
     }
-}
-
-/// Percent-encodes a form value.
-fn encoded(text: &str) -> String {
-    text.bytes().fold(String::new(), |mut out, byte| {
-        match byte {
-            b'a'..=b'z' | b'A'..=b'Z' | b'0'..=b'9' | b'-' | b'.' | b'_' | b'~' => out.push(char::from(byte)),
-            _ => {
-                let _ = write!(out, "%{byte:02X}");
-            }
-        }
-        out
-    })
 }
