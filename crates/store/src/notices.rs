@@ -4,12 +4,16 @@
 //! A process that delivers claims the channel, not single notifications ([`Store::claim_channel`]): they arrive in order,
 //! and those of one minute in one message, however many processes there are.
 
+use crate::claims::latest;
 use crate::query::sql;
 use crate::writing::Writing;
 use crate::{Store, StoreError, damaged, time};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// More than any notification waits for its next attempt: it is dropped when it is a day old.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 /// A notification to store for several channels.
 #[derive(Debug, Clone, Copy)]
@@ -78,17 +82,18 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<ChannelClaim>, StoreError> {
-        let latest = until.as_second().saturating_mul(2).saturating_sub(now.as_second());
+        let latest_claim = until.as_second().saturating_mul(2).saturating_sub(now.as_second());
         // Read first, so that nothing is written while there is nothing to deliver.
         let due: Option<(i64,)> = sql(
-            "SELECT 1 FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3
+            "SELECT 1 FROM notice WHERE tenant = $1 AND channel = $2 AND (due <= $3 OR due > $5)
                AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3 AND p.until <= $4)
              LIMIT 1",
         )
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
-        .bind(latest)
+        .bind(latest_claim)
+        .bind(latest(now, LONGEST_WAIT))
         .fetch_optional(self)
         .await?;
         if due.is_none() {
@@ -102,7 +107,7 @@ impl Store {
         .bind(channel)
         .bind(now.as_second())
         .bind(until.as_second())
-        .bind(latest)
+        .bind(latest_claim)
         .fetch_optional(&mut writing)
         .await?;
         writing.commit().await?;
@@ -126,11 +131,13 @@ impl Store {
         most: u32,
     ) -> Result<Vec<Notice<N>>, StoreError> {
         let rows: Vec<(i64, String, i64, i64)> = sql(
-            "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3 ORDER BY id LIMIT $4",
+            "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND (due <= $3 OR due > $4)
+             ORDER BY id LIMIT $5",
         )
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
+        .bind(latest(now, LONGEST_WAIT))
         .bind(most)
         .fetch_all(self)
         .await?;
@@ -180,12 +187,14 @@ impl Store {
         if ended == 0 {
             return writing.rollback().await;
         }
-        sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3")
-            .bind(self.tenant)
-            .bind(claim.channel.as_str())
-            .bind(due.as_second())
-            .execute(&mut writing)
-            .await?;
+        sql("UPDATE notice SET tries = tries + 1, due = $3
+             WHERE tenant = $1 AND channel = $2 AND (due < $3 OR due > $4)")
+        .bind(self.tenant)
+        .bind(claim.channel.as_str())
+        .bind(due.as_second())
+        .bind(latest(due, LONGEST_WAIT))
+        .execute(&mut writing)
+        .await?;
         writing.commit().await
     }
 }
@@ -238,6 +247,25 @@ mod tests {
             None,
             "a claim of now counts"
         );
+    }
+
+    #[tokio::test]
+    async fn a_notice_that_was_postponed_by_a_clock_that_was_a_year_ahead_is_delivered_when_it_is_set_right()
+    {
+        let (_scratch, store) = crate::scratch().await;
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let domain = DomainName::parse("a.example").unwrap();
+        let (channels, told) = (["mail".to_owned()], "begun".to_owned());
+        let notice = NewNotice { channels: &channels, changed_at: at(5), content: &told };
+        store.raise(&domain, "k", "s", at(5), &told, Some(notice)).await.unwrap();
+        let year = 365 * 86_400;
+        let claim = store.claim_channel("mail", at(year), at(year + 60)).await.unwrap().unwrap();
+        store.postpone_notices(&claim, at(year + 3600)).await.unwrap();
+        let due = async |now| store.due_notices::<String>("mail", at(now), 9).await.unwrap().len();
+        let claim = store.claim_channel("mail", at(9), at(69)).await.unwrap().unwrap();
+        assert_eq!(due(9).await, 1);
+        store.postpone_notices(&claim, at(14)).await.unwrap();
+        assert_eq!((due(13).await, due(14).await), (0, 1), "it waits as long as others");
     }
 
     #[tokio::test]

@@ -500,8 +500,10 @@ impl ReportScheduler {
         let known = before.iter().find(|known| known.target == text);
         // A recent failure holds too, while the report comes back soon because another target is busy.
         let now = self.now().await?;
-        let still_holds =
-            |known: &&TargetState| known.reply != Reply::Failed || now < later(known.at, FAILURE_CACHE_TIME);
+        let still_holds = |known: &&TargetState| {
+            // A failure in the future was recorded by a clock that was ahead.
+            known.reply != Reply::Failed || now.duration_since(known.at).abs() < FAILURE_CACHE_TIME
+        };
         if let Some(known) = known.filter(still_holds) {
             reason.clone_from(&known.reply_text);
             return Ok(Some(known.reply));

@@ -308,7 +308,7 @@ fn reads() -> Vec<Call> {
         challenge_records(later(), 9);
         record_changes::<String>(&a());
         last_look::<String>(&a());
-        last_done("weekly");
+        is_done("weekly", at(DAY));
         public_page("word");
         public_results(&a());
         log_place("mainlog");

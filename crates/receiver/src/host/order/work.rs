@@ -106,7 +106,11 @@ impl Orders {
             return;
         }
         *last = Some(elapsed);
-        match self.store.correct_certificate_plans(self.clock.now()).await {
+        let corrected = match self.now().await {
+            Ok(now) => self.store.correct_certificate_plans(now).await,
+            Err(error) => Err(error),
+        };
+        match corrected {
             Ok(0) => {}
             Ok(count) => tracing::warn!(
                 "the orders of {count} certificates were planned while the clock was ahead, and are due now"
