@@ -39,6 +39,18 @@ pub struct Notice<N> {
     pub tries: u32,
 }
 
+/// A notification that can't be read, such as one of another release.
+#[derive(Debug)]
+pub struct UnreadableNotice {
+    /// The row id.
+    pub id: i64,
+    /// Why it can't be read.
+    pub error: StoreError,
+}
+
+/// A row of the table: id, content as JSON, time of the change, failed attempts.
+type NoticeRow = (i64, String, i64, i64);
+
 /// The claim of a channel: until its end, no other process delivers on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelClaim {
@@ -51,6 +63,12 @@ impl ChannelClaim {
     pub fn channel(&self) -> &str {
         &self.channel
     }
+}
+
+fn read<N: DeserializeOwned>((id, json, born, tries): NoticeRow) -> Result<Notice<N>, StoreError> {
+    let content = serde_json::from_str(&json).map_err(damaged("notice"))?;
+    let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+    Ok(Notice { id, content, changed_at: time("notice", born)?, tries })
 }
 
 /// Stores a notification within a transaction.
@@ -124,30 +142,57 @@ impl Store {
     }
 
     /// Returns up to `most` due notifications of a channel, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if one can't be read; [`Self::put_aside_notices`] removes it from the way of the others.
     pub async fn due_notices<N: DeserializeOwned>(
         &self,
         channel: &str,
         now: Timestamp,
         most: u32,
     ) -> Result<Vec<Notice<N>>, StoreError> {
-        let rows: Vec<(i64, String, i64, i64)> = sql(
-            "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND (due <= $3 OR due > $4)
-             ORDER BY id LIMIT $5",
-        )
+        let rows = self.due_rows(channel, now, i64::from(most)).await?;
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn due_rows(&self, channel: &str, now: Timestamp, most: i64) -> Result<Vec<NoticeRow>, StoreError> {
+        sql("SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND (due <= $3 OR due > $4)
+             ORDER BY id LIMIT $5")
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
         .bind(latest(now, LONGEST_WAIT))
         .bind(most)
         .fetch_all(self)
-        .await?;
-        rows.into_iter()
-            .map(|(id, json, born, tries)| {
-                let content = serde_json::from_str(&json).map_err(damaged("notice"))?;
-                let tries = u32::try_from(tries).unwrap_or(u32::MAX);
-                Ok(Notice { id, content, changed_at: time("notice", born)?, tries })
-            })
-            .collect()
+        .await
+    }
+
+    /// Postpones the due notifications of a channel that can't be read to `until`, and returns them, so that those after them
+    /// are delivered. Until they are dropped, another process may be able to read them.
+    pub async fn put_aside_notices<N: DeserializeOwned>(
+        &self,
+        channel: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<UnreadableNotice>, StoreError> {
+        let unreadable = |row: NoticeRow| {
+            let id = row.0;
+            read::<N>(row).err().map(|error| UnreadableNotice { id, error })
+        };
+        let rows = self.due_rows(channel, now, i64::MAX).await?;
+        let aside: Vec<UnreadableNotice> = rows.into_iter().filter_map(unreadable).collect();
+        let mut writing = self.writing().await?;
+        for notice in &aside {
+            sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND id = $2")
+                .bind(self.tenant)
+                .bind(notice.id)
+                .bind(until.as_second())
+                .execute(&mut writing)
+                .await?;
+        }
+        writing.commit().await?;
+        Ok(aside)
     }
 
     /// Deletes notifications that were delivered or are obsolete.

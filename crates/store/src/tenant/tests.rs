@@ -366,6 +366,7 @@ fn changes() -> Vec<Call> {
     calls![store;
         hold_channel(&claimed(), later());
         postpone_notices(&claimed(), later());
+        put_aside_notices::<u64>("mail", later(), later());
         end_notices(&[1]);
         end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("over") }));
         delete_notices(later());
