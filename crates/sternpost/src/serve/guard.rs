@@ -259,7 +259,8 @@ impl GuardRole {
             if free == 0 {
                 continue;
             }
-            let claimed = store.claim_checks(is_slow, now, until, free).await?;
+            let is_known = |domain: &str| self.watched.contains_key(domain);
+            let claimed = store.claim_checks(is_slow, now, until, free, &is_known).await?;
             self.has_backlog |= !is_slow && claimed.len() == free;
             for claim in claimed {
                 match self.watched.get(&claim.domain).cloned() {
