@@ -274,8 +274,11 @@ mod tests {
         until(&mut of_second, true).await;
         assert_eq!(second.store.nodes(clock.now()).await.unwrap().len(), 1);
         // The second one stands still, and the first gets the lease meanwhile.
+        let name = format!("{LEADER_PREFIX}retention");
+        let [from, to] = [&second.node.holder, &first.node.holder];
+        let taken = first.store.take_lease(&name, from, to, clock.now(), SHORT.length).await.unwrap();
+        assert!(taken.is_some());
         let (mut of_first, task) = job(&first);
-        clock.set_by(61);
         until(&mut of_first, true).await;
         second.renew().await.unwrap();
         until(&mut of_second, false).await;

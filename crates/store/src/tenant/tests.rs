@@ -493,6 +493,7 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "renew",
             "renew_all",
             "lease_of",
+            "lease_in_force",
             "leases_in_force",
             "take_lease",
             "release",

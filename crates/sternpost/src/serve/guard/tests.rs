@@ -226,6 +226,7 @@ async fn several_processes_count_failures_together_and_one_ends_the_alerts_of_an
     let _ = leading.await;
     one.forget_tasks();
     clock.advance(60);
+    store.release(LEASE, "one").await.unwrap();
     let leading = seated(other, lease("other").await).await;
     // A domain without a policy has a check that looks nothing up.
     for name in ["hangs.example", "one.example", "two.example"] {
