@@ -73,10 +73,8 @@ impl RolloutContext {
 
     /// The lease on a domain that another context holds now.
     pub async fn other_lease(&self, name: &DomainName) -> Result<Option<Lease>, Failure> {
-        let (name, now) = (lease(name), self.world.clock.now());
-        let leases = self.store.leases_in_force(&name, now).await.map_err(|error| store_failure(&error))?;
-        let is_other = |(found, lease): &(String, Lease)| *found == name && lease.holder != self.holder;
-        Ok(leases.into_iter().find(is_other).map(|(_, lease)| lease))
+        let found = self.store.lease_in_force(&lease(name), self.world.clock.now()).await;
+        Ok(found.map_err(|error| store_failure(&error))?.filter(|lease| lease.holder != self.holder))
     }
 
     /// Takes the lease on a domain from whoever holds it. Returns it with the previous one; `None` if nobody holds it. A holder

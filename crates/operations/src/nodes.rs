@@ -106,7 +106,8 @@ mod tests {
             .collect();
         let expected = [("silent", 60, Some(7), "imap a"), ("running", 10, Some(7), "imap b")];
         assert_eq!(shown, expected.map(|(state, seconds, pid, jobs)| (state, seconds, pid, jobs.to_owned())));
-        // The lease of the first one has ended.
-        assert!(nodes(&store, at(1110)).await.unwrap()[0].jobs.is_empty());
+        // The first one has lost its lease.
+        store.release(&format!("{LEADER_PREFIX}imap a"), "a 7 1 boot/pid 1").await.unwrap();
+        assert!(nodes(&store, at(1060)).await.unwrap()[0].jobs.is_empty());
     }
 }

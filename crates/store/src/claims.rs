@@ -3,13 +3,20 @@
 //! the claim, in one statement. So two processes never claim the same piece, and that of a process that has died is due
 //! again by itself. The write about the result names the number of the claim: a process that was too slow changes nothing.
 //!
-//! Due times are compared with [`Store::common_time`], since the clocks of several machines differ.
+//! Due times are compared with [`Store::common_time`], since the clocks of several machines differ. Each kind of work has a
+//! longest wait. A due time that is later than that was stored while the clock was ahead, and counts as due ([`latest`]):
+//! once the clock is set right, the work would otherwise stand still until that time.
 
 use crate::database::Database;
 #[cfg(feature = "postgres")]
 use crate::query::sql;
 use crate::{Store, StoreError};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// The latest due time, in seconds of Unix time, that a wait of at most `longest` can have at `now`.
+pub(crate) fn latest(now: Timestamp, longest: SignedDuration) -> i64 {
+    now.as_second().saturating_add(longest.as_secs())
+}
 
 impl Store {
     /// The time by the clock that all processes share: that of the PostgreSQL server, or `local` for an SQLite file, which
@@ -31,7 +38,6 @@ impl Store {
 mod tests {
     use super::*;
     use crate::query::Dialect;
-    use jiff::SignedDuration;
 
     #[tokio::test]
     async fn the_time_of_all_processes_is_that_of_the_database_server() {

@@ -4,7 +4,7 @@
 
 use crate::query::{FromRow, Row, built, insert, sql};
 use crate::writing::{Tries, Writing};
-use crate::{Store, StoreError, time};
+use crate::{Store, StoreError, damaged, time};
 use jiff::{SignedDuration, Timestamp};
 use std::collections::BTreeSet;
 
@@ -128,18 +128,24 @@ impl Store {
         due.map(|due| time("guard_domain", due)).transpose()
     }
 
-    /// Claims the checks of up to `most` domains that are due at `now`, the longest due first, until `until`.
+    /// Claims the checks of up to `most` domains that are due at `now`, the longest due first, until `until`. Domains that this
+    /// process does not know, as after a change of the settings of another one, are left to those that do.
     pub async fn claim_checks(
         &self,
         is_slow: bool,
         now: Timestamp,
         until: Timestamp,
         most: usize,
+        is_known: &(impl Fn(&str) -> bool + Sync),
     ) -> Result<Vec<CheckClaim>, StoreError> {
         let mut tries = Tries::default();
         loop {
             let mut writing = self.writing().await?;
-            let claimed = claim(&mut writing, is_slow, now, until, most).await;
+            let claimed = match choose(&mut writing, is_slow, now, most, is_known).await {
+                Ok(domains) if domains.is_empty() => Ok(Vec::new()),
+                Ok(domains) => claim(&mut writing, &domains, until).await,
+                Err(error) => Err(error),
+            };
             if tries.again(&claimed) {
                 writing.rollback().await?;
                 continue;
@@ -219,31 +225,53 @@ impl Store {
     }
 }
 
-async fn claim(
+/// The domains that are due, the longest due first, as many as are wanted of those that this process knows.
+async fn choose(
     writing: &mut Writing,
     is_slow: bool,
     now: Timestamp,
-    until: Timestamp,
     most: usize,
+    is_known: &(impl Fn(&str) -> bool + Sync),
+) -> Result<Vec<String>, StoreError> {
+    // Another process that claims at the same time gets others.
+    let lock = writing.dialect().pick("", " FOR UPDATE SKIP LOCKED");
+    let text = format!(
+        "SELECT domain, due FROM guard_domain WHERE tenant = $1 AND slow = $2 AND due <= $3
+           AND (due > $4 OR (due = $4 AND domain > $5)) ORDER BY due, domain LIMIT $6{lock}"
+    );
+    let (mut chosen, mut after, mut page) = (Vec::new(), (String::new(), i64::MIN), most);
+    loop {
+        let select = built(text.clone()).bind(writing.tenant).bind(is_slow).bind(now.as_second());
+        let select = select.bind(after.1).bind(after.0).bind(i64::try_from(page).unwrap_or(i64::MAX));
+        let rows: Vec<(String, i64)> = select.fetch_all(&mut *writing).await?;
+        let is_last = rows.len() < page;
+        after = rows.last().cloned().unwrap_or_default();
+        let left = most.saturating_sub(chosen.len());
+        chosen
+            .extend(rows.into_iter().map(|(domain, _)| domain).filter(|domain| is_known(domain)).take(left));
+        if is_last || chosen.len() >= most {
+            return Ok(chosen);
+        }
+        page = BATCH_ROWS;
+    }
+}
+
+async fn claim(
+    writing: &mut Writing,
+    domains: &[String],
+    until: Timestamp,
 ) -> Result<Vec<CheckClaim>, StoreError> {
-    // As in `outgoing`. A verdict of the earlier check stays for its reader.
+    // A verdict of the earlier check stays for its reader.
     let chosen = writing.dialect().pick(
-        "IN (SELECT domain FROM guard_domain WHERE tenant = $1 AND slow = $2 AND due <= $3 ORDER BY due, domain LIMIT $5)",
-        "= ANY (ARRAY(SELECT domain FROM guard_domain WHERE tenant = $1 AND slow = $2 AND due <= $3
-           ORDER BY due, domain LIMIT $5 FOR UPDATE SKIP LOCKED))",
+        "IN (SELECT value FROM json_each($3))",
+        "= ANY (ARRAY(SELECT json_array_elements_text(CAST($3 AS json))))",
     );
     let text = format!(
-        "UPDATE guard_domain SET due = $4, claim = claim + 1
-         WHERE tenant = $1 AND slow = $2 AND due <= $3 AND domain {chosen} RETURNING domain, claim"
+        "UPDATE guard_domain SET due = $2, claim = claim + 1 WHERE tenant = $1 AND domain {chosen} RETURNING domain, claim"
     );
-    let rows: Vec<(String, i64)> = built(text)
-        .bind(writing.tenant)
-        .bind(is_slow)
-        .bind(now.as_second())
-        .bind(until.as_second())
-        .bind(i64::try_from(most).unwrap_or(i64::MAX))
-        .fetch_all(writing)
-        .await?;
+    let names = serde_json::to_string(domains).map_err(damaged("guard_domain"))?;
+    let query = built(text).bind(writing.tenant).bind(until.as_second()).bind(names);
+    let rows: Vec<(String, i64)> = query.fetch_all(writing).await?;
     Ok(rows.into_iter().map(|(domain, number)| CheckClaim { domain, number }).collect())
 }
 
@@ -265,7 +293,7 @@ mod tests {
     const EVERY: SignedDuration = SignedDuration::from_secs(300);
 
     async fn names(store: &Store, now: i64, until: i64, most: usize) -> Vec<CheckClaim> {
-        let mut claimed = store.claim_checks(false, at(now), at(until), most).await.unwrap();
+        let mut claimed = store.claim_checks(false, at(now), at(until), most, &|_| true).await.unwrap();
         claimed.sort_by(|one, other| one.domain.cmp(&other.domain));
         claimed
     }
@@ -302,6 +330,23 @@ mod tests {
     }
 
     #[tokio::test]
+    async fn a_process_claims_the_domains_that_it_knows_and_leaves_the_others_due() {
+        let (scratch, store) = crate::scratch().await;
+        let other = scratch.open().await;
+        let all: Vec<String> = (0..1200).map(|number| format!("d{number:04}.example")).collect();
+        let domains = all.iter().map(String::as_str).collect();
+        store.watch_domains(&domains, at(9000), SignedDuration::ZERO).await.unwrap();
+        let is_known = |domain: &str| domain > "d1100";
+        let claimed = store.claim_checks(false, at(9000), at(9030), 3, &is_known).await.unwrap();
+        let mut names: Vec<&str> = claimed.iter().map(|claim| claim.domain.as_str()).collect();
+        names.sort_unstable();
+        assert_eq!(names, ["d1100.example", "d1101.example", "d1102.example"]);
+        assert_eq!(store.claim_checks(false, at(9000), at(9030), 3, &|_| false).await.unwrap(), []);
+        let rest = other.claim_checks(false, at(9000), at(9030), 2000, &|_| true).await.unwrap();
+        assert_eq!(rest.len(), 1197, "they are still due");
+    }
+
+    #[tokio::test]
     async fn domains_are_checked_after_a_clock_that_was_a_year_ahead_is_set_right() {
         let (_scratch, store) = crate::scratch().await;
         let domains = BTreeSet::from(["a.example", "b.example"]);
@@ -333,14 +378,14 @@ mod tests {
         let row = other.finish_check(&next, &failed(9500)).await.unwrap();
         assert_eq!(row, Some(CheckRow { failed: 1, unreached: 0 }));
         assert!(names(&store, 9500, 9700, 1).await.is_empty(), "it waits for a slot of slow domains");
-        let claim = store.claim_checks(true, at(9500), at(9700), 9).await.unwrap().remove(0);
+        let claim = store.claim_checks(true, at(9500), at(9700), 9, &|_| true).await.unwrap().remove(0);
         let row = store.finish_check(&claim, &failed(9800)).await.unwrap();
         assert_eq!(row, Some(CheckRow { failed: 2, unreached: 0 }));
         assert!(!store.reaches_mx().await.unwrap());
         let waiting = other.waiting_verdicts(9).await.unwrap();
         assert_eq!((waiting.len(), waiting[0].verdict.as_str(), waiting[0].row.failed), (1, "failed", 2));
         // A newer check of the domain comes before its reader has ended the verdict.
-        let claim = store.claim_checks(true, at(9800), at(9999), 9).await.unwrap().remove(0);
+        let claim = store.claim_checks(true, at(9800), at(9999), 9, &|_| true).await.unwrap().remove(0);
         let unreached = CheckOutcome::Complete { is_unreached: true, has_reached: false };
         let finished = FinishedCheck { outcome: unreached, ..complete(10_000, Some("newer")) };
         let row = store.finish_check(&claim, &finished).await.unwrap();

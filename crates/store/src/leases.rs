@@ -7,7 +7,9 @@
 //! [`Store::take_lease`], which an operator decides.
 //!
 //! On PostgreSQL leases begin and end by the clock of the database, so that the clocks of the machines do not matter. Processes
-//! that share an SQLite file share the clock of their machine, and say what time it is.
+//! that share an SQLite file share a machine, and count from its start (`steady`), so that setting its clock neither ends a
+//! lease nor extends it. A lease that ends later than any can was given by a clock that was ahead and was set right since, and is
+//! over.
 //!
 //! A process that stands still for longer than its lease does not know that it has lost it. Therefore each new holder gets a
 //! larger fence, and [`Store::under`] returns a handle whose writes take place only while the lease has the fence of its
@@ -16,6 +18,7 @@
 
 mod held;
 mod holder;
+mod steady;
 
 pub use held::HeldLease;
 pub use holder::LeaseHolder;
@@ -25,6 +28,9 @@ use crate::writing::Writing;
 use crate::{Store, StoreError, time};
 use jiff::Timestamp;
 use std::time::Duration;
+
+/// More than any lease lasts.
+const LONGEST: Duration = Duration::from_secs(24 * 3600);
 
 /// A lease that has not been released.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -48,7 +54,7 @@ impl Lease {
     }
 }
 
-/// When a lease begins and ends by the clock of this process, in seconds of Unix time. PostgreSQL uses the difference only.
+/// When a lease begins and ends, in seconds: on SQLite of the steady time, on PostgreSQL only the difference counts.
 #[derive(Debug, Clone, Copy)]
 struct Span {
     now: i64,
@@ -64,7 +70,7 @@ impl Span {
     }
 }
 
-/// SQL for the present second of Unix time: by PostgreSQL's own clock, or on SQLite a parameter with the time of the process.
+/// SQL for the present second: by PostgreSQL's own clock, or on SQLite a parameter.
 pub(crate) fn present(dialect: Dialect, parameter: &'static str) -> &'static str {
     dialect.pick(parameter, "CAST(floor(extract(epoch FROM clock_timestamp())) AS BIGINT)")
 }
@@ -89,7 +95,8 @@ impl Store {
         length: Duration,
     ) -> Result<Option<HeldLease>, StoreError> {
         let begun = held::since_boot();
-        let fence = self.acquire_for(name, holder, Span::of(now, length)).await?;
+        let span = Span::of(self.steady_time(now).await?, length);
+        let fence = self.acquire_for(name, holder, span).await?;
         Ok(fence.map(|fence| HeldLease::new(name, holder, fence, begun, length)))
     }
 
@@ -120,9 +127,11 @@ impl Store {
             "INSERT INTO lease (name, holder, expires_at, fence) VALUES ($1, $2, {end}, 1) \
              ON CONFLICT (name) DO UPDATE SET holder = excluded.holder, expires_at = excluded.expires_at, \
              fence = CASE WHEN lease.holder = excluded.holder THEN lease.fence ELSE lease.fence + 1 END \
-             WHERE lease.holder = excluded.holder OR lease.expires_at <= {now} RETURNING fence"
+             WHERE lease.holder = excluded.holder OR lease.expires_at <= {now} OR lease.expires_at > {now} + $5 \
+             RETURNING fence"
         ));
-        let insert = insert.bind(name).bind(holder).bind(span.now).bind(span.until);
+        let longest = i64::try_from(LONGEST.as_secs()).unwrap_or(i64::MAX);
+        let insert = insert.bind(name).bind(holder).bind(span.now).bind(span.until).bind(longest);
         let row: Option<(i64,)> = insert.fetch_optional(&mut writing).await?;
         writing.commit().await?;
         Ok(row.map(|(fence,)| fence))
@@ -130,7 +139,8 @@ impl Store {
 
     /// Extends a lease by its length. False if another holder has got it since, or if it was released: then it is over.
     pub async fn renew(&self, lease: &HeldLease, now: Timestamp) -> Result<bool, StoreError> {
-        let (begun, span) = (held::since_boot(), Span::of(now, lease.length()));
+        let begun = held::since_boot();
+        let span = Span::of(self.steady_time(now).await?, lease.length());
         let renewed = match self.try_renew(lease, span).await {
             Err(StoreError::Unreachable { .. }) => self.try_renew(lease, span).await?,
             done => done?,
@@ -153,6 +163,7 @@ impl Store {
     /// Renews several leases in one transaction. Those that another holder has got since are over afterwards.
     pub async fn renew_all(&self, leases: &[HeldLease], now: Timestamp) -> Result<(), StoreError> {
         let begun = held::since_boot();
+        let now = self.steady_time(now).await?;
         // In the order of the names, so that two transactions do not wait for each other.
         let mut leases: Vec<&HeldLease> = leases.iter().collect();
         leases.sort_by(|one, other| one.name().cmp(other.name()));
@@ -179,6 +190,17 @@ impl Store {
         row.map(|(holder, until)| Lease::read(holder, until)).transpose()
     }
 
+    /// Returns a lease that has not ended.
+    pub async fn lease_in_force(&self, name: &str, now: Timestamp) -> Result<Option<Lease>, StoreError> {
+        let select = built(format!(
+            "SELECT holder, expires_at FROM lease WHERE name = $1 AND holder <> '' AND expires_at > {}",
+            present(self.dialect(), "$2")
+        ));
+        let select = select.bind(name).bind(self.steady_time(now).await?.as_second());
+        let row: Option<(String, i64)> = select.fetch_optional(self).await?;
+        row.map(|(holder, until)| Lease::read(holder, until)).transpose()
+    }
+
     /// Returns the leases whose names begin with `prefix` and that have not ended, by their names.
     pub async fn leases_in_force(
         &self,
@@ -187,11 +209,12 @@ impl Store {
     ) -> Result<Vec<(String, Lease)>, StoreError> {
         let select = built(format!(
             "SELECT name, holder, expires_at FROM lease \
-             WHERE substr(name, 1, CAST($2 AS INTEGER)) = $1 AND holder <> '' AND expires_at > {} ORDER BY name",
+             WHERE name >= $1 AND name < $2 AND holder <> '' AND expires_at > {} ORDER BY name",
             present(self.dialect(), "$3")
         ));
-        let length = i64::try_from(prefix.chars().count()).unwrap_or(i64::MAX);
-        let select = select.bind(prefix).bind(length).bind(now.as_second());
+        // Each name with the prefix is before the prefix with the last character that there is.
+        let end = format!("{prefix}{}", char::MAX);
+        let select = select.bind(prefix).bind(end).bind(self.steady_time(now).await?.as_second());
         let rows: Vec<(String, String, i64)> = select.fetch_all(self).await?;
         let read = |(name, holder, until)| Ok((name, Lease::read(holder, until)?));
         rows.into_iter().map(read).collect()
@@ -207,7 +230,8 @@ impl Store {
         length: Duration,
     ) -> Result<Option<HeldLease>, StoreError> {
         let begun = held::since_boot();
-        let fence = self.take_from(name, from, holder, Span::of(now, length)).await?;
+        let span = Span::of(self.steady_time(now).await?, length);
+        let fence = self.take_from(name, from, holder, span).await?;
         Ok(fence.map(|fence| HeldLease::new(name, holder, fence, begun, length)))
     }
 

@@ -35,7 +35,7 @@ pub struct Node {
     pub started_at: Timestamp,
     /// When it wrote its row last.
     pub seen_at: Timestamp,
-    /// The time since then.
+    /// The time since then; until then, if the clock was ahead at that time.
     pub silent: Duration,
 }
 
@@ -59,8 +59,8 @@ impl Store {
         upsert.bind(&roles).bind(now.as_second()).bind(&node.holder).execute(self).await?;
         let present = present(self.dialect(), "$1");
         let forget = built(format!(
-            "DELETE FROM node WHERE seen_at < {present} - $2 \
-             OR (name = $3 AND roles = $4 AND id <> $5 AND seen_at <= {present} - $6)"
+            "DELETE FROM node WHERE abs({present} - seen_at) > $2 \
+             OR (name = $3 AND roles = $4 AND id <> $5 AND abs({present} - seen_at) >= $6)"
         ));
         let seconds = |time: Duration| i64::try_from(time.as_secs()).unwrap_or(i64::MAX);
         let forget = forget.bind(now.as_second()).bind(seconds(FORGOTTEN)).bind(&node.name).bind(&roles);
@@ -75,7 +75,7 @@ impl Store {
     /// Returns all nodes, by name and start. `now` counts on SQLite only.
     pub async fn nodes(&self, now: Timestamp) -> Result<Vec<Node>, StoreError> {
         let select = built(format!(
-            "SELECT id, holder, name, version, roles, schema, started_at, seen_at, {} - seen_at FROM node \
+            "SELECT id, holder, name, version, roles, schema, started_at, seen_at, abs({} - seen_at) FROM node \
              ORDER BY name, started_at, id",
             present(self.dialect(), "$1")
         ));
@@ -134,7 +134,12 @@ mod tests {
         };
         let all = earlier(3600).await;
         assert!(all[1].silent >= Duration::from_secs(3600) && all[0].silent < Duration::from_secs(60));
-        assert_eq!(earlier(24 * 3600).await.len(), 1);
+        // Its row was written while the clock was ahead.
+        let all = earlier(-7200).await;
+        assert!(all[1].silent > Duration::from_secs(3500), "{:?}", all[1].silent);
+        assert_eq!(earlier(26 * 3600).await.len(), 1);
+        store.keep_node(&second, now).await.unwrap();
+        assert_eq!(earlier(-25 * 3600).await.len(), 1);
         store.remove_node("a").await.unwrap();
         assert_eq!(store.nodes(now).await.unwrap(), []);
     }

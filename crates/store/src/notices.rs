@@ -4,12 +4,16 @@
 //! A process that delivers claims the channel, not single notifications ([`Store::claim_channel`]): they arrive in order,
 //! and those of one minute in one message, however many processes there are.
 
+use crate::claims::latest;
 use crate::query::sql;
 use crate::writing::Writing;
 use crate::{Store, StoreError, damaged, time};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use serde::Serialize;
 use serde::de::DeserializeOwned;
+
+/// More than any notification waits for its next attempt: it is dropped when it is a day old.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(24);
 
 /// A notification to store for several channels.
 #[derive(Debug, Clone, Copy)]
@@ -35,6 +39,18 @@ pub struct Notice<N> {
     pub tries: u32,
 }
 
+/// A notification that can't be read, such as one of another release.
+#[derive(Debug)]
+pub struct UnreadableNotice {
+    /// The row id.
+    pub id: i64,
+    /// Why it can't be read.
+    pub error: StoreError,
+}
+
+/// A row of the table: id, content as JSON, time of the change, failed attempts.
+type NoticeRow = (i64, String, i64, i64);
+
 /// The claim of a channel: until its end, no other process delivers on it.
 #[derive(Debug, Clone, PartialEq, Eq)]
 pub struct ChannelClaim {
@@ -47,6 +63,12 @@ impl ChannelClaim {
     pub fn channel(&self) -> &str {
         &self.channel
     }
+}
+
+fn read<N: DeserializeOwned>((id, json, born, tries): NoticeRow) -> Result<Notice<N>, StoreError> {
+    let content = serde_json::from_str(&json).map_err(damaged("notice"))?;
+    let tries = u32::try_from(tries).unwrap_or(u32::MAX);
+    Ok(Notice { id, content, changed_at: time("notice", born)?, tries })
 }
 
 /// Stores a notification within a transaction.
@@ -78,17 +100,18 @@ impl Store {
         now: Timestamp,
         until: Timestamp,
     ) -> Result<Option<ChannelClaim>, StoreError> {
-        let latest = until.as_second().saturating_mul(2).saturating_sub(now.as_second());
+        let latest_claim = until.as_second().saturating_mul(2).saturating_sub(now.as_second());
         // Read first, so that nothing is written while there is nothing to deliver.
         let due: Option<(i64,)> = sql(
-            "SELECT 1 FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3
+            "SELECT 1 FROM notice WHERE tenant = $1 AND channel = $2 AND (due <= $3 OR due > $5)
                AND NOT EXISTS (SELECT 1 FROM notice_pause AS p WHERE p.tenant = $1 AND p.channel = $2 AND p.until > $3 AND p.until <= $4)
              LIMIT 1",
         )
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
-        .bind(latest)
+        .bind(latest_claim)
+        .bind(latest(now, LONGEST_WAIT))
         .fetch_optional(self)
         .await?;
         if due.is_none() {
@@ -102,7 +125,7 @@ impl Store {
         .bind(channel)
         .bind(now.as_second())
         .bind(until.as_second())
-        .bind(latest)
+        .bind(latest_claim)
         .fetch_optional(&mut writing)
         .await?;
         writing.commit().await?;
@@ -119,28 +142,57 @@ impl Store {
     }
 
     /// Returns up to `most` due notifications of a channel, oldest first.
+    ///
+    /// # Errors
+    ///
+    /// [`StoreError::Damaged`] if one can't be read; [`Self::put_aside_notices`] removes it from the way of the others.
     pub async fn due_notices<N: DeserializeOwned>(
         &self,
         channel: &str,
         now: Timestamp,
         most: u32,
     ) -> Result<Vec<Notice<N>>, StoreError> {
-        let rows: Vec<(i64, String, i64, i64)> = sql(
-            "SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND due <= $3 ORDER BY id LIMIT $4",
-        )
+        let rows = self.due_rows(channel, now, i64::from(most)).await?;
+        rows.into_iter().map(read).collect()
+    }
+
+    async fn due_rows(&self, channel: &str, now: Timestamp, most: i64) -> Result<Vec<NoticeRow>, StoreError> {
+        sql("SELECT id, told, born, tries FROM notice WHERE tenant = $1 AND channel = $2 AND (due <= $3 OR due > $4)
+             ORDER BY id LIMIT $5")
         .bind(self.tenant)
         .bind(channel)
         .bind(now.as_second())
+        .bind(latest(now, LONGEST_WAIT))
         .bind(most)
         .fetch_all(self)
-        .await?;
-        rows.into_iter()
-            .map(|(id, json, born, tries)| {
-                let content = serde_json::from_str(&json).map_err(damaged("notice"))?;
-                let tries = u32::try_from(tries).unwrap_or(u32::MAX);
-                Ok(Notice { id, content, changed_at: time("notice", born)?, tries })
-            })
-            .collect()
+        .await
+    }
+
+    /// Postpones the due notifications of a channel that can't be read to `until`, and returns them, so that those after them
+    /// are delivered. Until they are dropped, another process may be able to read them.
+    pub async fn put_aside_notices<N: DeserializeOwned>(
+        &self,
+        channel: &str,
+        now: Timestamp,
+        until: Timestamp,
+    ) -> Result<Vec<UnreadableNotice>, StoreError> {
+        let unreadable = |row: NoticeRow| {
+            let id = row.0;
+            read::<N>(row).err().map(|error| UnreadableNotice { id, error })
+        };
+        let rows = self.due_rows(channel, now, i64::MAX).await?;
+        let aside: Vec<UnreadableNotice> = rows.into_iter().filter_map(unreadable).collect();
+        let mut writing = self.writing().await?;
+        for notice in &aside {
+            sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND id = $2")
+                .bind(self.tenant)
+                .bind(notice.id)
+                .bind(until.as_second())
+                .execute(&mut writing)
+                .await?;
+        }
+        writing.commit().await?;
+        Ok(aside)
     }
 
     /// Deletes notifications that were delivered or are obsolete.
@@ -180,12 +232,14 @@ impl Store {
         if ended == 0 {
             return writing.rollback().await;
         }
-        sql("UPDATE notice SET tries = tries + 1, due = $3 WHERE tenant = $1 AND channel = $2 AND due < $3")
-            .bind(self.tenant)
-            .bind(claim.channel.as_str())
-            .bind(due.as_second())
-            .execute(&mut writing)
-            .await?;
+        sql("UPDATE notice SET tries = tries + 1, due = $3
+             WHERE tenant = $1 AND channel = $2 AND (due < $3 OR due > $4)")
+        .bind(self.tenant)
+        .bind(claim.channel.as_str())
+        .bind(due.as_second())
+        .bind(latest(due, LONGEST_WAIT))
+        .execute(&mut writing)
+        .await?;
         writing.commit().await
     }
 }
@@ -238,6 +292,25 @@ mod tests {
             None,
             "a claim of now counts"
         );
+    }
+
+    #[tokio::test]
+    async fn a_notice_that_was_postponed_by_a_clock_that_was_a_year_ahead_is_delivered_when_it_is_set_right()
+    {
+        let (_scratch, store) = crate::scratch().await;
+        let at = |second| Timestamp::from_second(second).unwrap();
+        let domain = DomainName::parse("a.example").unwrap();
+        let (channels, told) = (["mail".to_owned()], "begun".to_owned());
+        let notice = NewNotice { channels: &channels, changed_at: at(5), content: &told };
+        store.raise(&domain, "k", "s", at(5), &told, Some(notice)).await.unwrap();
+        let year = 365 * 86_400;
+        let claim = store.claim_channel("mail", at(year), at(year + 60)).await.unwrap().unwrap();
+        store.postpone_notices(&claim, at(year + 3600)).await.unwrap();
+        let due = async |now| store.due_notices::<String>("mail", at(now), 9).await.unwrap().len();
+        let claim = store.claim_channel("mail", at(9), at(69)).await.unwrap().unwrap();
+        assert_eq!(due(9).await, 1);
+        store.postpone_notices(&claim, at(14)).await.unwrap();
+        assert_eq!((due(13).await, due(14).await), (0, 1), "it waits as long as others");
     }
 
     #[tokio::test]

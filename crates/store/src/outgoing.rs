@@ -5,11 +5,15 @@
 //! ([`Store::claim_outgoing`]). Each target's reply is stored at once, so that a report is sent twice only after a crash
 //! between the reply and that write.
 
+use crate::claims::latest;
 use crate::query::{FromRow, Row, built, insert, sql};
 use crate::writing::{Counter, Tries, Writing};
 use crate::{Store, StoreError, count, damaged, stored, time};
 use formats::DomainName;
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// More than any report waits for its next attempt: the retries of a report are spread over a day.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(48);
 
 /// A newly built report, to be delivered.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -354,6 +358,12 @@ async fn claim(
     until: Timestamp,
     most: u32,
 ) -> Result<Vec<Outgoing>, StoreError> {
+    // What was planned by a clock that was ahead is due, and the time of its first attempt is unknown.
+    sql("UPDATE outgoing SET due = $1, first_try = 0 WHERE state = 'waiting' AND due > $2")
+        .bind(now.as_second())
+        .bind(latest(now, LONGEST_WAIT))
+        .execute(&mut *writing)
+        .await?;
     // PostgreSQL checks the outer condition again when another process has changed the row; the array is selected once.
     let chosen = writing.dialect().pick(
         "IN (SELECT id FROM outgoing WHERE state = 'waiting' AND due <= $1 ORDER BY due, id LIMIT $3)",

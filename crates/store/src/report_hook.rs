@@ -1,10 +1,14 @@
 //! How far a webhook has announced the received reports. Only the position is stored, not a notice for each report, so that
 //! a flood of reports takes no room here: the notice is built from the reports themselves when it is sent.
 
+use crate::claims::latest;
 use crate::query::{FromRow, Row, built, sql};
 use crate::writing::Counter;
 use crate::{Store, StoreError, time};
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
+
+/// More than a webhook waits for its next request.
+const LONGEST_WAIT: SignedDuration = SignedDuration::from_hours(48);
 
 /// The state of a webhook for received reports.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -24,6 +28,13 @@ pub struct ReportHook {
 }
 
 const COLUMNS: &str = "position, target, begun, tries, due, claim";
+
+impl ReportHook {
+    /// Whether something may be sent at `now`.
+    pub fn is_due(&self, now: Timestamp) -> bool {
+        self.due <= now || self.due.as_second() > latest(now, LONGEST_WAIT)
+    }
+}
 
 impl FromRow for ReportHook {
     fn from_row(row: &mut Row<'_>) -> Result<Self, StoreError> {
@@ -73,10 +84,11 @@ impl Store {
     ) -> Result<Option<ReportHook>, StoreError> {
         let mut writing = self.writing().await?;
         let text = format!(
-            "UPDATE report_hook SET due = $4, claim = claim + 1 WHERE tenant = $1 AND hook = $2 AND due <= $3 RETURNING {COLUMNS}"
+            "UPDATE report_hook SET due = $4, claim = claim + 1
+             WHERE tenant = $1 AND hook = $2 AND (due <= $3 OR due > $5) RETURNING {COLUMNS}"
         );
         let query = built(text).bind(self.tenant).bind(hook).bind(now.as_second()).bind(until.as_second());
-        let claimed = query.fetch_optional(&mut writing).await?;
+        let claimed = query.bind(latest(now, LONGEST_WAIT)).fetch_optional(&mut writing).await?;
         writing.commit().await?;
         Ok(claimed)
     }

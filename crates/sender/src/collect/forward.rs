@@ -101,8 +101,8 @@ impl Forwarder {
                 self.forward(batch, &mut refusals).await?;
             }
             while let Some(batch) = self.store.oldest_refused().await? {
-                let is_due = |refusal: Refusal| self.clock.now() >= later(refusal.last, REFUSED_RETRY);
-                if !Refusal::of(&batch.id).1.is_none_or(is_due) {
+                let now = self.clock.now();
+                if !Refusal::of(&batch.id).1.is_none_or(|refusal| refusal.is_due(now)) {
                     break;
                 }
                 self.forward(batch, &mut refusals).await?;
@@ -143,7 +143,7 @@ impl Forwarder {
     async fn refused(&self, batch: SpooledBatch, status: u16, may_split: bool) -> Result<(), ForwardError> {
         let now = self.clock.now();
         let (base, before) = Refusal::of(&batch.id);
-        let first = before.as_ref().map_or(now, |refusal| refusal.first);
+        let first = before.as_ref().map_or(now, |refusal| refusal.first_by(now));
         if may_split && let Some(halves) = halves(&batch, base, before) {
             return Ok(self.store.replace_spooled(&batch.id, &halves).await?);
         }
@@ -217,6 +217,16 @@ impl Refusal {
         (base, times.map(|(first, last)| Self { first, last }))
     }
 
+    /// Whether the batch is sent again at `now`. A refusal in the future was recorded by a clock that was ahead.
+    fn is_due(self, now: Timestamp) -> bool {
+        now.duration_since(self.last).abs() >= REFUSED_RETRY
+    }
+
+    /// The time of the first refusal; at most `now`, so that sessions are not kept for longer after a clock was ahead.
+    fn first_by(self, now: Timestamp) -> Timestamp {
+        self.first.min(now)
+    }
+
     fn mark(self, base: &str) -> String {
         format!("{base}{REFUSED_MARK}{}-{}", self.first.as_second(), self.last.as_second())
     }
@@ -276,5 +286,20 @@ impl Batches {
             }
         }
         batches
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_refused_batch_is_sent_again_after_a_clock_that_was_a_year_ahead_is_set_right() {
+        let now = Timestamp::from_second(1_790_000_000).unwrap();
+        let ahead = later(now, SignedDuration::from_hours(365 * 24));
+        let refused = |at| Refusal { first: at, last: at };
+        assert!(refused(ahead).is_due(now) && refused(ahead).first_by(now) == now);
+        assert!(!refused(now).is_due(later(now, SignedDuration::from_mins(9))));
+        assert!(refused(now).is_due(later(now, REFUSED_RETRY)) && refused(now).first_by(ahead) == now);
     }
 }

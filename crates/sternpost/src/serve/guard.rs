@@ -43,8 +43,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use store::StoreError;
 use store::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
+use store::{Outage, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -202,11 +202,14 @@ impl GuardRole {
         tracing::info!(domains = self.watched.len(), "guard started");
         self.unapplied.log(&self.context).await;
         let mut learned = Instant::now();
+        let outage = Outage::new();
         loop {
             let begun = Instant::now();
-            if let Err(error) = self.round().await {
-                tracing::error!("the guard can't claim domains, or read verdicts: {error}");
-            }
+            outage.log(
+                &self.round().await,
+                "the guard can't claim domains, or read verdicts",
+                "the guard claims domains again",
+            );
             self.work_until(begun + POLL_INTERVAL).await;
             if learned.elapsed() >= self.config.every {
                 learned = Instant::now();
@@ -264,7 +267,8 @@ impl GuardRole {
             if free == 0 {
                 continue;
             }
-            let claimed = store.claim_checks(is_slow, now, until, free).await?;
+            let is_known = |domain: &str| self.watched.contains_key(domain);
+            let claimed = store.claim_checks(is_slow, now, until, free, &is_known).await?;
             self.has_backlog |= !is_slow && claimed.len() == free;
             for claim in claimed {
                 match self.watched.get(&claim.domain).cloned() {

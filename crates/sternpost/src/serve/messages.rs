@@ -21,12 +21,13 @@ use operations::summary::SummaryMail;
 use operations::world::World;
 use receiver::rollout::guard::Alert;
 use sender::report::Transport;
+use serde::de::DeserializeOwned;
 use serde::{Deserialize, Serialize};
 use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use store::notices::{ChannelClaim, Notice};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// The content of a notice: an alert is raised or over. It is the JSON that the webhook receives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -63,6 +64,8 @@ const CLAIM_RENEWAL: Duration = Duration::from_secs(20);
 const MAIL_INTERVAL: SignedDuration = SignedDuration::from_mins(1);
 /// Age after which an undelivered notice is dropped.
 const NOTICE_LIFETIME: SignedDuration = SignedDuration::from_hours(24);
+/// How long a notice that can't be read is put aside.
+const ASIDE: SignedDuration = SignedDuration::from_hours(1);
 /// Maximum number of notices in a round of the webhook, and in a message.
 const BATCH_ROWS: u32 = 1000;
 /// Maximum number of alerts that a message describes in full.
@@ -159,10 +162,13 @@ impl Messenger {
     }
 
     async fn deliver_all(&self, queue: Queue<'_>) {
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.deliver(queue).await {
-                tracing::error!("alert notices can't be delivered: {error}");
-            }
+            outage.log(
+                &self.deliver(queue).await,
+                "alert notices can't be delivered",
+                "alert notices are delivered again",
+            );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
@@ -212,6 +218,24 @@ impl Messenger {
         self.store.hold_channel(claim, later(self.now().await?, CLAIM_TIME)).await
     }
 
+    /// The due notices of a claimed channel. Those that can't be read are put aside.
+    async fn due<N: DeserializeOwned>(&self, claim: &ChannelClaim) -> Result<Vec<Notice<N>>, StoreError> {
+        let (channel, now) = (claim.channel(), self.now().await?);
+        match self.store.due_notices(channel, now, BATCH_ROWS).await {
+            Err(StoreError::Damaged { .. }) => {}
+            read => return read,
+        }
+        for notice in self.store.put_aside_notices::<N>(channel, now, later(now, ASIDE)).await? {
+            tracing::error!(
+                channel,
+                notice = notice.id,
+                "a notice can't be read and is not delivered, which is tried again in an hour; those after it are delivered: {}",
+                notice.error
+            );
+        }
+        self.store.due_notices(channel, now, BATCH_ROWS).await
+    }
+
     /// Ends a claim: nothing is delivered on the channel for this time.
     async fn end(&self, claim: &ChannelClaim, pause: SignedDuration) -> Result<(), StoreError> {
         self.store.hold_channel(claim, later(self.now().await?, pause)).await.map(drop)
@@ -239,7 +263,7 @@ impl Messenger {
 
     async fn post_all(&self, webhook: &Webhook) -> Result<(), StoreError> {
         let Some(claim) = self.claim(WEBHOOK).await? else { return Ok(()) };
-        for notice in self.store.due_notices::<Event>(WEBHOOK, self.now().await?, BATCH_ROWS).await? {
+        for notice in self.due::<Event>(&claim).await? {
             let message = chat::message(self.format, &notice.content);
             let id = format!("alert-{}-{}", notice.id, notice.changed_at.as_second());
             match self.under(&claim, webhook.post(&id, self.clock.now(), &message)).await? {
@@ -257,7 +281,7 @@ impl Messenger {
     async fn mail_to(&self, to: &MailAddress) -> Result<(), StoreError> {
         let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
         let Some(claim) = self.claim(&channel(to)).await? else { return Ok(()) };
-        let notices = self.store.due_notices::<Event>(claim.channel(), self.now().await?, BATCH_ROWS).await?;
+        let notices = self.due::<Event>(&claim).await?;
         let Some(first) = notices.first() else { return self.end(&claim, SignedDuration::ZERO).await };
         let id = batch_id(&notices);
         let message = match alert_mail(from, to, &id, self.clock.now(), &notices) {
@@ -287,9 +311,7 @@ impl Messenger {
     async fn mail_summaries(&self, to: &MailAddress) -> Result<(), StoreError> {
         let (Some(transport), Some(from)) = (&self.transport, &self.from) else { return Ok(()) };
         let Some(claim) = self.claim(&weekly_channel(to)).await? else { return Ok(()) };
-        let due =
-            self.store.due_notices::<SummaryMail>(claim.channel(), self.now().await?, BATCH_ROWS).await?;
-        for notice in due {
+        for notice in self.due::<SummaryMail>(&claim).await? {
             let id = format!("weekly.{}.{}", notice.id, notice.changed_at.as_second());
             let SummaryMail { subject, body } = notice.content;
             let message = match compose(from, to, &id, self.clock.now(), subject, body) {

@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::report_hook::ReportHook;
 use store::reports::{ArrivedCounts, ArrivedReport, WhichReports};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// The name of the webhook in the store.
 const HOOK: &str = "reports";
@@ -111,10 +111,13 @@ impl ReportHookRole {
 
     /// Posts reports until the task is dropped.
     pub async fn run(self) {
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.round().await {
-                tracing::error!("received reports can't be posted to the webhook: {error}");
-            }
+            outage.log(
+                &self.round().await,
+                "received reports can't be posted to the webhook",
+                "received reports are posted to the webhook again",
+            );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
@@ -123,7 +126,7 @@ impl ReportHookRole {
         let now = self.store.common_time(self.clock.now()).await?;
         // Read first, so that nothing is written while there is nothing to post.
         let known = self.store.report_hook(HOOK).await?;
-        if known.due > now
+        if !known.is_due(now)
             || known.target == known.position && self.store.newest_report().await? <= known.position
         {
             return Ok(());
@@ -136,9 +139,11 @@ impl ReportHookRole {
 
     /// Posts what is new on the claimed webhook.
     async fn post(&self, mut hook: ReportHook, now: Timestamp) -> Result<(), StoreError> {
-        if hook.target == hook.position {
+        // By a clock that was ahead. The day within which it has to be delivered begins anew.
+        let begun_ahead = hook.begun > later(now, NOTICE_LIFETIME);
+        if hook.target == hook.position || begun_ahead {
             let newest = self.store.newest_report().await?;
-            let target = newest.min(hook.position.saturating_add(MAX_COVERED));
+            let target = newest.min(hook.position.saturating_add(MAX_COVERED)).max(hook.target);
             if !self.store.begin_report_notice(HOOK, hook.claim, target, now).await? {
                 return Ok(());
             }
@@ -357,6 +362,22 @@ mod tests {
         assert!(next != first && body["reports"][0]["submitter"] == "y.example", "{body}");
         let posts = ["delivered", "failed", "dropped"].map(|outcome| fixture.role.posts.of(&[outcome]).get());
         assert_eq!(posts, [1, 2, 1]);
+    }
+
+    #[tokio::test]
+    async fn reports_are_posted_after_a_clock_that_was_a_year_ahead_is_set_right_and_dropped_after_a_day() {
+        const YEAR: i64 = 365 * 86_400;
+        let fixture = Fixture::new(false).await;
+        fixture.keep("x.example", 0, Trust::Verified).await;
+        fixture.clock.set_by(YEAR);
+        fixture.posted("500 No").await;
+        fixture.clock.set_by(-YEAR);
+        let (again, body) = fixture.posted("500 No").await;
+        assert_eq!(body["verified"]["reports"], 1);
+        fixture.clock.set_by(25 * 3600);
+        assert_eq!(fixture.posted("500 No").await.0, again);
+        let posts = ["delivered", "failed", "dropped"].map(|outcome| fixture.role.posts.of(&[outcome]).get());
+        assert_eq!(posts, [0, 2, 1]);
     }
 
     #[tokio::test]

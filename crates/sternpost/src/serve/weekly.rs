@@ -37,16 +37,16 @@ impl WeeklyRole {
 
     async fn round(&mut self) -> Result<(), config::failure::Failure> {
         let fail = |error| operations::store_failure(&error);
-        let now = self.context.world.clock.now();
-        let due = Timestamp::from_second(self.time.last(now.as_second())).unwrap_or(now);
         let store = self.context.store.clone();
-        match store.last_done(TASK).await.map_err(fail)? {
+        let now = store.common_time(self.context.world.clock.now()).await.map_err(fail)?;
+        let due = Timestamp::from_second(self.time.last(now.as_second())).unwrap_or(now);
+        match store.is_done(TASK, due).await.map_err(fail)? {
             // The first summary is sent at the next scheduled time.
             None => {
                 store.do_once::<SummaryMail>(TASK, due, None).await.map_err(fail)?;
             }
-            Some(done) if done >= due => {}
-            Some(_) => {
+            Some(true) => {}
+            Some(false) => {
                 self.context.learn().await?;
                 let mail = weekly_summary(&self.context, due).await?.mail();
                 let notice = NewNotice { channels: &self.channels, changed_at: now, content: &mail };
@@ -106,5 +106,11 @@ mod tests {
         let subjects = sent(&second).await;
         assert_eq!(subjects.len(), 2);
         assert_eq!(subjects[1], "[sternpost] 2026-12-06 to 2026-12-12: nothing to do");
+        // A clock that is a year ahead, and is set right.
+        clock.set_by(365 * 86_400);
+        second.round().await.unwrap();
+        clock.set_by(-364 * 86_400);
+        second.round().await.unwrap();
+        assert_eq!(sent(&second).await.len(), 4);
     }
 }

@@ -81,9 +81,15 @@ fn machine() -> String {
     if name.is_empty() { "unknown".to_owned() } else { name }
 }
 
+/// Identifies this start of the machine; `None` where it can't be read, as under `ProcSubset=pid` of systemd.
+pub(super) fn boot_id() -> Option<String> {
+    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").ok()?;
+    Some(boot.trim().to_owned()).filter(|boot| !boot.is_empty())
+}
+
 /// Identifies the running kernel and this process's PID namespace, as one word.
 fn place() -> String {
-    let boot = std::fs::read_to_string("/proc/sys/kernel/random/boot_id").unwrap_or_default();
+    let boot = boot_id().unwrap_or_default();
     let namespace = std::fs::read_link("/proc/self/ns/pid").unwrap_or_default();
     format!("{}/{}", boot.trim(), namespace.display()).split_whitespace().collect()
 }

@@ -1,6 +1,7 @@
 use super::holder::tests::holders;
 use super::*;
 use crate::query::sql;
+use jiff::SignedDuration;
 
 fn at(second: i64) -> Timestamp {
     Timestamp::from_second(second).unwrap()
@@ -47,25 +48,55 @@ async fn a_lease_has_one_holder_until_it_is_released_or_expires() {
 }
 
 #[tokio::test]
-async fn a_lease_ends_by_the_clock_of_the_database_or_of_the_machine() {
+async fn a_lease_ends_by_the_clock_of_the_database_or_by_the_time_since_the_start_of_the_machine() {
     let (_dir, store) = crate::scratch().await;
-    // The clock of the other process is ten minutes ahead.
+    // The clock of the other process is ten minutes ahead: on SQLite, the clock of the machine was set forward.
     let now = Timestamp::now();
     let ahead = now + MINUTE * 10;
     store.acquire("x", "one", now, MINUTE).await.unwrap().unwrap();
-    let taken = store.acquire("x", "two", ahead, MINUTE).await.unwrap();
-    assert_eq!(taken.is_some(), store.dialect() == Dialect::Sqlite, "processes on SQLite have one clock");
+    assert!(store.acquire("x", "two", ahead, MINUTE).await.unwrap().is_none());
     // Its own lease is as long as that of others.
     store.acquire("y", "two", ahead, MINUTE).await.unwrap().unwrap();
     store.acquire("z", "one", now, MINUTE).await.unwrap().unwrap();
     let until = async |name: &str| store.lease_of(name).await.unwrap().unwrap().until.as_second();
     let difference = until("y").await - until("z").await;
-    assert_eq!(difference > 300, store.dialect() == Dialect::Sqlite, "{difference}");
+    assert!(difference < 300, "{difference}");
     let in_force = store.leases_in_force("z", now).await.unwrap();
     assert_eq!(in_force.iter().map(|(name, _)| name.as_str()).collect::<Vec<_>>(), ["z"]);
     store.release("z", "one").await.unwrap();
     expire(&store, "y").await;
     assert_eq!(store.leases_in_force("", now).await.unwrap().len(), 1);
+    let found = async |name: &str| store.lease_in_force(name, now).await.unwrap().map(|lease| lease.holder);
+    assert_eq!((found("x").await.as_deref(), found("y").await, found("z").await), (Some("one"), None, None));
+}
+
+#[tokio::test]
+async fn a_lease_that_was_given_by_a_clock_that_was_a_year_ahead_is_over() {
+    let (_dir, store) = crate::scratch().await;
+    acquire(&store, "one").await.unwrap();
+    let year = sql("UPDATE lease SET expires_at = expires_at + 31536000 WHERE name = 'x'");
+    year.execute(&store).await.unwrap();
+    assert!(acquire(&store, "two").await.is_some());
+    assert!(acquire(&store, "three").await.is_none());
+}
+
+#[tokio::test]
+async fn time_on_sqlite_is_steady_from_one_start_of_the_machine_to_the_next() {
+    let (_dir, store) = crate::scratch().await;
+    let since = async |boot: &str, local| store.steady_since(boot, local).await.unwrap();
+    let now = Timestamp::now();
+    let first = since("first", now).await;
+    assert!(first.duration_since(now).abs() < SignedDuration::from_secs(300), "{first}");
+    // The clock is set forward, and back.
+    for local in [now + MINUTE * 60, now - MINUTE * 60] {
+        assert!(since("first", local).await.duration_since(first) < SignedDuration::from_secs(300));
+    }
+    let second = since("second", now + MINUTE * 60).await;
+    assert!(second.duration_since(first) > SignedDuration::from_secs(3000), "{second}");
+    since("third", now + MINUTE * 60 * 24 * 500).await;
+    let rows: Vec<(String,)> = sql("SELECT name FROM lease").fetch_all(&store).await.unwrap();
+    assert_eq!(rows, [("time of boot third".to_owned(),)], "old ones are deleted");
+    assert!(store.leases_in_force("", now).await.unwrap().is_empty());
 }
 
 #[tokio::test]

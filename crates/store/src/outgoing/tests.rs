@@ -78,6 +78,25 @@ async fn a_claim_is_over_at_its_time_and_what_comes_late_changes_nothing_but_an_
     assert_eq!(store.claim_outgoing(at(210), at(900), 9).await.unwrap().len(), 1);
 }
 
+#[tokio::test]
+async fn a_report_is_sent_after_a_clock_that_was_a_year_ahead_is_set_right() {
+    let (_dir, store) = crate::scratch().await;
+    let year = 365 * 86_400;
+    store.put_outgoing(&[report("new.example", year), report("retried.example", year)]).await.unwrap();
+    let claimed = store.claim_outgoing(at(year), at(year + 900), 9).await.unwrap();
+    let (due, first_try) = (at(year + 14_400), Some(at(year)));
+    for report in claimed.into_iter().filter(|report| report.domain.as_str() == "retried.example") {
+        assert!(store.update_outgoing(&Outgoing { due, first_try, tries: 3, ..report }).await.unwrap());
+    }
+    // One waits for as long as the rules allow.
+    store.put_outgoing(&[report("later.example", 100_000)]).await.unwrap();
+    let now = store.claim_outgoing(at(900), at(1800), 9).await.unwrap();
+    let names: Vec<&str> = now.iter().map(|report| report.domain.as_str()).collect();
+    assert_eq!(names, ["new.example", "retried.example"]);
+    assert!(now.iter().all(|report| report.first_try.is_none()), "the day of retries begins anew");
+    assert_eq!(store.claim_outgoing(at(1799), at(2700), 9).await.unwrap(), []);
+}
+
 #[tokio::test(flavor = "multi_thread", worker_threads = 4)]
 async fn several_processes_claim_each_report_once() {
     let (scratch, store) = crate::scratch().await;

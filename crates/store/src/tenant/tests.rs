@@ -248,7 +248,7 @@ fn fill() -> Vec<Call> {
         put_mx_certificate(&certificate());
         put_guard_probe(&a(), &mx(), at(DAY), policy(), Some("expired"));
         watch_domains(&["a.example"].into(), at(DAY), SignedDuration::from_secs(300));
-        claim_checks(false, at(DAY), at(DAY + 9), 9);
+        claim_checks(false, at(DAY), at(DAY + 9), 9, &|_| true);
         finish_check(&check(), &FinishedCheck { verdict: Some("verdict"), ..checked_at(at(DAY)) });
         put_testing_probes(at(DAY), &a(), &[probe()]);
         put_checked_hosts(&a(), &[checked()]);
@@ -308,7 +308,7 @@ fn reads() -> Vec<Call> {
         challenge_records(later(), 9);
         record_changes::<String>(&a());
         last_look::<String>(&a());
-        last_done("weekly");
+        is_done("weekly", at(DAY));
         public_page("word");
         public_results(&a());
         log_place("mainlog");
@@ -366,11 +366,12 @@ fn changes() -> Vec<Call> {
     calls![store;
         hold_channel(&claimed(), later());
         postpone_notices(&claimed(), later());
+        put_aside_notices::<u64>("mail", later(), later());
         end_notices(&[1]);
         end_alert(&a(), "k", "s", Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("over") }));
         delete_notices(later());
         end_verdicts(&[CheckClaim { number: 2, ..check() }]);
-        claim_checks(false, at(DAY), at(DAY + 9), 9);
+        claim_checks(false, at(DAY), at(DAY + 9), 9, &|_| true);
         hold_check(&CheckClaim { number: 3, ..check() }, at(DAY + 8));
         change_rollout(&a(), |state: &mut Vec<u8>| state.push(2));
         set_record_change(1, ChangeState::Done);
@@ -494,6 +495,7 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
             "renew",
             "renew_all",
             "lease_of",
+            "lease_in_force",
             "leases_in_force",
             "take_lease",
             "release",

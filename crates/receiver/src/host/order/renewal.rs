@@ -82,7 +82,7 @@ impl Orders {
     /// If the store fails.
     pub fn ask_round<'a>(&'a self) -> BoxFuture<'a, Result<usize, StoreError>> {
         Box::pin(async move {
-            let due = self.store.renewals_to_ask(self.clock.now(), ASK_BATCH).await?;
+            let due = self.store.renewals_to_ask(self.now().await?, ASK_BATCH).await?;
             let mut questions: FuturesUnordered<_> =
                 due.iter().map(|question| self.follow_renewal_info(question)).collect();
             let mut asked = 0;
@@ -106,7 +106,7 @@ impl Orders {
             Some(ca) => self.ask(ca, chain).await,
             None => Err(OrderError::NotHere("the CA is not configured any more".to_owned())),
         };
-        let now = self.clock.now();
+        let now = self.now().await?;
         let (window, wait) = match answer {
             Ok((suggested, wait)) => {
                 self.follow_window(question, suggested, now).await?;
@@ -178,7 +178,7 @@ impl Orders {
     ) -> Result<Timestamp, OrderError> {
         let usual = later(validity.0, validity.1.duration_since(validity.0) / 3 * 2);
         let answer = self.ask(ca, chain).await;
-        let now = self.clock.now();
+        let now = self.now().await.unwrap_or_else(|_| self.clock.now());
         let (window, wait, renew_at) = match answer {
             Ok((window, wait)) => {
                 let chosen = moment(window, None, validity, now, self.randomness.fraction());

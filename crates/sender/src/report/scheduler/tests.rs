@@ -692,6 +692,23 @@ async fn a_claim_is_renewed_before_each_further_target() {
 }
 
 #[tokio::test]
+async fn a_report_is_retried_after_a_clock_that_was_a_year_ahead_is_set_right() {
+    const YEAR: i64 = 365 * 86_400;
+    let bench = Bench::new().await;
+    bench.add_sessions("a.example", "mailto:r@a.example").await;
+    bench.clock.advance(16 * 3600 + 60);
+    bench.scheduler.build().await.unwrap();
+    *bench.world.relay_is_down.lock().unwrap() = true;
+    bench.clock.set_by(YEAR);
+    bench.scheduler.turn().await.unwrap();
+    assert_eq!(bench.report("a.example").await.tries, 1);
+    bench.clock.set_by(-YEAR);
+    *bench.world.relay_is_down.lock().unwrap() = false;
+    bench.scheduler.turn().await.unwrap();
+    assert_eq!((bench.report("a.example").await.state, bench.mails()), (DeliveryState::Sent, 1));
+}
+
+#[tokio::test]
 async fn a_clock_that_steps_back_sends_no_report_twice() {
     let bench = Bench::new().await;
     bench.add_sessions("a.example", "mailto:r@a.example").await;

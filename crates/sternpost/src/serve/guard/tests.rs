@@ -81,8 +81,11 @@ async fn with_one_place_a_domain_that_hangs_holds_up_no_other_and_a_restart_forg
     let store = guard.context.store.clone();
     let every = SignedDuration::from_secs(0);
     store.watch_domains(&["hangs.example"].into(), Timestamp::UNIX_EPOCH, every).await.unwrap();
-    let claim =
-        store.claim_checks(false, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, 1).await.unwrap().remove(0);
+    let claim = store
+        .claim_checks(false, Timestamp::UNIX_EPOCH, Timestamp::UNIX_EPOCH, 1, &|_| true)
+        .await
+        .unwrap()
+        .remove(0);
     let slow = FinishedCheck {
         outcome: CheckOutcome::Failed,
         is_slow: true,
@@ -115,6 +118,19 @@ async fn with_one_place_a_domain_that_hangs_holds_up_no_other_and_a_restart_forg
 }
 
 #[tokio::test]
+async fn a_domain_that_is_not_in_the_settings_of_this_process_is_left_to_others_at_once() {
+    let folder = tempfile::tempdir().unwrap();
+    let mut guard = guard(folder.path()).await;
+    let (store, now) = (guard.context.store.clone(), Timestamp::now());
+    let domains = ["added.example", "one.example"].into();
+    store.watch_domains(&domains, now, SignedDuration::ZERO).await.unwrap();
+    guard.start_due(now).await.unwrap();
+    assert_eq!(guard.running.keys().collect::<Vec<_>>(), ["one.example"]);
+    let left = store.claim_checks(false, now, later(now, CLAIM_TIME), 9, &|_| true).await.unwrap();
+    assert_eq!(left.iter().map(|claim| claim.domain.as_str()).collect::<Vec<_>>(), ["added.example"]);
+}
+
+#[tokio::test]
 async fn a_process_that_stood_still_changes_no_alert_after_another_one_took_over() {
     let folder = tempfile::tempdir().unwrap();
     let mut guard = guard(folder.path()).await;
@@ -126,7 +142,7 @@ async fn a_process_that_stood_still_changes_no_alert_after_another_one_took_over
     let led = guard.lead.store().unwrap();
     // Another process has found something, and gets the job while this one stands still.
     store.watch_domains(&["late.example", "one.example"].into(), now, SignedDuration::ZERO).await.unwrap();
-    for claim in store.claim_checks(false, Timestamp::MAX, Timestamp::MAX, 9).await.unwrap() {
+    for claim in store.claim_checks(false, Timestamp::MAX, Timestamp::MAX, 9, &|_| true).await.unwrap() {
         let verdict = serde_json::to_string(&StoredVerdict::Failed("a reason".to_owned())).unwrap();
         let (outcome, due) = (CheckOutcome::Failed, Timestamp::MAX);
         let finished = FinishedCheck { outcome, is_slow: false, due, verdict: Some(&verdict) };
@@ -210,6 +226,7 @@ async fn several_processes_count_failures_together_and_one_ends_the_alerts_of_an
     let _ = leading.await;
     one.forget_tasks();
     clock.advance(60);
+    store.release(LEASE, "one").await.unwrap();
     let leading = seated(other, lease("other").await).await;
     // A domain without a policy has a check that looks nothing up.
     for name in ["hangs.example", "one.example", "two.example"] {

@@ -149,6 +149,38 @@ async fn the_notice_of_a_process_that_died_is_sent_by_another_with_the_same_id()
 }
 
 #[tokio::test]
+async fn a_notice_that_cant_be_read_is_put_aside_and_those_after_it_are_delivered() {
+    let mut fixture = Fixture::new().await;
+    let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let url = format!("http://{}/", listener.local_addr().unwrap());
+    fixture.messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+    let to = fixture.messenger.to[0].clone();
+    let channels = [WEBHOOK.to_owned(), channel(&to), weekly_channel(&to)];
+    let now = fixture.clock.now();
+    let store = fixture.messenger.store.clone();
+    let put = async |task: &str, channels: &[String], content: &serde_json::Value| {
+        let notice = NewNotice { channels, changed_at: now, content };
+        assert!(store.do_once(task, now, Some(notice)).await.unwrap());
+    };
+    put("one", &channels, &serde_json::json!({ "schema": 99 })).await;
+    let told = serde_json::to_value(event("example.org", EventKind::Raised)).unwrap();
+    put("two", &channels[..2], &told).await;
+    put("three", &channels[2..], &serde_json::json!({ "subject": "a week", "body": "-" })).await;
+    let (_, (_, body)) = tokio::join!(fixture.round(), receive(&listener, "204 No Content"));
+    assert!(body.contains("example.org"), "{body}");
+    assert_eq!(fixture.mails().len(), 2);
+    let claim = async |seconds| {
+        let now = later(now, SignedDuration::from_secs(seconds));
+        store.claim_channel(WEBHOOK, now, later(now, CLAIM_TIME)).await.unwrap()
+    };
+    assert_eq!(claim(3599).await, None, "nothing else waits");
+    assert!(claim(3600).await.is_some(), "another process may be able to read it");
+    fixture.clock.set_by(25 * 3600);
+    fixture.round().await;
+    assert_eq!(fixture.messenger.counts.dropped.get(), 3);
+}
+
+#[tokio::test]
 async fn the_first_alert_is_sent_at_once_and_those_of_the_next_minute_in_one_message() {
     let fixture = Fixture::new().await;
     fixture.raise(&event("example.org", EventKind::Raised)).await;
