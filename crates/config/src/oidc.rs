@@ -2,7 +2,6 @@
 //! which role.
 
 use crate::failure::Failure;
-use crate::keys::KEYS;
 use crate::read::Read;
 use std::path::{Path, PathBuf};
 
@@ -29,7 +28,7 @@ pub struct OidcConfig {
     pub scopes: Vec<String>,
 }
 
-/// Reads the section; `None` if it has no key.
+/// Reads the section; `None` without an issuer.
 pub fn oidc(read: &Read, folder: &Path) -> Result<Option<OidcConfig>, Failure> {
     let text = |key: &str| read.text(&format!("dashboard.oidc.{key}")).map(str::to_owned);
     let list =
@@ -76,8 +75,11 @@ pub fn oidc(read: &Read, folder: &Path) -> Result<Option<OidcConfig>, Failure> {
     }))
 }
 
+/// Whether a key is set that has a meaning only together with `issuer`.
 fn is_set(read: &Read) -> bool {
-    KEYS.iter().any(|key| key.path.starts_with("dashboard.oidc.") && read.value(key.path).is_some())
+    let has = |key: &str| read.value(&format!("dashboard.oidc.{key}")).is_some();
+    let lists = |key: &str| !read.list(&format!("dashboard.oidc.{key}")).is_empty();
+    has("client_secret_file") || lists("operator_groups") || lists("reader_groups")
 }
 
 #[cfg(test)]

@@ -414,6 +414,7 @@ fn changes() -> Vec<Call> {
         cancel_second_factor(store.tenant(), "ada");
         end_invitation(store.tenant(), "ada");
         change_password(store.tenant(), "ada", "hash", "new", "");
+        put_provider_user(store.tenant(), &Person { name: text("zoe"), role: text("reader"), password: text("oidc$1") });
         remove_person(store.tenant(), "ada");
         remove_domain(&a());
     ]
