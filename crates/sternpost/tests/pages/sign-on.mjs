@@ -58,7 +58,7 @@ assert.match(account, /signed in as olivia@corp\.example, with the role Operator
 assert.match(account, /You sign in with Example ID/);
 assert.equal(await operator.locator("input[type=password]").count(), 0);
 await operator.goto(base + "/settings");
-assert.equal(await operator.locator("form[action$='/settings/people']").count(), 1);
+assert.notEqual(await operator.locator("form[action$='/settings/people']").count(), 0);
 console.log("olivia: operator");
 
 const reader = await signedIn("rita");
