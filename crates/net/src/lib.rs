@@ -49,5 +49,8 @@ pub mod webhook;
 use std::future::Future;
 use std::pin::Pin;
 
+/// The target of the spans that traces consist of (docs/monitoring.md). They are switched off unless a collector is named.
+pub const TRACES: &str = "traces";
+
 /// A boxed future, as the async methods of this crate's traits return it.
 pub type BoxFuture<'a, T> = Pin<Box<dyn Future<Output = T> + Send + 'a>>;

@@ -2,7 +2,10 @@
 //! list of `target=level` pairs (`info,sternpost_sender=debug`); without the variable, a command logs errors only and
 //! the server logs what `[log] level` asks for.
 
-use tracing_subscriber::filter::Targets;
+use crate::traces::TraceLayer;
+use tracing::Level;
+use tracing_subscriber::Layer;
+use tracing_subscriber::filter::{LevelFilter, Targets};
 use tracing_subscriber::fmt::layer;
 use tracing_subscriber::layer::SubscriberExt;
 use tracing_subscriber::util::SubscriberInitExt;
@@ -21,6 +24,9 @@ pub enum Form {
 /// Starts the log. `default` is the filter that applies unless `SPOST_LOG` holds a valid one.
 pub fn start(default: &str, form: Form) {
     let filter = filter(std::env::var("SPOST_LOG").ok().as_deref(), default);
+    if let Some(traces) = crate::traces::layer() {
+        return with_traces(filter, form, traces);
+    }
     let registry = tracing_subscriber::registry().with(filter);
     let lines = layer().with_writer(std::io::stderr);
     // A test may have started a log of its own, which then stays.
@@ -28,6 +34,19 @@ pub fn start(default: &str, form: Form) {
         Form::Json => registry.with(lines.json()).try_init(),
         Form::Text => registry.with(lines.with_target(false)).try_init(),
         Form::TextWithTarget => registry.with(lines).try_init(),
+    };
+}
+
+/// The log beside traces: each has a filter of its own, so that no span gets into the log.
+fn with_traces(filter: Targets, form: Form, traces: TraceLayer) {
+    let traced = Targets::new().with_target(net::TRACES, Level::INFO);
+    let registry = tracing_subscriber::registry().with(traces.with_filter(traced));
+    let filter = filter.with_target(net::TRACES, LevelFilter::OFF);
+    let lines = layer().with_writer(std::io::stderr);
+    let _ = match form {
+        Form::Json => registry.with(lines.json().with_filter(filter)).try_init(),
+        Form::Text => registry.with(lines.with_target(false).with_filter(filter)).try_init(),
+        Form::TextWithTarget => registry.with(lines.with_filter(filter)).try_init(),
     };
 }
 
@@ -39,7 +58,6 @@ fn filter(variable: Option<&str>, default: &str) -> Targets {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use tracing::Level;
 
     #[test]
     fn the_level_of_the_configuration_holds_for_every_crate_of_sternpost() {

@@ -18,6 +18,7 @@ mod log;
 mod replaced_file;
 mod serve;
 mod terminal;
+mod traces;
 mod view;
 
 use std::process::ExitCode;

@@ -32,7 +32,7 @@ mod store_watch;
 mod stored_metrics;
 mod systemd_sockets;
 mod tasks;
-mod webhook;
+pub mod webhook;
 mod weekly;
 
 use crate::log;
@@ -97,6 +97,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let store = open(&config, options).await?;
     let resolv_conf_time = resolv_conf::modified();
     let world = Arc::new(World::new(&config)?);
+    crate::traces::export(world.tls.clone())?;
     let roles = RoleName::enabled(&config).into_iter().map(str::to_owned).collect();
     let leaders = Leaders::new(&store, world.clock.clone(), roles);
     let mut tasks = Tasks::new(world.clock.clone(), leaders.clone());

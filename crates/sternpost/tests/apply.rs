@@ -322,6 +322,8 @@ fn decisions_need_a_reason_and_a_place_that_was_seen() {
     let (_, printed) = scene.run(&["status", "--servers"]);
     assert!(printed.contains(&format!("changes do not wait for {server}, by operator: down")), "{printed}");
     assert!(printed.contains("seen from outside at "), "{printed}");
+    // Evidence is no question where the policy is enforced already.
+    assert!(printed.contains("example.org: enforce since ") && !printed.contains("evidence: "), "{printed}");
     let (code, printed) = scene.run(&["omit", "--undo", "example.org", server]);
     assert!(code == 0 && printed.contains(" wait for "), "{code} {printed}");
     let (_, printed) = scene.run(&["status"]);

@@ -288,9 +288,9 @@ fn quarantined_input_is_deleted_by_number_or_by_options_with_a_confirmation() {
     assert_eq!(quarantine(&["drop", "1"]).0, 1);
     assert_eq!(quarantine(&["drop"]).0, 2);
     assert_eq!(quarantine(&["drop", "--all", "3"]).0, 2);
-    assert!(quarantine(&["drop", "--older-than", "1", "--yes"]).1.contains("0 items are deleted."));
+    assert!(quarantine(&["drop", "--older-than", "1", "--yes"]).1.contains("Deleted: 0 items."));
     assert!(quarantine(&["drop", "--all"]).1.contains("2 items with 0.0 MiB would be deleted."));
-    assert!(quarantine(&["drop", "--all", "--yes"]).1.contains("2 items are deleted."));
+    assert!(quarantine(&["drop", "--all", "--yes"]).1.contains("Deleted: 2 items."));
     assert!(quarantine(&["list"]).1.contains("The quarantine is empty."));
 }
 

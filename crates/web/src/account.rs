@@ -275,7 +275,10 @@ pub async fn end_sessions(
     let tenant = session.tenant;
     if form.id.is_empty() {
         let ended = auth.store.end_other_sessions(tenant, &visitor.name, &session.digest).await?;
-        return Ok(redirect_with_notice("/account", &format!("Ended {ended} other sessions.")));
+        return Ok(redirect_with_notice(
+            "/account",
+            &format!("Ended {}.", crate::text::counted(ended, "other session")),
+        ));
     }
     let own = auth.store.sessions_of(tenant, &visitor.name, auth.clock.now()).await?;
     let Some(found) = own.iter().find(|one| session_id(&one.digest) == form.id) else {

@@ -206,7 +206,10 @@ pub fn judge_by(
             LastWeek::Silent => "no verified report in a week".to_owned(),
             LastWeek::Clean => "a week without failures".to_owned(),
             LastWeek::Failing => {
-                format!("failures in the last week, then {} clean days", evidence.clean_days)
+                format!(
+                    "failures in the last week, then {}",
+                    crate::text::counted(evidence.clean_days, "clean day")
+                )
             }
         },
         _ => "none".to_owned(),

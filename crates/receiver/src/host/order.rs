@@ -43,6 +43,7 @@ use store::certificate_orders::ChallengeRecord;
 use store::hosting::StoredCertificate;
 use store::{Store, StoreError};
 use tokio::time::timeout;
+use tracing::Instrument;
 use x509_parser::prelude::{FromDer, X509Certificate};
 
 /// Orders the certificates that are due.
@@ -160,7 +161,8 @@ impl Orders {
             }
             return Ok(());
         }
-        let outcome = match self.order(&domain, &before).await {
+        let span = tracing::info_span!(target: net::TRACES, "certificate order", %host);
+        let outcome = match self.order(&domain, &before).instrument(span).await {
             Ok(issued) => issued,
             Err(OrderError::Store(error)) => return Err(error),
             Err(OrderError::OverBudget) => Outcome::OverBudget,

@@ -273,8 +273,10 @@ fn zip(contents: ZipContents<'_>, name: &str, each: Each<'_>) {
         }
     }
     if contents.left_out > 0 {
-        let (left_out, most) = (contents.left_out, ZIP_MEMBERS);
-        let why = format!("{left_out} files in the zip file were not read: at most {most} are");
+        let why = format!(
+            "files in the zip file that were not read: {}; at most {ZIP_MEMBERS} are",
+            contents.left_out
+        );
         each(Found::Unreadable(Unreadable::new(name, why)));
     }
 }

@@ -22,6 +22,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::policies::StoredPolicy;
 use tokio::sync::OwnedSemaphorePermit;
+use tracing::Instrument;
 
 /// Everything that one lookup of a next hop observed and decided, for `sternpost query --trace`.
 #[derive(Debug)]
@@ -81,7 +82,8 @@ impl PolicyService {
             JoinOrStart::Joined(pending) => Some(pending),
             JoinOrStart::Started(guard, pending) => {
                 let service = self.clone();
-                tokio::spawn(async move {
+                let span = tracing::info_span!(target: net::TRACES, "lookup", next_hop = %hop);
+                let looking = async move {
                     let Some((entry, used)) = service.run_look_up(hop, &guard, purpose, permit).await else {
                         return;
                     };
@@ -90,7 +92,8 @@ impl PolicyService {
                     if let Some(used) = used {
                         service.discovery.used(&used).await;
                     }
-                });
+                };
+                tokio::spawn(looking.instrument(span));
                 Some(pending)
             }
         }
@@ -332,7 +335,10 @@ impl PolicyService {
         let rule = settings.overrides.rule(domain).cloned();
         let discovery = async {
             match rule.as_ref().is_none_or(Rule::uses_published_policy) {
-                true => Some(self.discovery.discover(domain, stored, occasion).await),
+                true => {
+                    let span = tracing::info_span!(target: net::TRACES, "policy record and file");
+                    Some(self.discovery.discover(domain, stored, occasion).instrument(span).await)
+                }
                 false => None,
             }
         };

@@ -12,6 +12,7 @@ use net::dane::{self, Dane, NoDane, SMTP_PORT};
 use net::dns::{Dns, DnsError, Exchange, HostAddresses, Kind, Security, addresses_of_one_family};
 use std::fmt;
 use std::time::Duration;
+use tracing::Instrument;
 
 /// A next hop that can have a policy.
 #[derive(Debug, Clone, PartialEq, Eq, Hash)]
@@ -161,10 +162,13 @@ pub struct RouteLookup {
 
 /// Looks up the MX hosts of a next hop and their DANE states.
 pub async fn look_up(dns: &dyn Dns, hop: &NextHop) -> RouteLookup {
-    match hop {
-        NextHop::Host(name, port) => hosts(dns, vec![name.clone()], Security::Secure, *port, None).await,
-        NextHop::Domain(name, port) => domain(dns, name, *port).await,
-    }
+    let looking = async {
+        match hop {
+            NextHop::Host(name, port) => hosts(dns, vec![name.clone()], Security::Secure, *port, None).await,
+            NextHop::Domain(name, port) => domain(dns, name, *port).await,
+        }
+    };
+    looking.instrument(tracing::info_span!(target: net::TRACES, "MX and TLSA records")).await
 }
 
 async fn domain(dns: &dyn Dns, name: &DomainName, port: u16) -> RouteLookup {

@@ -20,6 +20,7 @@ use std::collections::HashMap;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tracing::Instrument;
 
 /// Looks up report targets and delivers reports to them.
 pub struct ReportDelivery {
@@ -178,10 +179,15 @@ impl ReportDelivery {
         if is_denied(to, &self.denied) {
             return Err(Undelivered::permanent("the configuration denies this host"));
         }
-        match to {
-            Rua::Mailto(address) => self.mail(prepared, address, now).await,
-            Rua::Https(url) => self.post(prepared, url).await,
-        }
+        let bringing = async {
+            match to {
+                Rua::Mailto(address) => self.mail(prepared, address, now).await,
+                Rua::Https(url) => self.post(prepared, url).await,
+            }
+        };
+        bringing
+            .instrument(tracing::info_span!(target: net::TRACES, "delivery of a report", target = %to))
+            .await
     }
 
     async fn mail(

@@ -116,7 +116,7 @@ fn dane_in_words(hosts: &[DaneHost]) -> String {
         let others = hosts.iter().filter(|other| other.reason == host.reason).count() - 1;
         let others = match others {
             0 => String::new(),
-            number => format!(" (as at {number} more hosts)"),
+            number => format!(" (as at {})", formats::counted::counted(number, "more host")),
         };
         let _ = writeln!(
             out,

@@ -296,7 +296,10 @@ fn in_words(status: &Status, all_servers: bool) -> String {
         (None, None) => "not observed yet".to_owned(),
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
-    let _ = writeln!(out, "  evidence: {}", status.gate);
+    // It decides about enforcement, which is over here.
+    if status.rollout.mode.is_none_or(|known| known.mode != Mode::Enforce) {
+        let _ = writeln!(out, "  evidence: {}", status.gate);
+    }
     if !status.evidence.sources.is_empty() {
         let _ = writeln!(out, "    counted: {}", counted_days(&status.evidence));
     }
@@ -345,7 +348,7 @@ fn in_words(status: &Status, all_servers: bool) -> String {
         let _ = writeln!(out, "  senders may cache {} for {} {until}", promise.mode, mx.join(", "));
     }
     for line in &status.journal {
-        let _ = writeln!(out, "  {} {}: {}", line.at, line.who, line.what);
+        let _ = writeln!(out, "  {:.0} {}: {}", line.at, line.who, line.what);
     }
     out
 }

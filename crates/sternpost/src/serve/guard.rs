@@ -48,6 +48,7 @@ use store::{Outage, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
+use tracing::Instrument;
 use unapplied::Unapplied;
 
 /// Checks in a row that failed, or that reached no MX host, after which an alert is raised.
@@ -291,7 +292,9 @@ impl GuardRole {
         let sessions = self.sessions.clone();
         self.tasks.spawn(async move {
             let started = Instant::now();
-            let check = AssertUnwindSafe(check(&context, &config, sessions, &spec)).catch_unwind().await;
+            let span = tracing::info_span!(target: net::TRACES, "check of a domain", domain = %spec.name);
+            let check = check(&context, &config, sessions, &spec).instrument(span);
+            let check = AssertUnwindSafe(check).catch_unwind().await;
             let verdict = check.unwrap_or(Err(CheckError::Panic));
             drop(running);
             let took = started.elapsed();

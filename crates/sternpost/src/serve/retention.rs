@@ -5,6 +5,7 @@
 use super::messages::{Event, EventKind, Messenger};
 use config::Config;
 use formats::DomainName;
+use formats::counted::counted;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::{Clock, later};
 use net::metrics::{self, Counter, Gauge, Registry};
@@ -290,8 +291,8 @@ fn full(usage: &QuarantineUsage, limits: &Retention) -> Alert {
         kind: AlertKind::QuarantineFull,
         subject: "inbox".to_owned(),
         what: format!(
-            "The quarantine of unreadable reports has reached a limit, with {} items and {} MiB (of {} MiB), and lost its oldest ones",
-            usage.items,
+            "The quarantine of unreadable reports has reached a limit, with {} and {} MiB (of {} MiB), and lost its oldest ones",
+            counted(usage.items, "item"),
             usage.bytes >> 20,
             limits.quarantine.bytes >> 20
         ),

@@ -67,7 +67,7 @@ fn zip_members_beyond_the_limit_make_the_zip_file_unreadable_after_the_first_one
     })
     .unwrap();
     assert_eq!((read, unreadable.len()), (ZIP_MEMBERS, 1));
-    assert_eq!(unreadable[0].why, "2 files in the zip file were not read: at most 10000 are");
+    assert_eq!(unreadable[0].why, "files in the zip file that were not read: 2; at most 10000 are");
 }
 
 fn maildir() -> tempfile::TempDir {

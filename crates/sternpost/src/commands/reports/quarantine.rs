@@ -3,6 +3,7 @@
 
 use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
+use formats::counted::{count, counted};
 use jiff::{SignedDuration, Timestamp};
 use operations::inbox::retry;
 use operations::{RolloutContext, store_failure};
@@ -130,12 +131,12 @@ fn line(one: &Quarantined) -> String {
 pub fn usage_in_words(usage: &QuarantineUsage, limit: u64) -> String {
     let mut lost = match usage.evicted {
         0 => String::new(),
-        lost => format!(" {lost} items were deleted because of the quota (inbox.quarantine_size)."),
+        lost => format!(" Deleted because of the quota (inbox.quarantine_size): {}.", count(lost)),
     };
     if usage.expired > 0 {
         lost.push_str(&format!(
-            " {} were deleted because of their age (inbox.keep_quarantined).",
-            usage.expired
+            " Deleted because of their age (inbox.keep_quarantined): {}.",
+            count(usage.expired)
         ));
     }
     match usage.items {
@@ -161,7 +162,8 @@ async fn drop_selected(context: &RolloutContext, options: &DropOptions) -> Resul
     let (items, bytes) = context.store.count_quarantined(&selection).await.map_err(fail)?;
     if !options.yes {
         say(&format!(
-            "{items} items with {} MiB would be deleted. To delete them, add --yes.",
+            "{} with {} MiB would be deleted. To delete them, add --yes.",
+            counted(items, "item"),
             mebibytes(bytes)
         ));
         return Ok(());
@@ -174,6 +176,6 @@ async fn drop_selected(context: &RolloutContext, options: &DropOptions) -> Resul
         }
     }
     tracing::info!(deleted, "quarantined input deleted");
-    say(&format!("{deleted} items are deleted."));
+    say(&format!("Deleted: {}.", counted(deleted, "item")));
     Ok(())
 }
