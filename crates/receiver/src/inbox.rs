@@ -51,7 +51,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::dmarc::DmarcQuota;
 use store::reports::{Arrival, KeepOutcome, NewQuarantined, NewReport, Trust};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// Imports reports into the store.
 #[derive(Clone)]
@@ -317,6 +317,9 @@ fn log_for_postmaster(incoming: &Incoming) {
     );
 }
 
+/// Mails that the store fails to keep. Senders repeat them.
+static OUTAGE: Outage = Outage::new();
+
 impl Mailbox for Inbox {
     fn takes(&self, recipient: &str) -> bool {
         let recipient = recipient.to_ascii_lowercase();
@@ -331,6 +334,9 @@ impl Mailbox for Inbox {
             }
             match self.accept_message(incoming.message, incoming.from.is_empty()).await {
                 Ok(outcome) => {
+                    if let Some(failures) = OUTAGE.ends() {
+                        tracing::info!(failures, "report mails are stored again");
+                    }
                     tracing::info!(?outcome, "report mail imported");
                     Ok(())
                 }
@@ -340,7 +346,9 @@ impl Mailbox for Inbox {
                 }
                 // The details go to the log, not to the client.
                 Err(InboxError::Store(error)) => {
-                    tracing::error!(%error, "a report mail can't be stored");
+                    if OUTAGE.is_news(&error) {
+                        tracing::error!(%error, "a report mail can't be stored");
+                    }
                     Err(KeepError::Temporary("the report can't be stored now".into()))
                 }
             }

@@ -59,6 +59,7 @@ pub mod mx_certificates;
 pub mod mx_history;
 pub mod nodes;
 pub mod notices;
+mod outage;
 pub mod outgoing;
 pub mod people;
 pub mod policies;
@@ -83,6 +84,7 @@ pub use database::{
     Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, Location, LocationError, Network,
     PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream,
 };
+pub use outage::Outage;
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
 

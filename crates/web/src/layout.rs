@@ -110,9 +110,14 @@ impl From<Failure> for ErrorPage {
     }
 }
 
+/// Pages that the store fails to fill.
+static OUTAGE: store::Outage = store::Outage::new();
+
 impl From<store::StoreError> for ErrorPage {
     fn from(error: store::StoreError) -> Self {
-        tracing::error!("can't render a page because the store fails: {error}");
+        if OUTAGE.is_news(&error) {
+            tracing::error!("can't render a page because the store fails: {error}");
+        }
         Self::new(StatusCode::INTERNAL_SERVER_ERROR, "The store fails; see the log for the reason.")
     }
 }
@@ -141,6 +146,9 @@ impl IntoResponse for ErrorPage {
 
 /// Renders a page as a response, without the invisible characters that texts of strangers may contain.
 pub fn html(page: &impl Template) -> Answer {
+    if let Some(failures) = OUTAGE.ends() {
+        tracing::info!(failures, "pages are rendered again");
+    }
     page.render().map(|text| Html(without_controls(text)).into_response()).map_err(|error| {
         tracing::error!("can't render a page: {error}");
         ErrorPage::new(

@@ -47,8 +47,8 @@ use std::io::Read;
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::Store;
 use store::public_results::{NewPublicResult, PublicLimits, PublicPage};
+use store::{Outage, Store};
 use tokio::sync::Semaphore;
 use tokio::time::timeout;
 
@@ -428,8 +428,13 @@ async fn as_json(
     }
 }
 
+/// Results that the store fails to read.
+static OUTAGE: Outage = Outage::new();
+
 async fn result(State(public): State<Arc<PublicCheck>>, Path(word): Path<String>) -> Response {
-    match public.store.public_page(&word).await {
+    let page = public.store.public_page(&word).await;
+    OUTAGE.log(&page, "results of public checks can't be read", "results of public checks are read again");
+    match page {
         Ok(Some(PublicPage::Stored(page))) => match unpacked(&page) {
             Ok(text) => Html(text).into_response(),
             Err(error) => public.refused("", unavailable(&error)),
@@ -441,7 +446,7 @@ async fn result(State(public): State<Arc<PublicCheck>>, Path(word): Path<String>
             let error = "This result is no longer available. Run the check again.".to_owned();
             public.form(StatusCode::NOT_FOUND, "", error)
         }
-        Err(error) => public.refused("", unavailable(&store_failure(&error))),
+        Err(_) => public.refused("", CheckError::Unavailable),
     }
 }
 

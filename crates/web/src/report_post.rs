@@ -33,8 +33,8 @@ use receiver::inbox::{Inbox, InboxError, receive_buffers};
 use std::net::{IpAddr, Ipv4Addr};
 use std::sync::Arc;
 use std::time::{Duration, Instant};
-use store::Store;
 use store::reports::{Arrival, KeepOutcome};
+use store::{Outage, Store};
 
 /// The route that receives reports; `None` if `inbox.http` is not set.
 ///
@@ -170,6 +170,9 @@ fn response(reply: Reply) -> Response {
     }
 }
 
+/// Reports that the store fails to keep.
+static OUTAGE: Outage = Outage::new();
+
 async fn take(posts: &Posts, from: Option<IpAddr>, domain: Option<DomainName>, body: Body) -> Reply {
     let client = from.unwrap_or(UNKNOWN_CLIENT);
     let memory = posts.limits.memory.for_client(client, INBOX_POST_BUFFER_BYTES_PER_CLIENT);
@@ -181,6 +184,9 @@ async fn take(posts: &Posts, from: Option<IpAddr>, domain: Option<DomainName>, b
     };
     match posts.inbox.for_client(Some(client)).accept_posted(bytes, domain).await {
         Ok(outcome) => {
+            if let Some(failures) = OUTAGE.ends() {
+                tracing::info!(failures, "reports received over HTTPS are stored again");
+            }
             tracing::info!(?outcome, "reports received over HTTPS");
             let mut kept =
                 outcome.reports.iter().map(|report| report.kept).chain(outcome.dmarc.iter().copied());
@@ -196,7 +202,9 @@ async fn take(posts: &Posts, from: Option<IpAddr>, domain: Option<DomainName>, b
         }
         Err(InboxError::Busy(_)) => SERVICE_BUSY,
         Err(InboxError::Store(error)) => {
-            tracing::error!(%error, "can't store a report received over HTTPS");
+            if OUTAGE.is_news(&error) {
+                tracing::error!(%error, "can't store a report received over HTTPS");
+            }
             (StatusCode::SERVICE_UNAVAILABLE, "try again later\n")
         }
     }

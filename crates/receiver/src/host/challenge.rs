@@ -6,11 +6,14 @@ use hyper::body::Bytes;
 use hyper::header::{CONTENT_TYPE, HeaderValue};
 use hyper::{Method, Response, StatusCode};
 use net::BoxFuture;
-use store::Store;
+use store::{Outage, Store};
 
 const PATH: &str = "/.well-known/acme-challenge/";
 /// Maximum length of a token. Tokens are base64url (RFC 8555 §8.3), and CAs use shorter ones.
 const MAX_TOKEN_BYTES: usize = 128;
+
+/// Requests of strangers that the store fails to answer.
+static OUTAGE: Outage = Outage::new();
 
 /// Responds to a request, with the challenge's answer from the store or an error status.
 pub fn respond<'a>(
@@ -26,13 +29,16 @@ pub fn respond<'a>(
         let Some(token) = token else {
             return text(StatusCode::NOT_FOUND, "MTA-STS policies are served over HTTPS only.\n".to_owned());
         };
-        match store.challenge(token).await {
+        let answer = store.challenge(token).await;
+        OUTAGE.log(
+            &answer,
+            "ACME challenges can't be answered: the store fails",
+            "ACME challenges are answered again",
+        );
+        match answer {
             Ok(Some(answer)) => text(StatusCode::OK, answer),
             Ok(None) => text(StatusCode::NOT_FOUND, "no such challenge\n".to_owned()),
-            Err(error) => {
-                tracing::error!(%error, "an ACME challenge can't be answered: the store fails");
-                text(StatusCode::SERVICE_UNAVAILABLE, "try again\n".to_owned())
-            }
+            Err(_) => text(StatusCode::SERVICE_UNAVAILABLE, "try again\n".to_owned()),
         }
     })
 }

@@ -16,7 +16,7 @@ use rustls::sign::CertifiedKey;
 use std::sync::Arc;
 use std::sync::atomic::{AtomicI64, Ordering};
 use store::hosting::StoredCertificate;
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// The policies and certificates that are served, by host name; loaded from the store and from files.
 pub struct SiteCache {
@@ -27,6 +27,8 @@ pub struct SiteCache {
     certificates: AtomicI64,
     vault: Arc<Vault>,
     files: Vec<Arc<KeyFiles>>,
+    /// Failures of the store to answer a request.
+    outage: Outage,
 }
 
 /// What a policy host serves.
@@ -54,6 +56,7 @@ impl SiteCache {
             certificates: certificates.into(),
             vault: Arc::default(),
             files: Vec::new(),
+            outage: Outage::new(),
         })
     }
 
@@ -78,7 +81,9 @@ impl SiteCache {
         match self.store.challenge(&alpn::name_in_store(host.as_str())).await {
             Ok(kept) => alpn::config(host.as_str(), &kept?),
             Err(error) => {
-                tracing::error!(%host, %error, "an ACME challenge can't be answered: the store fails");
+                if self.outage.is_news(&error) {
+                    tracing::error!(%host, %error, "an ACME challenge can't be answered: the store fails");
+                }
                 None
             }
         }
@@ -94,6 +99,9 @@ impl SiteCache {
         let before = self.versions();
         match self.fetch(&host, &domain).await {
             Ok(site) => {
+                if let Some(failures) = self.outage.ends() {
+                    tracing::info!(failures, "policies are read from the store again");
+                }
                 self.sites.insert(host.clone(), site.clone());
                 // A change during the fetch may have been processed before this entry existed.
                 if self.versions() != before {
@@ -102,7 +110,9 @@ impl SiteCache {
                 site
             }
             Err(error) => {
-                tracing::error!(%host, %error, "a policy can't be served: the store fails");
+                if self.outage.is_news(&error) {
+                    tracing::error!(%host, %error, "a policy can't be served: the store fails");
+                }
                 None
             }
         }

@@ -19,8 +19,8 @@ use std::collections::{HashMap, HashSet};
 use std::sync::atomic::{AtomicU64, Ordering};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
-use store::Store;
 use store::policies::{Fetched, PolicyWrite, StoredPolicy};
+use store::{Outage, Store};
 
 /// Finds policies and stores them before they are used.
 ///
@@ -44,6 +44,10 @@ pub struct Discovery {
     unsaved: Mutex<HashMap<DomainName, Unsaved>>,
     /// The number of policies that were fetched.
     fetches: AtomicU64,
+    /// Failures to read policies from the store.
+    reading: Outage,
+    /// Failures to write policies and their time of use to the store.
+    writing: Outage,
 }
 
 /// A policy that could not be written to the store, or not yet.
@@ -97,6 +101,9 @@ const USE_INTERVAL: SignedDuration = SignedDuration::from_hours(24);
 /// The maximum number of failed fetches, and of unsaved policies, in memory.
 const MAX_IN_MEMORY: usize = 10_000;
 
+/// What the log says at the end of an outage.
+const STORED_AGAIN: &str = "policies are stored again";
+
 /// The store failed, so that nothing is known about the stored policy.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub(super) struct StoreFailed;
@@ -116,6 +123,8 @@ impl Discovery {
             refetch_requested: Mutex::default(),
             unsaved: Mutex::default(),
             fetches: AtomicU64::new(0),
+            reading: Outage::new(),
+            writing: Outage::new(),
         }
     }
 
@@ -212,11 +221,11 @@ impl Discovery {
     }
 
     async fn update(&self, domain: &DomainName, used_at: Option<Timestamp>, dane: Option<&str>) {
-        if (used_at.is_some() || dane.is_some())
-            && let Err(error) = self.store.policy_used(domain, used_at, dane).await
-        {
-            tracing::error!(%domain, "the time of use of the policy can't be stored: {error}");
+        if used_at.is_none() && dane.is_none() {
+            return;
         }
+        let stored = self.store.policy_used(domain, used_at, dane).await;
+        self.writing.log(&stored, "the time of use of policies can't be stored", STORED_AGAIN);
     }
 
     /// The policy in a row of the store; `None` when it has expired.
@@ -277,10 +286,16 @@ impl Discovery {
 
     /// The stored policy of a domain; an error, which is logged, when the store fails.
     pub(super) async fn read_stored(&self, domain: &DomainName) -> Result<Option<StoredPolicy>, StoreFailed> {
-        self.policy_reader.policy(domain).await.map_err(|error| {
+        let stored = self.policy_reader.policy(domain).await;
+        if let Err(error) = &stored
+            && self.reading.is_news(error)
+        {
             tracing::error!(%domain, "the stored policy can't be read, so the domain is looked up as if it were new: {error}");
-            StoreFailed
-        })
+        }
+        if let (Ok(_), Some(failures)) = (&stored, self.reading.ends()) {
+            tracing::info!(failures, "stored policies are read again");
+        }
+        stored.map_err(|_| StoreFailed)
     }
 
     /// True if a policy of the domain is in memory because it could not be stored.
@@ -393,10 +408,15 @@ impl Discovery {
         match outcome {
             Ok(written) => {
                 unsaved.remove(domain);
+                if let Some(failures) = self.writing.ends() {
+                    tracing::info!(failures, "{STORED_AGAIN}");
+                }
                 written
             }
             Err(why) => {
-                tracing::error!(%domain, "the policy is in force but could not be stored, and a restart would lose it: {why}");
+                if self.writing.begins() {
+                    tracing::error!(%domain, "the policy is in force but could not be stored, and a restart would lose it: {why}");
+                }
                 if unsaved.len() < MAX_IN_MEMORY || unsaved.contains_key(domain) {
                     unsaved.insert(domain.clone(), new);
                 }

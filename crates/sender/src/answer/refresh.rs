@@ -18,8 +18,8 @@ use net::clock::later;
 use std::collections::HashMap;
 use std::sync::{Arc, MutexGuard, PoisonError};
 use std::time::Duration;
-use store::StoreError;
 use store::policies::{Fetched, PolicyCounts};
+use store::{Outage, StoreError};
 
 /// The delay before a failed refresh is retried, and before a policy is refreshed whose refresh was claimed by a process that died.
 const REFRESH_RETRY: SignedDuration = SignedDuration::from_hours(1);
@@ -39,13 +39,21 @@ impl PolicyService {
     /// Refreshes due policies until the future is dropped.
     pub fn keep_fresh(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
+            let outage = Outage::new();
             loop {
                 match self.refresh_due().await {
-                    Ok(done) if done > 0 => continue,
-                    Ok(_) => {}
-                    Err(error) => {
-                        tracing::error!("policies can't be refreshed: the store failed: {error}")
+                    Ok(done) => {
+                        if let Some(failures) = outage.ends() {
+                            tracing::info!(failures, "policies are refreshed again");
+                        }
+                        if done > 0 {
+                            continue;
+                        }
                     }
+                    Err(error) if outage.is_news(&error) => {
+                        tracing::error!("policies can't be refreshed: the store failed: {error}");
+                    }
+                    Err(_) => {}
                 }
                 tokio::time::sleep(ROUND_INTERVAL).await;
             }

@@ -33,7 +33,7 @@ use std::time::Duration;
 use store::outgoing::{DeliveryState, NewOutgoing, Outgoing, Reply, TargetState};
 use store::tallies::DomainTally;
 use store::testing_probes::TestingProbe;
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 use tokio::task::{JoinError, JoinSet};
 use tokio_util::sync::CancellationToken;
 
@@ -135,6 +135,16 @@ pub enum SchedulerError {
     Compose(DomainName, ComposeError),
 }
 
+impl SchedulerError {
+    /// Whether the error is to be logged. That the database is away is logged once.
+    fn is_news(&self, outage: &Outage) -> bool {
+        match self {
+            Self::Store(error) => outage.is_news(error),
+            Self::Interrupted(_) | Self::Word(_) | Self::Compose(..) => true,
+        }
+    }
+}
+
 /// The pause between two rounds.
 const ROUND_INTERVAL: Duration = Duration::from_secs(15);
 /// The delay after midnight UTC before the reports of the day are built, so that late sessions still count.
@@ -205,7 +215,7 @@ impl ReportScheduler {
     /// this handle of the store. An interrupted build is repeated at the next start, as after a crash.
     pub fn keep_building(self: Arc<Self>, store: Store) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let building = Building(&self.counts.building_fails);
+            let (building, outage) = (Building(&self.counts.building_fails), Outage::new());
             let mut last_cleanup = None;
             loop {
                 let today = DateRange::utc_day(self.clock.now()).start;
@@ -215,8 +225,16 @@ impl ReportScheduler {
                     last_cleanup = Some(today);
                 }
                 building.0.store(outcome.is_err(), Ordering::SeqCst);
-                if let Err(error) = outcome {
-                    tracing::error!("reports can't be built: {error}");
+                match outcome {
+                    Ok(()) => {
+                        if let Some(failures) = outage.ends() {
+                            tracing::info!(failures, "reports are built again");
+                        }
+                    }
+                    Err(error) if error.is_news(&outage) => {
+                        tracing::error!("reports can't be built: {error}")
+                    }
+                    Err(_) => {}
                 }
                 tokio::time::sleep(ROUND_INTERVAL).await;
             }
@@ -227,14 +245,19 @@ impl ReportScheduler {
     /// is not stored would be sent again.
     pub fn run(self: Arc<Self>) -> BoxFuture<'static, ()> {
         Box::pin(async move {
-            let mut deliveries = Deliveries::default();
+            let (mut deliveries, outage) = (Deliveries::default(), Outage::new());
             while !self.stop.is_cancelled() {
                 match self.start_due(&mut deliveries).await {
-                    Ok(()) if self.counts.building_fails.load(Ordering::SeqCst) => {}
                     Ok(()) => {
-                        self.counts.last_round.set(self.clock.now().as_second());
+                        if let Some(failures) = outage.ends() {
+                            tracing::info!(failures, "reports are sent again");
+                        }
+                        if !self.counts.building_fails.load(Ordering::SeqCst) {
+                            self.counts.last_round.set(self.clock.now().as_second());
+                        }
                     }
-                    Err(error) => tracing::error!("reports can't be sent: {error}"),
+                    Err(error) if error.is_news(&outage) => tracing::error!("reports can't be sent: {error}"),
+                    Err(_) => {}
                 }
                 tokio::select! {
                     () = finish_for(&mut deliveries, ROUND_INTERVAL) => {}

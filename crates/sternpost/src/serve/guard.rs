@@ -42,8 +42,8 @@ use std::panic::AssertUnwindSafe;
 use std::sync::Arc;
 use std::sync::atomic::AtomicU64;
 use std::time::Duration;
-use store::StoreError;
 use store::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
+use store::{Outage, StoreError};
 use tokio::sync::Semaphore;
 use tokio::task::JoinSet;
 use tokio::time::Instant;
@@ -197,11 +197,14 @@ impl GuardRole {
         self.forget_tasks();
         tracing::info!(domains = self.watched.len(), "guard started");
         let mut learned = Instant::now();
+        let outage = Outage::new();
         loop {
             let begun = Instant::now();
-            if let Err(error) = self.round().await {
-                tracing::error!("the guard can't claim domains, or read verdicts: {error}");
-            }
+            outage.log(
+                &self.round().await,
+                "the guard can't claim domains, or read verdicts",
+                "the guard claims domains again",
+            );
             self.work_until(begun + POLL_INTERVAL).await;
             if learned.elapsed() >= self.config.every {
                 learned = Instant::now();

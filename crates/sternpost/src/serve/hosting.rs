@@ -32,7 +32,7 @@ use std::io;
 use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Outage, Store};
 use tokio::io::AsyncReadExt;
 
 /// Time between two checks of the store for policy changes.
@@ -261,11 +261,14 @@ impl Hosting {
 
 /// Loads policy changes from the store.
 async fn load_changes(site_cache: Arc<SiteCache>) {
+    let outage = Outage::new();
     loop {
         tokio::time::sleep(CHANGES_INTERVAL).await;
-        if let Err(error) = site_cache.refresh().await {
-            tracing::error!("policy changes can't be loaded: the store fails: {error}");
-        }
+        outage.log(
+            &site_cache.refresh().await,
+            "policy changes can't be loaded: the store fails",
+            "policy changes are loaded again",
+        );
     }
 }
 
@@ -276,20 +279,26 @@ async fn order_certificates(orders: Arc<Orders>) {
 
 /// Asks the CAs when certificates are to be renewed.
 async fn follow_renewals(orders: Orders) {
+    let outage = Outage::new();
     loop {
-        if let Err(error) = orders.ask_round().await {
-            tracing::error!("the renewal of certificates can't be planned: the store fails: {error}");
-        }
+        outage.log(
+            &orders.ask_round().await,
+            "the renewal of certificates can't be planned: the store fails",
+            "the renewal of certificates is planned again",
+        );
         tokio::time::sleep(RENEWALS_INTERVAL).await;
     }
 }
 
 /// Removes the challenge records of interrupted orders.
 async fn remove_records(orders: Orders) {
+    let outage = Outage::new();
     loop {
-        if let Err(error) = orders.remove_abandoned().await {
-            tracing::error!("the records of challenges can't be removed: the store fails: {error}");
-        }
+        outage.log(
+            &orders.remove_abandoned().await,
+            "the records of challenges can't be removed: the store fails",
+            "the records of challenges are removed again",
+        );
         tokio::time::sleep(RECORDS_INTERVAL).await;
     }
 }

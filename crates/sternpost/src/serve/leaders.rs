@@ -31,7 +31,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 use store::leases::{HeldLease, LeaseHolder};
 use store::nodes::NodeInfo;
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// How long a lease lasts, how often it is renewed, and how often the others ask for it.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -89,9 +89,18 @@ impl Leaders {
 
     /// Renews the leases and the row of the node until the task is dropped.
     pub async fn keep(self: Arc<Self>) {
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.renew().await {
-                tracing::warn!("the leases of this node can't be renewed: {error}");
+            match self.renew().await {
+                Ok(()) => {
+                    if let Some(failures) = outage.ends() {
+                        tracing::info!(failures, "the leases of this node are renewed again");
+                    }
+                }
+                Err(error) if outage.is_news(&error) => {
+                    tracing::warn!("the leases of this node can't be renewed: {error}")
+                }
+                Err(_) => {}
             }
             tokio::time::sleep(self.times.renewal).await;
         }

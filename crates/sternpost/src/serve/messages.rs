@@ -26,7 +26,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use store::notices::{ChannelClaim, Notice};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// The content of a notice: an alert is raised or over. It is the JSON that the webhook receives.
 #[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
@@ -161,10 +161,13 @@ impl Messenger {
     }
 
     async fn deliver_all(&self, queue: Queue<'_>) {
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.deliver(queue).await {
-                tracing::error!("alert notices can't be delivered: {error}");
-            }
+            outage.log(
+                &self.deliver(queue).await,
+                "alert notices can't be delivered",
+                "alert notices are delivered again",
+            );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }

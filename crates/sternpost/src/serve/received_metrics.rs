@@ -15,7 +15,7 @@ use receiver::inbox::{InboxCounts, LeftAlone};
 use std::collections::BTreeSet;
 use std::sync::Arc;
 use store::reports::{DomainTotal, LastReport, SubmitterTotal};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 use tokio::sync::Mutex;
 
 /// Maximum number of domains with series of their own.
@@ -39,6 +39,7 @@ pub struct ReceivedMetrics {
     /// The domains of `metrics.domains`; empty for all.
     selected: BTreeSet<String>,
     held: Mutex<Option<Held>>,
+    outage: Outage,
 }
 
 /// The sums as they were read.
@@ -75,15 +76,19 @@ impl ReceivedMetrics {
             configured: config.domains.iter().map(|spec| spec.name.to_string()).collect(),
             selected: config.metrics_domains.iter().map(ToString::to_string).collect(),
             held: Mutex::new(None),
+            outage: Outage::new(),
         }
     }
 
     /// The metrics in the OpenMetrics format, with its last line. If the store fails, the sums are omitted.
     pub async fn to_text(&self) -> String {
-        let sums = self.sums().await.unwrap_or_else(|error| {
-            tracing::error!("the metrics of received reports can't be read: {error}");
-            Arc::default()
-        });
+        let sums = self.sums().await;
+        let (fails, again) = (
+            "the metrics of received reports can't be read",
+            "the metrics of received reports are read again",
+        );
+        self.outage.log(&sums, fails, again);
+        let sums = sums.unwrap_or_default();
         text(&sums, &self.counts, self.clock.now())
     }
 

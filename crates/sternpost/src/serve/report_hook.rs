@@ -17,7 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::report_hook::ReportHook;
 use store::reports::{ArrivedCounts, ArrivedReport, WhichReports};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// The name of the webhook in the store.
 const HOOK: &str = "reports";
@@ -111,10 +111,13 @@ impl ReportHookRole {
 
     /// Posts reports until the task is dropped.
     pub async fn run(self) {
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.round().await {
-                tracing::error!("received reports can't be posted to the webhook: {error}");
-            }
+            outage.log(
+                &self.round().await,
+                "received reports can't be posted to the webhook",
+                "received reports are posted to the webhook again",
+            );
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }

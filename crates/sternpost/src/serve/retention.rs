@@ -15,7 +15,7 @@ use std::time::Duration;
 use store::alerts::ActiveAlert;
 use store::notices::NewNotice;
 use store::reports::{Earlier, QuarantineUsage};
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 
 /// The interval between two rounds.
 const INTERVAL: Duration = Duration::from_secs(60);
@@ -112,20 +112,26 @@ impl RetentionTask {
     /// Runs a round each minute until the task is dropped.
     pub async fn run(self) {
         let mut state = State::default();
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.round(&mut state).await {
-                tracing::error!("old reports and quarantined input can't be removed: {error}");
-            }
+            outage.log(
+                &self.round(&mut state).await,
+                "old reports and quarantined input can't be removed",
+                "old reports and quarantined input are removed again",
+            );
             tokio::time::sleep(INTERVAL).await;
         }
     }
 
     /// Updates the metrics each minute until the task is dropped, on the nodes that do not remove anything as well.
     pub async fn keep_counting(self: Arc<Self>) {
+        let outage = Outage::new();
         loop {
-            if let Err(error) = self.count().await {
-                tracing::error!("stored reports can't be counted: {error}");
-            }
+            outage.log(
+                &self.count().await,
+                "stored reports can't be counted",
+                "stored reports are counted again",
+            );
             tokio::time::sleep(INTERVAL).await;
         }
     }

@@ -29,6 +29,7 @@ use std::net::IpAddr;
 use std::path::Path;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
+use store::Outage;
 use store::handover::{CountSource, SpooledBatch};
 use web::ClientAddr;
 
@@ -191,6 +192,9 @@ impl Endpoint {
                 serde_json::json!({ "schema": 1, "sessions": sessions })
             }
         };
+        if let Some(failures) = OUTAGE.ends() {
+            tracing::info!(failures, "posted sessions are stored again");
+        }
         Ok(Json(answer).into_response())
     }
 
@@ -229,6 +233,9 @@ async fn read(body: Body) -> Result<Bytes, Refused> {
     }
 }
 
+/// Posted sessions that the store fails to keep. Machines repeat them.
+static OUTAGE: Outage = Outage::new();
+
 fn not_stored(error: PostError) -> Refused {
     match error {
         PostError::Session { .. } => refused(StatusCode::BAD_REQUEST, error.to_string()),
@@ -237,7 +244,9 @@ fn not_stored(error: PostError) -> Refused {
             refused(StatusCode::SERVICE_UNAVAILABLE, error.to_string())
         }
         PostError::Store(error) => {
-            tracing::error!("posted sessions can't be stored: {error}");
+            if OUTAGE.is_news(&error) {
+                tracing::error!("posted sessions can't be stored: {error}");
+            }
             refused(StatusCode::SERVICE_UNAVAILABLE, "the store fails; try again later")
         }
     }

@@ -10,7 +10,7 @@ use operations::nodes::NodeState;
 use prometheus_client::encoding::text::encode;
 use std::sync::Arc;
 use store::outgoing::DeliveryState;
-use store::{Store, StoreError};
+use store::{Outage, Store, StoreError};
 use tokio::sync::Mutex;
 
 /// Least time between two readings.
@@ -31,6 +31,7 @@ pub struct StoredMetrics {
     files: Vec<UsedFiles>,
     /// The last text, and when it was read.
     held: Mutex<Option<(Timestamp, String)>>,
+    outage: Outage,
 }
 
 impl StoredMetrics {
@@ -43,6 +44,7 @@ impl StoredMetrics {
             has_host: config.host.is_some(),
             files,
             held: Mutex::new(None),
+            outage: Outage::new(),
         }
     }
 
@@ -56,9 +58,12 @@ impl StoredMetrics {
             return text.clone();
         }
         let mut registry = Registry::default();
-        if let Err(error) = self.read(&mut registry, now).await {
-            tracing::error!("metrics can't be read from the store: {error}");
-        }
+        let read = self.read(&mut registry, now).await;
+        self.outage.log(
+            &read,
+            "metrics can't be read from the store",
+            "metrics are read from the store again",
+        );
         let mut text = String::new();
         // Writing to a String does not fail.
         let _ = encode(&mut text, &registry);

@@ -8,9 +8,9 @@ use futures_util::stream::FuturesUnordered;
 use net::BoxFuture;
 use std::collections::BTreeMap;
 use std::time::Duration;
-use store::StoreError;
 use store::hosting::Due;
 use store::leases::HeldLease;
+use store::{Outage, StoreError};
 
 /// The maximum number of orders that run at once.
 const ORDERS_AT_ONCE: usize = 16;
@@ -79,11 +79,14 @@ impl Orders {
     pub async fn run(&self) {
         let mut running = Running::default();
         let mut corrected_at = None;
+        let outage = Outage::new();
         loop {
             self.correct_plans(&mut corrected_at).await;
-            if let Err(error) = self.tick(&mut running).await {
-                tracing::error!("certificates can't be ordered: the store fails: {error}");
-            }
+            outage.log(
+                &self.tick(&mut running).await,
+                "certificates can't be ordered: the store fails",
+                "certificates are ordered again",
+            );
             let pause = tokio::time::sleep(ORDERS_INTERVAL);
             tokio::pin!(pause);
             loop {

@@ -3,6 +3,7 @@ mod interrupted;
 mod maps;
 mod model;
 mod newest;
+mod outage;
 mod outdated;
 mod overload;
 mod refresh;
