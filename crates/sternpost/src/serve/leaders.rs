@@ -92,7 +92,7 @@ impl Leaders {
         let outage = Outage::new();
         loop {
             match self.renew().await {
-                Ok(_) => {
+                Ok(()) => {
                     if let Some(failures) = outage.ends() {
                         tracing::info!(failures, "the leases of this node are renewed again");
                     }

@@ -1,6 +1,8 @@
 //! Two tenants in one database: no method reads, counts, changes or deletes rows of another tenant. Each method of [`Store`] is in
 //! one of the lists below, or in [`OF_THE_INSTALLATION`] with the reason; a new method in none of them fails a test.
 
+mod newer;
+
 use super::*;
 use crate::certificate_orders::{ChallengeRecord, RenewalInfo};
 use crate::check_history::CheckedHost;
