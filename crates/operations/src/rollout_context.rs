@@ -24,8 +24,9 @@ use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
+use store::domains::{Expected, NewSettings};
 use store::leases::LeaseHolder;
-use store::{PolicyDigest, Store, StoreError};
+use store::{PolicyDigest, Store, StoreError, Tenant};
 
 /// Gives access to everything that operations on domains need.
 pub struct RolloutContext {
@@ -119,6 +120,41 @@ impl RolloutContext {
         Ok(fresh)
     }
 
+    /// This context for one domain of a tenant, with its settings and decisions as they are stored now, and a holder of its own for
+    /// leases; `None` if the tenant has no such domain. It knows no other domain, so that it costs the same with many domains.
+    /// The configuration file has domains of the first tenant only.
+    pub async fn for_domain(
+        &self,
+        tenant: Tenant,
+        name: &DomainName,
+    ) -> Result<Option<(Self, DomainSpec)>, Failure> {
+        let mut context = self.of_tenant(tenant);
+        let Some((spec, decisions)) = context.current(name).await? else { return Ok(None) };
+        context.known.push(spec.clone());
+        context.decided.insert(name.to_string(), decisions);
+        Ok(Some((context, spec)))
+    }
+
+    /// This context for a tenant. It knows no domain yet.
+    pub fn of_tenant(&self, tenant: Tenant) -> Self {
+        let in_file = match tenant == Tenant::FIRST {
+            true => self.in_file.clone(),
+            false => Arc::new(FileDomains::none()),
+        };
+        Self {
+            config: self.config.clone(),
+            store: self.store.of_tenant(tenant),
+            world: self.world.clone(),
+            known: Vec::new(),
+            damaged: Vec::new(),
+            unconfigured: Vec::new(),
+            in_file,
+            decided: BTreeMap::new(),
+            holder: holder(),
+            _scratch: None,
+        }
+    }
+
     /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
     pub async fn learn(&mut self) -> Result<(), Failure> {
         let (mut added, mut damaged): (Vec<DomainSpec>, _) = (Vec::new(), Vec::new());
@@ -202,18 +238,64 @@ impl RolloutContext {
 
     /// Stores the settings of a domain, and records the change in its journal.
     pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
+        self.keep_if(spec, Expected::Any, who).await.map(drop)
+    }
+
+    /// As [`Self::keep`], if the stored settings are as expected. False if they are not.
+    pub async fn keep_if(
+        &self,
+        spec: &DomainSpec,
+        expected: Expected<'_>,
+        who: &str,
+    ) -> Result<bool, Failure> {
         self.only_in_store(&spec.name)?;
         self.fits(spec)?;
         let fail = |error| store_failure(&error);
-        self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
+        if !self.store.put_domain_if(&spec.name, spec, expected).await.map_err(fail)? {
+            return Ok(false);
+        }
         self.take_up(&spec.name).await?;
-        let desired = serde_json::to_string(spec).unwrap_or_default();
-        let what = format!("settings changed: {desired}");
-        self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
+        let now = self.world.clock.now();
+        self.store.journal(&spec.name, now, who, &settings_entry(spec)).await.map_err(fail)?;
+        Ok(true)
+    }
+
+    /// As [`Self::keep`], for many domains at once, all of them checked by [`Self::only_in_store`] and [`Self::fits`].
+    pub async fn keep_all(&self, specs: &[DomainSpec], who: &str) -> Result<(), Failure> {
+        let fail = |error| store_failure(&error);
+        let settings = |spec: &DomainSpec| {
+            let text = serde_json::to_string(spec).map_err(|error| {
+                Failure::new(format!("the settings of {} can't be stored", spec.name), error, "")
+            })?;
+            Ok(NewSettings { name: spec.name.to_string(), spec: text, journal: settings_entry(spec) })
+        };
+        let new = specs.iter().map(settings).collect::<Result<Vec<_>, Failure>>()?;
+        self.store.put_domains(&new, self.world.clock.now(), who).await.map_err(fail)?;
+        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
+        let rollouts = self.store.rollouts_of::<RolloutState>(&names).await.map_err(fail)?;
+        for spec in specs {
+            let stored = rollouts.get(spec.name.as_str());
+            // A state that can't be read is reported where it is needed.
+            if matches!(stored, Some(Ok(rollout)) if rollout.is_given_up) {
+                self.take_up(&spec.name).await?;
+            }
+        }
+        Ok(())
     }
 
     /// Removes a domain from the store. Its journal is kept.
     pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
+        self.remove_if(name, removal, Expected::Any, who).await.map(drop)
+    }
+
+    /// As [`Self::remove`], if the stored settings are as expected. False if they are not.
+    pub async fn remove_if(
+        &self,
+        name: &DomainName,
+        removal: Removal,
+        expected: Expected<'_>,
+        who: &str,
+    ) -> Result<bool, Failure> {
         self.only_in_store(name)?;
         let rollout = self.rollout(name).await?;
         let now = self.world.clock.now();
@@ -228,13 +310,16 @@ impl RolloutContext {
             ));
         }
         let fail = |error| store_failure(&error);
-        self.store.remove_domain(name).await.map_err(fail)?;
+        if !self.store.remove_domain_if(name, expected).await.map_err(fail)? && expected != Expected::Any {
+            return Ok(false);
+        }
         if bound {
             let give_up = |kept: &mut RolloutState| kept.is_given_up = true;
             self.store.change_rollout(name, give_up).await.map_err(fail)?;
         }
         let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
-        self.store.journal(name, now, who, what).await.map_err(fail)
+        self.store.journal(name, now, who, what).await.map_err(fail)?;
+        Ok(true)
     }
 
     /// Marks a domain that is configured again as one that is missed when it disappears. An observation does not do that: it may
@@ -507,6 +592,11 @@ impl RolloutContext {
         }
         Ok(is_approved)
     }
+}
+
+/// The journal entry about new settings.
+fn settings_entry(spec: &DomainSpec) -> String {
+    format!("settings changed: {}", serde_json::to_string(spec).unwrap_or_default())
 }
 
 /// Whether an approval ends a hold.
