@@ -170,22 +170,22 @@ mod tests {
     #[test]
     fn what_a_domain_waits_for_follows_from_its_modes() {
         let now = Timestamp::UNIX_EPOCH;
-        let rest = |desired, rollout: &RolloutState| super::rest(desired, rollout, now).0;
+        let mode = |desired, rollout: &RolloutState| rest(desired, rollout, now).0;
         let new = RolloutState::default();
-        assert_eq!((rest(Mode::Enforce, &new), rest(Mode::None, &new)), (Rest::Steps, Rest::Done));
+        assert_eq!((mode(Mode::Enforce, &new), mode(Mode::None, &new)), (Rest::Steps, Rest::Done));
         let testing = in_mode(Mode::Testing);
         assert_eq!(
-            (rest(Mode::Enforce, &testing), rest(Mode::Testing, &testing)),
+            (mode(Mode::Enforce, &testing), mode(Mode::Testing, &testing)),
             (Rest::Evidence, Rest::Done)
         );
-        assert_eq!(rest(Mode::None, &testing), Rest::Steps);
+        assert_eq!(mode(Mode::None, &testing), Rest::Steps);
         let approved = RolloutState { approved: Some(now), ..testing.clone() };
-        assert_eq!(rest(Mode::Enforce, &approved), Rest::Steps);
+        assert_eq!(mode(Mode::Enforce, &approved), Rest::Steps);
         let held = RolloutState { is_held: true, ..approved };
-        assert_eq!(rest(Mode::Enforce, &held), Rest::Done);
+        assert_eq!(mode(Mode::Enforce, &held), Rest::Done);
         let due = RolloutState { announce_due: true, ..in_mode(Mode::Enforce) };
         assert_eq!(
-            (rest(Mode::Enforce, &due), rest(Mode::Enforce, &in_mode(Mode::Enforce))),
+            (mode(Mode::Enforce, &due), mode(Mode::Enforce, &in_mode(Mode::Enforce))),
             (Rest::Steps, Rest::Done)
         );
         let policy = PublishedPolicy {
@@ -197,7 +197,7 @@ mod tests {
         };
         let end = policy.ends();
         let retiring = RolloutState { published: vec![policy], ..in_mode(Mode::None) };
-        assert_eq!(super::rest(Mode::None, &retiring, now), (Rest::Wait, end));
-        assert_eq!(super::rest(Mode::None, &retiring, end.unwrap()), (Rest::Steps, None));
+        assert_eq!(rest(Mode::None, &retiring, now), (Rest::Wait, end));
+        assert_eq!(rest(Mode::None, &retiring, end.unwrap()), (Rest::Steps, None));
     }
 }

@@ -24,6 +24,7 @@ pub mod apply;
 pub mod challenge_zones;
 mod database;
 pub mod domain_plan;
+mod domain_settings;
 pub mod domain_status;
 mod file_domains;
 pub mod goal;
@@ -42,5 +43,6 @@ pub mod unconfigured;
 pub mod world;
 
 pub use database::{access, open_failure, open_store};
+pub use domain_settings::Removal;
 pub use publishers::dns_changes;
-pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};
+pub use rollout_context::{Hold, RolloutContext, apply_failure, holder, resolvers, store_failure};

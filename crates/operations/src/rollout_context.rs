@@ -24,7 +24,6 @@ use receiver::rollout::{Applier, ApplyError, Hosting, NewHosts, RolloutState};
 use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
-use store::domains::{Expected, NewSettings};
 use store::leases::LeaseHolder;
 use store::{PolicyDigest, Store, StoreError, Tenant};
 
@@ -78,8 +77,7 @@ impl RolloutContext {
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store =
-            Store::open(&path, store::Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
+        let store = Store::open(&path, Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
@@ -234,92 +232,6 @@ impl RolloutContext {
             Some(spec) => Ok(Some(spec.clone())),
             None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
         }
-    }
-
-    /// Stores the settings of a domain, and records the change in its journal.
-    pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
-        self.keep_if(spec, Expected::Any, who).await.map(drop)
-    }
-
-    /// As [`Self::keep`], if the stored settings are as expected. False if they are not.
-    pub async fn keep_if(
-        &self,
-        spec: &DomainSpec,
-        expected: Expected<'_>,
-        who: &str,
-    ) -> Result<bool, Failure> {
-        self.only_in_store(&spec.name)?;
-        self.fits(spec)?;
-        let fail = |error| store_failure(&error);
-        if !self.store.put_domain_if(&spec.name, spec, expected).await.map_err(fail)? {
-            return Ok(false);
-        }
-        self.take_up(&spec.name).await?;
-        let now = self.world.clock.now();
-        self.store.journal(&spec.name, now, who, &settings_entry(spec)).await.map_err(fail)?;
-        Ok(true)
-    }
-
-    /// As [`Self::keep`], for many domains at once, all of them checked by [`Self::only_in_store`] and [`Self::fits`].
-    pub async fn keep_all(&self, specs: &[DomainSpec], who: &str) -> Result<(), Failure> {
-        let fail = |error| store_failure(&error);
-        let settings = |spec: &DomainSpec| {
-            let text = serde_json::to_string(spec).map_err(|error| {
-                Failure::new(format!("the settings of {} can't be stored", spec.name), error, "")
-            })?;
-            Ok(NewSettings { name: spec.name.to_string(), spec: text, journal: settings_entry(spec) })
-        };
-        let new = specs.iter().map(settings).collect::<Result<Vec<_>, Failure>>()?;
-        self.store.put_domains(&new, self.world.clock.now(), who).await.map_err(fail)?;
-        let names: Vec<&str> = specs.iter().map(|spec| spec.name.as_str()).collect();
-        let rollouts = self.store.rollouts_of::<RolloutState>(&names).await.map_err(fail)?;
-        for spec in specs {
-            let stored = rollouts.get(spec.name.as_str());
-            // A state that can't be read is reported where it is needed.
-            if matches!(stored, Some(Ok(rollout)) if rollout.is_given_up) {
-                self.take_up(&spec.name).await?;
-            }
-        }
-        Ok(())
-    }
-
-    /// Removes a domain from the store. Its journal is kept.
-    pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
-        self.remove_if(name, removal, Expected::Any, who).await.map(drop)
-    }
-
-    /// As [`Self::remove`], if the stored settings are as expected. False if they are not.
-    pub async fn remove_if(
-        &self,
-        name: &DomainName,
-        removal: Removal,
-        expected: Expected<'_>,
-        who: &str,
-    ) -> Result<bool, Failure> {
-        self.only_in_store(name)?;
-        let rollout = self.rollout(name).await?;
-        let now = self.world.clock.now();
-        let bound = rollout.published.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
-        if bound && removal == Removal::Free {
-            return Err(Failure::finding(
-                format!("{name} is not removed"),
-                "senders may still hold its policy, which would no longer be maintained",
-                format!(
-                    "Retire it first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound (over HTTP: ?although_bound=true)."
-                ),
-            ));
-        }
-        let fail = |error| store_failure(&error);
-        if !self.store.remove_domain_if(name, expected).await.map_err(fail)? && expected != Expected::Any {
-            return Ok(false);
-        }
-        if bound {
-            let give_up = |kept: &mut RolloutState| kept.is_given_up = true;
-            self.store.change_rollout(name, give_up).await.map_err(fail)?;
-        }
-        let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
-        self.store.journal(name, now, who, what).await.map_err(fail)?;
-        Ok(true)
     }
 
     /// Marks a domain that is configured again as one that is missed when it disappears. An observation does not do that: it may
@@ -594,11 +506,6 @@ impl RolloutContext {
     }
 }
 
-/// The journal entry about new settings.
-fn settings_entry(spec: &DomainSpec) -> String {
-    format!("settings changed: {}", serde_json::to_string(spec).unwrap_or_default())
-}
-
 /// Whether an approval ends a hold.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
 pub enum Hold {
@@ -630,15 +537,6 @@ pub(crate) fn publisher(
             }
         }
     })
-}
-
-/// Whether a domain may be removed while senders may hold its policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// Only if no sender can hold its policy.
-    Free,
-    /// Even if senders may hold its policy.
-    AlthoughBound,
 }
 
 /// How far back reports and probes count as evidence.

@@ -11,7 +11,7 @@ use formats::{DomainName, Mode};
 use operations::RolloutContext;
 use operations::domain_status::{DomainStatus, status_of};
 use operations::store_failure;
-use receiver::rollout::gate::{Evidence, Gate, Source};
+use receiver::rollout::gate::{Evidence, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
 use std::fmt::Write;
 use std::path::Path;
