@@ -67,7 +67,7 @@ mod tests {
             in_folder(host.key_file.as_deref().unwrap(), "host.key");
             in_folder(&host.certificates[0].certificate, "cert.pem");
             in_folder(&host.certificates[0].key, "key.pem");
-            in_folder(&config.admin.as_ref().unwrap().token_file, "token");
+            in_folder(config.admin.as_ref().unwrap().token_file.as_ref().unwrap(), "token");
             in_folder(&config.updates[0].key_file, "tsig");
             in_folder(&config.reporter.as_ref().unwrap().keys[0].key_file, "dkim");
             let web = config.dashboard.as_ref().unwrap().certificate.as_ref().unwrap();

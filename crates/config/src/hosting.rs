@@ -2,6 +2,7 @@
 //! `load` puts the resulting types into the [`Config`](crate::Config).
 
 use crate::failure::Failure;
+use crate::inbox::files;
 use crate::read::Read;
 use crate::specs::{AuthoritySpec, CertificateFiles};
 use formats::DomainName;
@@ -79,21 +80,25 @@ pub fn host(read: &Read, folder: &Path) -> Result<Option<HostConfig>, Failure> {
 /// `[admin]`: the HTTP API for control panels.
 #[derive(Debug, Clone)]
 pub struct AdminConfig {
-    /// The listen address: on loopback, or a socket of systemd.
+    /// The listen address. Without a certificate, other hosts can't reach it.
     pub listen: Address,
-    /// The file with the bearer token.
-    pub token_file: PathBuf,
+    /// The file with a bearer token that may do everything; `None` if only the tokens of the store count.
+    pub token_file: Option<PathBuf>,
+    /// The certificate for HTTPS; `None` for HTTP.
+    pub certificate: Option<CertificateFiles>,
 }
 
 pub fn admin(read: &Read, folder: &Path) -> Result<AdminConfig, Failure> {
-    let Some(file) = read.text("admin.token_file") else {
-        return Err(Failure::usage(
-            "admin.token_file is not set",
-            "without a token, anyone who can reach the API could change domains",
-            "Create a token and set token_file:\n  (umask 077; openssl rand -hex 32 > admin.token)\n  [admin]\n  token_file = \"admin.token\"",
-        ));
-    };
+    let certificate = files(read, folder, "admin")?;
     let usual = Address::Tcp(SocketAddr::from(([127, 0, 0, 1], 8464)));
     let listen = read.address("admin.listen").unwrap_or(usual);
-    Ok(AdminConfig { listen, token_file: folder.join(file) })
+    if certificate.is_none() && listen.is_exposed() {
+        return Err(Failure::usage(
+            format!("[admin] can't listen on {listen}"),
+            "it is reachable from other hosts, and has no TLS, which would protect the tokens",
+            "Configure a certificate:\n  [admin]\n  certificate = \"fullchain.pem\"\n  key = \"key.pem\"\nOr listen on 127.0.0.1 or at a Unix socket, with a reverse proxy with TLS in front.",
+        ));
+    }
+    let token_file = read.text("admin.token_file").map(|file| folder.join(file));
+    Ok(AdminConfig { listen, token_file, certificate })
 }

@@ -165,7 +165,7 @@ mod tests {
         let error = Config::parse("[dashboard]\nlisten = [\"systemd:web\"]\n", None).unwrap_err().to_string();
         assert!(error.contains("dashboard.url"), "{error}");
         for (text, what) in [
-            ("[admin]\ntoken_file = \"t\"\nlisten = \"unix:/a\"\n", "not a valid address"),
+            ("[admin]\ntoken_file = \"t\"\nlisten = \"/a\"\n", "not a valid listen address"),
             ("[dashboard]\nlisten = [\"unix:/a\"]\n", "not a valid listen address"),
             ("[collector]\nsocket = \"systemd:\"\n", "not a valid socket"),
             ("[answers]\nlisten = [\"systemd:a:b\"]\n", "\"systemd:NAME\""),

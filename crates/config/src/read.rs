@@ -303,20 +303,14 @@ pub fn validate(
             Some(Address::Tcp(_)) => Err(fault(
                 text,
                 value.span(),
-                match key.path {
-                    "admin.listen" => format!(
-                        "{address:?} is reachable from other hosts, and the interface has no TLS, which would protect its token"
-                    ),
-                    _ => format!(
-                        "{address:?} is reachable from other hosts, and the protocol has no authentication"
-                    ),
-                },
-                match key.path {
-                    "admin.listen" => "Listen on 127.0.0.1, and put a reverse proxy with TLS in front",
-                    _ => "Listen on 127.0.0.1, and put a reverse proxy with authentication in front",
-                },
+                format!("{address:?} is reachable from other hosts, and the protocol has no authentication"),
+                "Listen on 127.0.0.1, and put a reverse proxy with authentication in front",
             )),
             _ => Err(wrong(format!("{address:?} is not a valid address and port"))),
+        },
+        (Kind::Listener, DeValue::String(address)) => match Address::parse(address) {
+            Some(_) => Ok(Value::String(address.to_string())),
+            None => Err(wrong(format!("{address:?} is not a valid listen address"))),
         },
         (Kind::Listeners, DeValue::Array(items)) => texts(
             items,

@@ -137,6 +137,7 @@ mod tests {
             "host.acme.ca_file",
             "dashboard.certificate",
             "inbox.certificate",
+            "admin.certificate",
             "collector.certificate",
             "answers.control",
             "state_folder",

@@ -189,5 +189,9 @@ fn a_key_in_the_wrong_section_is_told_where_it_belongs() {
     assert!(warnings("[[domain]]\nname = \"a.example\"\nmx_hosts = []\n")[0].ends_with("did you mean mx?"));
     let admin = error_of("[admin]\nlisten = \"0.0.0.0:8464\"\ntoken_file = \"t\"\n");
     assert!(admin.contains("has no TLS") && !admin.contains("no authentication"), "{admin}");
+    let with_tls = "[admin]\nlisten = \"0.0.0.0:8464\"\ncertificate = \"c.pem\"\nkey = \"k.pem\"\n";
+    let admin = Config::parse(with_tls, None).unwrap().admin.unwrap();
+    assert!(admin.certificate.is_some() && admin.token_file.is_none());
+    assert!(error_of("[admin]\ncertificate = \"c.pem\"\n").contains("but no key"));
     assert!(error_of("[answers]\nhttp = \"0.0.0.0:8464\"\n").contains("no authentication"));
 }

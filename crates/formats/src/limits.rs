@@ -434,6 +434,24 @@ limits! {
     PUBLIC_RESULTS: u32 = 100_000;
     /// Results of public checks of one domain; those that were checked last are kept.
     PUBLIC_RESULTS_OF_DOMAIN: u32 = 100;
+    /// Tokens of the HTTP API of one tenant, also expired ones.
+    API_TOKENS: u32 = 1000;
+    /// Lines of one bulk request of the HTTP API. Further ones are not read, and the answer says so.
+    API_BULK_LINES: usize = 100_000;
+    /// The body of one bulk request of the HTTP API. The rest is not read, and the answer says so.
+    API_BULK_BYTES: usize = 67_108_864;
+    /// Plans that the HTTP API computes or carries out at once; a further request gets status 429.
+    API_WORK: usize = 32;
+    /// Plans that the HTTP API computes or carries out at once for one tenant; a further request gets status 429.
+    API_WORK_OF_TENANT: usize = 8;
+    /// Operations that the HTTP API remembers after their end; the earliest is forgotten for a further one.
+    API_OPERATIONS: usize = 1000;
+    /// Checks of domains that the HTTP API runs at once; a further request gets status 429.
+    API_CHECKS: usize = 4;
+    /// Checks of domains that the HTTP API runs at once for one tenant; a further request gets status 429.
+    API_CHECKS_OF_TENANT: usize = 2;
+    /// One check of a domain by the HTTP API. It then has no result.
+    API_CHECK_TIME: Duration = Duration::from_secs(240);
     /// The body of a submitted form. A larger one is answered with 413.
     FORM_BYTES: usize = 16_384;
     /// Receiving the body of a submitted form. The request is then answered with 408, and the connection is closed.

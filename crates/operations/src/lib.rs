@@ -8,6 +8,7 @@
 //! - [`challenge_zones`]: changes the DNS records of certificate orders.
 //! - [`seen_certificates`]: the certificates of MX hosts that the guard saw, for the pages.
 //! - [`promotion`]: the operator's decisions about a rollout.
+//! - [`domain_status`], [`domain_plan`], [`apply`]: the state of a domain, its plan, and carrying it out.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`nodes`]: the running servers that share a store.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
@@ -19,8 +20,12 @@
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
+pub mod apply;
 pub mod challenge_zones;
 mod database;
+pub mod domain_plan;
+mod domain_settings;
+pub mod domain_status;
 mod file_domains;
 pub mod goal;
 pub mod inbox;
@@ -39,5 +44,6 @@ pub mod world;
 
 pub use database::{access, open_failure, open_store};
 pub use leases::DomainLease;
+pub use domain_settings::Removal;
 pub use publishers::dns_changes;
-pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};
+pub use rollout_context::{Hold, RolloutContext, apply_failure, holder, resolvers, store_failure};

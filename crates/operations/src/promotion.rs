@@ -3,9 +3,10 @@
 //! dashboard's forms call these functions.
 //! Each decision is stored, and recorded in the domain's journal with its author and reason.
 
+use crate::mx_losses::{MxLosses, mx_losses};
 use crate::rollout_context::{Hold, RolloutContext, store_failure};
 use config::failure::Failure;
-use formats::{DomainName, Mode};
+use formats::{DomainName, Mode, ResultType};
 use receiver::domain::DomainSpec;
 use receiver::rollout::RolloutState;
 use receiver::rollout::decisions::Decision;
@@ -20,6 +21,68 @@ pub struct Refusal {
     pub why: String,
     /// What to do, with commands to paste.
     pub remedy: String,
+}
+
+/// The mail that an operator accepts to lose when enforcement is allowed against the evidence.
+#[derive(Debug, Clone, Copy, PartialEq, Eq, Default)]
+pub struct AcceptedLosses {
+    /// That of MX hosts which fail the probe.
+    pub mail_is_lost: bool,
+    /// Nothing is known, since no MX host can be reached from here.
+    pub no_host_was_seen: bool,
+}
+
+/// Probes the MX hosts of a domain that is to be enforced against the evidence; `None` if it is not in testing, so that nothing
+/// would change.
+///
+/// # Errors
+///
+/// If DNS or the store fails.
+pub async fn losses_by_force(
+    context: &RolloutContext,
+    spec: &DomainSpec,
+) -> Result<Option<MxLosses>, Failure> {
+    let rollout = context.rollout(&spec.name).await?;
+    match rollout.mode.is_some_and(|known| known.mode == Mode::Testing) {
+        true => mx_losses(context, spec, &rollout).await.map(Some),
+        false => Ok(None),
+    }
+}
+
+/// Fails if enforcement would lose mail that the operator has not accepted to lose.
+///
+/// # Errors
+///
+/// If MX hosts fail the probe, or if none could be reached, and that is not accepted.
+pub fn accept_losses(domain: &DomainName, found: &MxLosses, accepted: AcceptedLosses) -> Result<(), Failure> {
+    if !found.hosts.is_empty() && !accepted.mail_is_lost {
+        return Err(refused_for_losses(domain, found));
+    }
+    if found.is_unseen() && !accepted.no_host_was_seen {
+        return Err(refused_unseen(domain));
+    }
+    Ok(())
+}
+
+fn refused_for_losses(domain: &DomainName, found: &MxLosses) -> Failure {
+    let hosts: Vec<&str> = found.hosts.iter().map(|(host, _)| host.as_str()).collect();
+    Failure::finding(
+        format!("{domain} is not promoted"),
+        format!("senders would not deliver to {}", hosts.join(" and ")),
+        format!(
+            "Mend these hosts first: sternpost check {domain}\nTo enforce the policy nevertheless, add --although-mail-is-lost (over HTTP: \"although_mail_is_lost\": true)."
+        ),
+    )
+}
+
+fn refused_unseen(domain: &DomainName) -> Failure {
+    Failure::finding(
+        format!("{domain} is not promoted"),
+        "no MX host can be reached from here, so it is unknown whether senders could deliver to any of them",
+        format!(
+            "If outgoing port 25 is blocked on this machine, as in most clouds, have the provider open it, and run the command again.\nOr verify the hosts from a machine where it is open: sternpost check {domain}\nIf you have done that, add --although-no-host-was-seen (over HTTP: \"although_no_host_was_seen\": true)."
+        ),
+    )
 }
 
 /// Allows enforcement of a domain if the evidence is sufficient or a reason is given. Returns a message for the
@@ -120,6 +183,39 @@ pub async fn hold_back(
         ),
         _ => format!("{name} stays in testing, until\n  sternpost promote {name}"),
     })
+}
+
+/// Fails for a cause that no report about the domain names: a typing error would otherwise excuse nothing.
+///
+/// # Errors
+///
+/// If no report names the cause, or if the store fails.
+pub async fn check_cause(context: &RolloutContext, name: &DomainName, cause: &Cause) -> Result<(), Failure> {
+    let known = ResultType::registered().any(|kind| kind.as_str() == cause.result);
+    let reported = reported_causes(context, name).await?;
+    if !reported.contains(cause) {
+        let listed: Vec<String> =
+            reported.iter().map(|cause| format!("{} {}", cause.result, cause.host)).collect();
+        let what = if known { "no report names it" } else { "unknown result type, and no report names it" };
+        let mut remedy = match listed.is_empty() {
+            true => "The reports contain no failures.".to_owned(),
+            false => format!("The reports contain:\n  {}", listed.join("\n  ")),
+        };
+        if !known {
+            let types: Vec<String> = ResultType::registered().map(|kind| kind.to_string()).collect();
+            let near = config::nearest(&cause.result, types.iter().map(String::as_str));
+            let near = near.map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
+            remedy = format!("{near}The result types are {}.\n{remedy}", types.join(", "));
+        }
+        return Err(Failure::finding(format!("{cause} can't be excused"), what, remedy));
+    }
+    Ok(())
+}
+
+async fn reported_causes(context: &RolloutContext, name: &DomainName) -> Result<Vec<Cause>, Failure> {
+    let rollout = context.rollout(name).await?;
+    let (evidence, _) = context.gate(name, &rollout).await?;
+    Ok(evidence.failures.into_iter().chain(evidence.excused).map(|(cause, _)| cause).collect())
 }
 
 /// Excuses a cause of failures. Returns a message for the operator.

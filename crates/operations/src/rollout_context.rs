@@ -26,7 +26,7 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use store::leases::LeaseHolder;
-use store::{PolicyDigest, Store, StoreError};
+use store::{PolicyDigest, Store, StoreError, Tenant};
 
 /// Gives access to everything that operations on domains need.
 pub struct RolloutContext {
@@ -96,8 +96,7 @@ impl RolloutContext {
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
-        let store =
-            Store::open(&path, store::Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
+        let store = Store::open(&path, Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
@@ -136,6 +135,41 @@ impl RolloutContext {
         };
         fresh.learn().await?;
         Ok(fresh)
+    }
+
+    /// This context for one domain of a tenant, with its settings and decisions as they are stored now, and a holder of its own for
+    /// leases; `None` if the tenant has no such domain. It knows no other domain, so that it costs the same with many domains.
+    /// The configuration file has domains of the first tenant only.
+    pub async fn for_domain(
+        &self,
+        tenant: Tenant,
+        name: &DomainName,
+    ) -> Result<Option<(Self, DomainSpec)>, Failure> {
+        let mut context = self.of_tenant(tenant);
+        let Some((spec, decisions)) = context.current(name).await? else { return Ok(None) };
+        context.known.push(spec.clone());
+        context.decided.insert(name.to_string(), decisions);
+        Ok(Some((context, spec)))
+    }
+
+    /// This context for a tenant. It knows no domain yet.
+    pub fn of_tenant(&self, tenant: Tenant) -> Self {
+        let in_file = match tenant == Tenant::FIRST {
+            true => self.in_file.clone(),
+            false => Arc::new(FileDomains::none()),
+        };
+        Self {
+            config: self.config.clone(),
+            store: self.store.of_tenant(tenant),
+            world: self.world.clone(),
+            known: Vec::new(),
+            damaged: Vec::new(),
+            unconfigured: Vec::new(),
+            in_file,
+            decided: BTreeMap::new(),
+            holder: holder(),
+            _scratch: None,
+        }
     }
 
     /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
@@ -217,43 +251,6 @@ impl RolloutContext {
             Some(spec) => Ok(Some(spec.clone())),
             None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
         }
-    }
-
-    /// Stores the settings of a domain, and records the change in its journal.
-    pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
-        self.only_in_store(&spec.name)?;
-        self.fits(spec)?;
-        let fail = |error| store_failure(&error);
-        self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
-        self.take_up(&spec.name).await?;
-        let desired = serde_json::to_string(spec).unwrap_or_default();
-        let what = format!("settings changed: {desired}");
-        self.store.journal(&spec.name, self.world.clock.now(), who, &what).await.map_err(fail)
-    }
-
-    /// Removes a domain from the store. Its journal is kept.
-    pub async fn remove(&self, name: &DomainName, removal: Removal, who: &str) -> Result<(), Failure> {
-        self.only_in_store(name)?;
-        let rollout = self.rollout(name).await?;
-        let now = self.world.clock.now();
-        let bound = rollout.published.iter().any(|promise| promise.mode != Mode::None && promise.is_out(now));
-        if bound && removal == Removal::Free {
-            return Err(Failure::finding(
-                format!("{name} is not removed"),
-                "senders may still hold its policy, which would no longer be maintained",
-                format!(
-                    "Retire it first:\n  sternpost domains set {name} --mode none\n  sternpost apply {name}\nor remove it with --although-bound (over HTTP: ?although_bound=true)."
-                ),
-            ));
-        }
-        let fail = |error| store_failure(&error);
-        self.store.remove_domain(name).await.map_err(fail)?;
-        if bound {
-            let give_up = |kept: &mut RolloutState| kept.is_given_up = true;
-            self.store.change_rollout(name, give_up).await.map_err(fail)?;
-        }
-        let what = if bound { "removed, although senders may still hold its policy" } else { "removed" };
-        self.store.journal(name, now, who, what).await.map_err(fail)
     }
 
     /// Marks a domain that is configured again as one that is missed when it disappears. An observation does not do that: it may
@@ -559,15 +556,6 @@ pub(crate) fn publisher(
             }
         }
     })
-}
-
-/// Whether a domain may be removed while senders may hold its policy.
-#[derive(Debug, Clone, Copy, PartialEq, Eq)]
-pub enum Removal {
-    /// Only if no sender can hold its policy.
-    Free,
-    /// Even if senders may hold its policy.
-    AlthoughBound,
 }
 
 /// How far back reports and probes count as evidence.

@@ -88,7 +88,7 @@ impl RolloutContext {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::rollout_context::Removal;
+    use crate::Removal;
     use crate::world::World;
     use config::Config;
     use formats::{MxPattern, Policy};

@@ -4,7 +4,7 @@
 use crate::commands::lab;
 use crate::commands::{
     apply, backup, cache, check, config as config_command, dashboard, domains, export, init, manual, nodes,
-    plan, promote, query, reports, status, store as store_command, summary, undo,
+    plan, promote, query, reports, status, store as store_command, summary, tokens, undo,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
@@ -92,6 +92,9 @@ enum Command {
     /// Manage the users of the dashboard
     #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Dashboard(dashboard::Command),
+    /// Manage the tokens of the HTTP API
+    #[command(subcommand, after_help = "Example:\n  sternpost tokens add panel --scope read --expires 90d")]
+    Tokens(tokens::Command),
     /// Show, migrate, copy and compact the store
     #[command(subcommand, after_help = "Example:\n  sternpost store status")]
     Store(store_command::Command),
@@ -205,6 +208,7 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Undo(options) => undo::run(&options, config).await,
         Command::Reports(command) => reports::run(&command, config).await,
         Command::Dashboard(command) => dashboard::run(&command, config).await,
+        Command::Tokens(command) => tokens::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache::run(&command, config).await,
         #[cfg(feature = "lab")]

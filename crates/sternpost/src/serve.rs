@@ -37,7 +37,7 @@ mod weekly;
 
 use crate::log;
 use config::failure::{Exit, Failure};
-use config::{AnswersConfig, Config};
+use config::{AdminConfig, AnswersConfig, Config};
 use guard::GuardRole;
 use hosting::Hosting;
 use http::{Http, HttpsRouter};
@@ -67,6 +67,7 @@ use stored_metrics::StoredMetrics;
 use systemd_sockets::SystemdSockets;
 use tasks::Tasks;
 use tokio::signal::unix::{Signal, SignalKind, signal};
+use web::api::Background;
 use weekly::WeeklyRole;
 
 /// The options of `sternpost serve`.
@@ -148,11 +149,9 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         Some(role) => Some(pages::pages(role, &config, &store, &world, &mut tasks).await?),
         None => None,
     };
+    let shutdown = Shutdown::default();
     let admin = match &config.admin {
-        Some(role) => Some(Http(web::admin::router(
-            role,
-            RolloutContext::at(config.clone(), store.clone(), world.clone()).await?,
-        )?)),
+        Some(role) => Some(admin(role, &config, &store, &world, &shutdown, &mut tasks).await?),
         None => None,
     };
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
@@ -173,7 +172,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let loaded: Gauge = Gauge::default();
     loaded.set(1);
     table::CONFIG_LOADED.register(&mut counted, loaded.clone());
-    let files = certificate_files(&hosting, &mail, &pages, &reporting);
+    let files = certificate_files(&hosting, &mail, &pages, &admin, &reporting);
     let stored = StoredMetrics::new(&config, &store, world.clock.clone(), files);
     let received = ReceivedMetrics::new(&config, &store, world.clock.clone());
     let mut roles = Roles {
@@ -190,7 +189,6 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         received: config.inbox.is_some().then(|| Arc::new(received)),
         loaded,
     };
-    let shutdown = Shutdown::default();
     let addresses: Vec<Address> = config.listening().into_iter().map(|one| one.address).collect();
     if let Some(role) = &config.collector {
         roles.reporting.listen(role, &systemd_sockets, &addresses, &shutdown).await?;
@@ -251,7 +249,7 @@ struct Roles {
     hosting: Option<Hosting>,
     mail: Option<MailRole>,
     pages: Option<HttpsRouter>,
-    admin: Option<Http>,
+    admin: Option<HttpsRouter>,
     reporting: Reporting,
     /// The state of the roles, for `/readyz`.
     readiness: Arc<Readiness>,
@@ -306,20 +304,38 @@ fn register_shared(config: &Config, counted: &mut Registry) {
     }
 }
 
+/// The service of the role `[admin]`.
+async fn admin(
+    role: &AdminConfig,
+    config: &Config,
+    store: &Store,
+    world: &Arc<World>,
+    shutdown: &Shutdown,
+    tasks: &mut Tasks,
+) -> Result<HttpsRouter, Failure> {
+    let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
+    let background = Background { stop: shutdown.token.clone(), tasks: shutdown.tasks.clone() };
+    let router = web::api::router(role, context, background)?;
+    HttpsRouter::new(router, role.certificate.as_ref(), false, "admin-certificate", tasks)
+}
+
 /// The certificates in files, each with the role that uses it.
 fn certificate_files(
     hosting: &Option<Hosting>,
     mail: &Option<MailRole>,
     pages: &Option<HttpsRouter>,
+    admin: &Option<HttpsRouter>,
     reporting: &Reporting,
 ) -> Vec<stored_metrics::UsedFiles> {
     let of_host = hosting.iter().flat_map(|hosting| hosting.files()).map(|files| ("host", files));
     let of_inbox = mail.iter().filter_map(|mail| mail.certificate.as_ref());
     let of_pages = pages.iter().filter_map(|pages| pages.certificate());
+    let of_admin = admin.iter().filter_map(|admin| admin.certificate());
     let of_sessions = reporting.sessions.iter().filter_map(|sessions| sessions.https().certificate());
     of_host
         .chain(of_inbox.map(|one| ("inbox", one.files())))
         .chain(of_pages.map(|one| ("dashboard", one.files())))
+        .chain(of_admin.map(|one| ("admin", one.files())))
         .chain(of_sessions.map(|one| ("collector", one.files())))
         .map(|(role, files)| (role, files.clone()))
         .collect()

@@ -139,7 +139,7 @@ fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
         ] {
             let (status, told) = place.ask_with(token, method, path, "{}");
             assert_eq!(status, 401, "{method} {path}");
-            assert!(told["error"]["remedy"].as_str().unwrap().contains("Bearer"), "{told}");
+            assert!(told["remedy"].as_str().unwrap().contains("Bearer"), "{told}");
         }
     }
     let large = format!("{{\"mx\":[\"{}\"]}}", "x".repeat(200_000));
@@ -157,11 +157,11 @@ fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
     ] {
         let (got, told) = place.ask("PUT", &format!("/v1/domains/{path}"), body);
         assert_eq!(got, status, "{path} {told}");
-        assert!(told["error"].to_string().contains(words), "{words}: {told}");
+        assert!(told.to_string().contains(words), "{words}: {told}");
     }
     for (method, path, status, words) in [
         ("DELETE", "/v1/domains/file.example", 409, "is in the configuration file"),
-        ("POST", "/v1/domains", 405, "does not have this method"),
+        ("PATCH", "/v1/domains", 405, "does not have this method"),
         ("DELETE", "/v1/domains", 405, "does not have this method"),
         ("PATCH", "/v1/domains/x.example", 405, "does not have this method"),
         ("GET", "/v1/domains?limit=many", 400, "invalid digit"),
@@ -174,11 +174,16 @@ fn what_is_wrong_is_refused_in_words_and_nothing_without_the_token() {
         assert_eq!(got, status, "{method} {path} {told}");
         assert!(told["schema"] == 1 && told.to_string().contains(words), "{words}: {told}");
         for part in ["what", "why", "remedy"] {
-            assert!(!told["error"][part].as_str().unwrap().is_empty(), "{part}: {told}");
+            assert!(!told[part].as_str().unwrap().is_empty(), "{part}: {told}");
         }
     }
-    let allowed = place.raw(TOKEN, "POST", "/v1/domains", "");
-    assert!(allowed.to_ascii_lowercase().contains("allow: get,head"), "{allowed}");
+    let allowed = place.raw(TOKEN, "PATCH", "/v1/domains", "");
+    assert!(
+        allowed.to_ascii_lowercase().contains("allow: ")
+            && allowed.contains("GET,HEAD")
+            && allowed.contains("POST"),
+        "{allowed}"
+    );
     assert_eq!(names(&place.ask("GET", "/v1/domains", "").1), ["file.example"]);
 }
 
@@ -196,6 +201,48 @@ fn a_token_that_is_missing_or_short_is_told_at_the_start() {
         assert_eq!(output.status.code(), Some(2), "{said}");
         assert!(said.contains(words) && said.contains("openssl rand -hex 32"), "{said}");
         assert!(!said.contains("short\n"));
+    }
+}
+
+#[test]
+fn tokens_of_the_store_count_without_a_restart_and_leave_no_trace_of_themselves() {
+    let place = Place::new();
+    let _serving = place.serve();
+    let run = |words: &[&str]| {
+        let output = place.command(words).output().unwrap();
+        let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).trim().to_owned();
+        (output.status.code(), text(&output.stdout), text(&output.stderr))
+    };
+    let (code, token, said) = run(&["tokens", "add", "panel", "--scope", "read", "--expires", "90d"]);
+    assert_eq!(code, Some(0), "{said}");
+    assert!(said.contains("with the scopes: read.") && !said.contains(&token), "{said}");
+    assert_eq!(place.ask_with(&token, "GET", "/v1/domains", "").0, 200);
+    let (status, told) = place.ask_with(&token, "PUT", "/v1/domains/x.example", "{}");
+    assert!(status == 403 && told["what"].as_str().unwrap().ends_with("the scope manage"), "{told}");
+    let (_, listed, _) = run(&["tokens", "list"]);
+    assert!(listed.starts_with("panel (read): until ") && listed.contains("last used at"), "{listed}");
+    assert_eq!(run(&["tokens", "add", "panel", "--scope", "read"]).0, Some(1));
+    assert_eq!(run(&["tokens", "revoke", "panel"]).0, Some(0));
+    assert_eq!(place.ask_with(&token, "GET", "/v1/domains", "").0, 401);
+    assert_eq!(run(&["tokens", "revoke", "panel"]).0, Some(1));
+    for entry in std::fs::read_dir(place.path()).unwrap() {
+        let bytes = std::fs::read(entry.unwrap().path()).unwrap_or_default();
+        assert!(!bytes.windows(token.len()).any(|part| part == token.as_bytes()));
+    }
+}
+
+#[test]
+fn the_log_has_the_id_of_a_request() {
+    let place = Place::new();
+    let _serving = place.serve();
+    let answer = place.raw(TOKEN, "PUT", "/v1/domains/x.example", "{}");
+    let id = answer.lines().find_map(|line| line.strip_prefix("x-request-id: ")).unwrap().to_owned();
+    let line = until_some("the request is in the log", || {
+        let log = whole_lines(&place.path().join("log"));
+        log.lines().find(|line| line.contains(&id)).map(str::to_owned)
+    });
+    for part in ["who=\"api\"", "/v1/domains/x.example", "PUT", "201"] {
+        assert!(line.contains(part), "{part}: {line}");
     }
 }
 

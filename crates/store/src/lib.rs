@@ -34,6 +34,7 @@
 //! | [`sessions`] | sessions of dashboard users | dashboard |
 //! | [`second_factors`] | secrets for one-time passwords, and recovery codes | dashboard |
 //! | [`public_results`] | results of public checks, with their pages | dashboard |
+//! | [`api_tokens`] | tokens of the HTTP API | API |
 //!
 //! Several processes share checks, reports to deliver and notices by claims (`claims`).
 //!
@@ -42,6 +43,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod alerts;
+pub mod api_tokens;
 pub mod certificate_orders;
 pub mod check_history;
 mod claims;

@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 25] = [
+const SQLITE: [File; 26] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -36,12 +36,13 @@ const SQLITE: [File; 25] = [
     (35, "nodes", include_str!("../migrations/sqlite/0035_nodes.sql")),
     (36, "claims", include_str!("../migrations/sqlite/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/sqlite/0039_public_results.sql")),
+    (41, "api tokens", include_str!("../migrations/sqlite/0041_api_tokens.sql")),
     (44, "strangers", include_str!("../migrations/sqlite/0044_strangers.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 17] = [
+const POSTGRES: [File; 18] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -58,6 +59,7 @@ const POSTGRES: [File; 17] = [
     (35, "nodes", include_str!("../migrations/postgres/0035_nodes.sql")),
     (36, "claims", include_str!("../migrations/postgres/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/postgres/0039_public_results.sql")),
+    (41, "api tokens", include_str!("../migrations/postgres/0041_api_tokens.sql")),
     (44, "strangers", include_str!("../migrations/postgres/0044_strangers.sql")),
 ];
 
@@ -177,7 +179,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 25] = [
+    const DIGESTS: [&str; 26] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -202,6 +204,7 @@ mod tests {
         "2525ed11529e",
         "91a51268f794",
         "7de9c80929ac",
+        "baddc47de61c",
         "69b5d59c3822",
     ];
 }

@@ -1,7 +1,7 @@
 //! The rollout state of each domain, and the journal of all steps and decisions. The receiving side's planner writes
 //! both; commands and the dashboard show them. The receiving side defines the state's type, which is stored as JSON.
 
-use crate::query::{built, sql};
+use crate::query::{built, parameters, sql, unnumbered};
 use crate::{Store, StoreError, damaged, time};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -31,6 +31,9 @@ pub struct JournalLine {
     #[serde(flatten)]
     pub entry: JournalEntry,
 }
+
+/// The number of names in one statement.
+const BATCH_ROWS: usize = 500;
 
 const UPSERT: &str = "INSERT INTO rollout (tenant, domain, state) VALUES ($1, $2, $3) ON CONFLICT (tenant, domain) DO UPDATE SET state = excluded.state";
 
@@ -94,6 +97,25 @@ impl Store {
             .await?;
         let read = |json: &str| serde_json::from_str(json).map_err(damaged("rollout"));
         Ok(rows.into_iter().map(|(domain, json)| (domain, read(&json))).collect())
+    }
+
+    /// Returns the rollout states of these domains by name, as [`Self::rollouts`] does.
+    pub async fn rollouts_of<S: DeserializeOwned>(
+        &self,
+        domains: &[&str],
+    ) -> Result<BTreeMap<String, Result<S, StoreError>>, StoreError> {
+        let mut all = BTreeMap::new();
+        for batch in domains.chunks(BATCH_ROWS) {
+            let text = format!(
+                "SELECT domain, state FROM rollout WHERE tenant = ? AND domain IN ({})",
+                parameters(batch.len())
+            );
+            let values = std::iter::once(self.tenant.into()).chain(batch.iter().map(|name| (*name).into()));
+            for (domain, json) in unnumbered(text, values).fetch_all::<(String, String)>(self).await? {
+                all.insert(domain, serde_json::from_str(&json).map_err(damaged("rollout")));
+            }
+        }
+        Ok(all)
     }
 
     /// Returns up to `most` journal entries with ids below `before`, newest first: of one domain, or of all.

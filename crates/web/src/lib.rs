@@ -21,14 +21,14 @@
 //! | `layout`, `notices` | the frame of all pages, security headers, error pages; the notice of the last action |
 //!
 //! Besides the dashboard, `report_post` receives TLS reports by HTTPS POST. `public_check` lets anyone check a domain.
-//! [`admin`] is the API for control panels. [`first_link`] creates the link for the first sign-in. Begin reading at
+//! [`api`] is the API for control panels. [`first_link`] creates the link for the first sign-in. Begin reading at
 //! [`Dashboard`].
 
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 mod account;
 mod actions;
-pub mod admin;
+pub mod api;
 mod auth;
 mod base_path;
 mod chart;

@@ -128,19 +128,33 @@ pub(super) const KEYS: &[Key] = &[
     },
     Key {
         path: "admin.listen",
-        kind: Kind::Loopback,
+        kind: Kind::Listener,
         default: "\"127.0.0.1:8464\"",
         unset: "",
-        about: "Listen address of the HTTP API that adds, changes and removes domains (docs/admin.md). The \
-            section `[admin]` enables the role.",
+        about: "Listen address of the HTTP API for control panels (docs/api.md). Other hosts may reach it only with \
+            `admin.certificate`. The section `[admin]` enables the role.",
     },
     Key {
         path: "admin.token_file",
         kind: Kind::File,
         default: "",
-        unset: "required with `[admin]`",
-        about: "File with the bearer token of the API, at least 24 characters long. Every request must carry \
-            the token.",
+        unset: "only the tokens of `sternpost tokens add`",
+        about: "File with a bearer token that may do everything, at least 24 characters long. Every request must carry \
+            a token: this one, or one of `sternpost tokens add`.",
+    },
+    Key {
+        path: "admin.certificate",
+        kind: Kind::File,
+        default: "",
+        unset: "plain HTTP",
+        about: "PEM file with the certificate chain of the API. It is reloaded when it changes.",
+    },
+    Key {
+        path: "admin.key",
+        kind: Kind::File,
+        default: "",
+        unset: "plain HTTP",
+        about: "PEM file with the private key of `admin.certificate`.",
     },
     Key {
         path: "gate.days_in_testing",

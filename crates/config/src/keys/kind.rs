@@ -21,6 +21,8 @@ pub enum Kind {
     TcpListeners,
     /// One loopback `address:port`, which other hosts can't reach, or `systemd:NAME`.
     Loopback,
+    /// One `address:port`, `unix:/path` or `systemd:NAME`.
+    Listener,
     /// The path of a Unix datagram socket, or `systemd:NAME`.
     DatagramSocket,
     /// A whole number from the first to the second, inclusive.
@@ -123,6 +125,7 @@ impl Kind {
             | Self::File
             | Self::DatagramSocket
             | Self::Loopback
+            | Self::Listener
             | Self::Store
             | Self::FileMode
             | Self::Owner
@@ -153,6 +156,7 @@ impl Kind {
             Self::Listeners => "a list of \"address:port\", \"unix:/path\", \"systemd:NAME\" or \"systemd\"",
             Self::TcpListeners => "a list of \"address:port\" or \"systemd:NAME\"",
             Self::Loopback => "a loopback \"address:port\", such as \"127.0.0.1:8462\", or \"systemd:NAME\"",
+            Self::Listener => "\"address:port\", such as \"127.0.0.1:8464\", \"unix:/path\" or \"systemd:NAME\"",
             Self::Number(least, most) => return format!("a whole number from {least} to {most}"),
             Self::Store => "\"sqlite:FILE\" or \"postgres://USER@HOST/DATABASE\"",
             Self::FileMode => "a file mode in octal, such as \"0660\"",

@@ -1,24 +1,19 @@
 //! `sternpost apply`: carries out the plans of domains. It takes one step at a time, verifies it from outside, and stops
-//! where time or evidence is needed. The steps are in [`receiver::rollout`]; `one` waits for those of a domain and prints
-//! them, with an `instruction` for those of the operator. Of several domains, none waits for another (`many`). This module has
+//! where time or evidence is needed ([`operations::apply`]). Of several domains, none waits for another (`many`). This module has
 //! the options, and the outcome of all. A signal ends it between two changes, and gives the domain's lease back.
 
-mod instruction;
 mod many;
-mod one;
 
 use super::plan::failure_json;
 use crate::interrupt::interruption;
-use crate::terminal::show;
+use crate::terminal::{marks, say, show};
 use config::failure::{Exit, Failure};
-use formats::DomainName;
-use jiff::Timestamp;
-use one::{Pace, Work};
 use operations::RolloutContext;
+use operations::apply::{Lines, Outcome, Pace, Request, Work};
 use receiver::domain::DomainSpec;
-use receiver::rollout::outside::Outside;
 use std::collections::BTreeSet;
 use std::path::Path;
+use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
 /// The options of `sternpost apply`.
@@ -46,47 +41,30 @@ pub struct Options {
     json: bool,
 }
 
-/// The outcome for a domain.
-#[derive(serde::Serialize)]
-struct Outcome {
-    domain: String,
-    done: Vec<DoneStep>,
-    /// Why it stopped: `done`, `wait`, `evidence`, `unseen`, `changed`, `blocked` or `interrupted`; of several domains `failed`,
-    /// if steps were taken before, and `not-begun`, if a signal came before the first step.
-    rest: &'static str,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    /// The end of the waiting period, for `wait`.
-    until: Option<String>,
-    #[serde(skip)]
-    /// The end of the waiting period, as a time.
-    resumes: Option<Timestamp>,
-    #[serde(skip_serializing_if = "Option::is_none")]
-    /// What was observed instead of the step's result, for `unseen`; what another program or the operator did, for `changed`.
-    missing: Option<String>,
-    /// What each name server and each address of the policy host showed at the last observation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outside: Option<Outside>,
-}
+impl Options {
+    fn request(&self) -> Request {
+        Request {
+            patience: Duration::from_secs(self.patience),
+            wait: self.wait,
+            new_id: self.new_id,
+            new_certificate: self.new_certificate,
+            take_over: self.take_over,
+            is_for_all: self.domains.is_empty(),
+        }
+    }
 
-impl Outcome {
-    /// The outcome before anything was done.
-    fn new(domain: &DomainName) -> Self {
-        Self {
-            domain: domain.to_string(),
-            done: Vec::new(),
-            rest: "done",
-            until: None,
-            resumes: None,
-            missing: None,
-            outside: None,
+    /// Prints a line, unless the output is JSON.
+    fn say(&self, line: &str) {
+        if !self.json {
+            say(line);
         }
     }
 }
 
-#[derive(serde::Serialize)]
-struct DoneStep {
-    step: String,
-    proof: String,
+/// Lines with the marks of this terminal.
+fn lines<'a>(print: &'a (dyn Fn(&str) + Send + Sync)) -> Lines<'a> {
+    let marks = marks();
+    Lines { fine: marks.fine, warning: marks.warning, info: marks.info, print }
 }
 
 /// Carries out the plan of each domain. One that fails does not keep the others from being worked on.
@@ -127,7 +105,8 @@ async fn alone(
     options: &Options,
     stop: &CancellationToken,
 ) -> Result<Outcome, Failure> {
-    Work::begin(context, spec, options, stop.clone(), Pace::Alone).await?.run().await
+    let (request, print) = (options.request(), |line: &str| options.say(line));
+    Work::begin(context, spec, &request, &lines(&print), stop.clone(), Pace::Alone).await?.run().await
 }
 
 /// An interruption counts more than a failure, and a failure more than a finding.
@@ -137,36 +116,5 @@ fn exit(outcomes: &[Outcome], failures: &[Failure], stop: &CancellationToken) ->
         () if stop.is_cancelled() => Exit::Interrupted,
         () if ended(&["unseen", "changed", "blocked"]) => Exit::of_failures(failures, Exit::Findings),
         () => Exit::of_failures(failures, Exit::Fine),
-    }
-}
-
-/// A duration in words, rounded down, such as `5 minutes`.
-fn in_words(seconds: u64) -> String {
-    let (count, unit) = match seconds {
-        0..120 => (seconds, "second"),
-        120..7200 => (seconds / 60, "minute"),
-        _ => (seconds / 3600, "hour"),
-    };
-    format!("{count} {unit}{}", if count == 1 { "" } else { "s" })
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn durations_are_rounded_to_a_unit_that_people_use() {
-        let all = [1, 3, 119, 120, 600, 7199, 7200, 86_400].map(in_words);
-        let expected = [
-            "1 second",
-            "3 seconds",
-            "119 seconds",
-            "2 minutes",
-            "10 minutes",
-            "119 minutes",
-            "2 hours",
-            "24 hours",
-        ];
-        assert_eq!(all, expected);
     }
 }

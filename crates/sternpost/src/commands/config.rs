@@ -1,5 +1,5 @@
 //! `sternpost config`: validates the configuration file and tries what it needs of the machine, prints the effective values,
-//! and prints the reference of all keys, limits and metrics.
+//! and prints the reference of all keys, limits, metrics and requests of the API.
 
 mod confinement;
 pub mod ports;
@@ -37,6 +37,13 @@ pub enum Command {
     /// Print the metrics of `sternpost serve`, in Markdown
     #[command(after_help = "Example:\n  sternpost config metrics")]
     Metrics,
+    /// Print the HTTP API as an OpenAPI document, or its tables in Markdown
+    #[command(after_help = "Example:\n  sternpost config api")]
+    Api {
+        /// Print the tables of docs/api.md
+        #[arg(long)]
+        markdown: bool,
+    },
 }
 
 /// Runs the subcommand on the file given with --config, or on the default one.
@@ -47,6 +54,8 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
         Command::Show { json: true } => say(&Config::load(named)?.to_json()),
         Command::Limits => show(&formats::limits::reference()),
         Command::Metrics => show(&net::metrics::reference()),
+        Command::Api { markdown: true } => show(&web::api::table()),
+        Command::Api { markdown: false } => say(&format!("{:#}", web::api::document())),
         Command::Reference => show(&config::reference()),
     }
     Ok(Exit::Fine)

@@ -3,21 +3,11 @@
 
 use crate::terminal::show;
 use config::failure::{Exit, Failure};
-use formats::limits::POLICY_BYTES;
-use formats::{DomainName, Mode};
 use futures_util::StreamExt;
 use operations::RolloutContext;
-use operations::apply_failure;
-use receiver::domain::{DnsBy, DomainSpec, HostedBy};
-use receiver::publish::{Change, alias_lines, own_host_lines};
-use receiver::rollout::Observation;
-use receiver::rollout::desired::{DesiredState, PolicyHostAt};
-use receiver::rollout::gate::{Evidence, Gate};
-use receiver::rollout::guard::Alert;
-use receiver::rollout::observed::NoMailHosts;
+use operations::domain_plan::{Plan, StageView, plan_of};
+use receiver::rollout::gate::Gate;
 use receiver::rollout::outside::Outside;
-use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
-use serde::Serialize;
 use std::fmt::Write;
 use std::path::Path;
 
@@ -34,72 +24,6 @@ pub struct Options {
     servers: bool,
 }
 
-/// The plan of a domain, as text and as JSON.
-#[derive(Debug, Serialize)]
-pub struct Plan {
-    domain: DomainName,
-    /// The desired mode; `testing` while the domain is held.
-    wanted: Mode,
-    /// The current mode; `None` while no policy is published.
-    mode: Option<Mode>,
-    stages: Vec<StageView>,
-    /// What each name server and each address of the policy host shows.
-    outside: Outside,
-}
-
-/// A stage of the plan, as it is printed.
-#[derive(Debug, Serialize)]
-#[serde(rename_all = "kebab-case", tag = "kind")]
-enum StageView {
-    Step {
-        #[serde(rename = "do")]
-        word: &'static str,
-        text: String,
-        why: &'static str,
-        by_hand: bool,
-        records: Vec<String>,
-        #[serde(skip_serializing_if = "Option::is_none")]
-        file: Option<String>,
-        /// Where the file is served.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        url: Option<String>,
-        /// Commands that help with the step.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        hint: Option<String>,
-        not_before: String,
-        proof: String,
-    },
-    Wait {
-        r#for: WaitReason,
-        until: String,
-        why: &'static str,
-    },
-    Evidence {
-        gate: Gate,
-        /// The guard's alert that it reaches no MX host, so that there are no probes: what, and the remedy.
-        #[serde(skip_serializing_if = "Option::is_none")]
-        unreached: Option<UnreachedHosts>,
-        /// The evidence that does not count, and why.
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        not_counted: Vec<String>,
-    },
-    Blocked {
-        #[serde(skip_serializing_if = "Vec::is_empty")]
-        hosts: Vec<DomainName>,
-        why: String,
-        /// The headline in text output.
-        #[serde(skip)]
-        stop: &'static str,
-    },
-}
-
-/// The guard's alert that it reaches no MX host of a domain, so that it can't probe any.
-#[derive(Debug, Clone, Serialize)]
-struct UnreachedHosts {
-    what: String,
-    remedy: String,
-}
-
 /// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
@@ -107,7 +31,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let specs = context.domains(&options.domains)?;
     let (mut plans, mut failures) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
-    let planned = specs.iter().map(|spec| of(&context, spec, unreached.get(spec.name.as_str())));
+    let planned = specs.iter().map(|spec| plan_of(&context, spec, unreached.get(spec.name.as_str())));
     let mut planned = futures_util::stream::iter(planned).buffered(SIDE_BY_SIDE);
     while let Some(plan) = planned.next().await {
         match plan {
@@ -143,154 +67,6 @@ pub fn failure_json(failure: &Failure) -> serde_json::Value {
 /// Domains that are looked up at the same time.
 pub const SIDE_BY_SIDE: usize = 16;
 
-async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Alert>) -> Result<Plan, Failure> {
-    let (desired, applier) = (context.desired(spec), context.applier(spec)?);
-    let observed = applier.observe(&desired).await;
-    let Observation { rollout, seen, now } =
-        observed.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
-    let judged = context.gate(&spec.name, &rollout).await?;
-    let stages = plan(&desired, &rollout, &seen, RolloutContext::permit(&rollout), now);
-    Ok(Plan {
-        domain: spec.name.clone(),
-        wanted: desired.mode,
-        mode: rollout.mode.map(|known| known.mode),
-        stages: stages
-            .into_iter()
-            .map(|stage| {
-                let mut view = stage_view(stage, spec, &desired, &judged);
-                match &mut view {
-                    StageView::Step { word: "delegate", records, .. } => {
-                        records.extend(alias_lines(context.challenge_alias(spec).as_slice()));
-                    }
-                    StageView::Evidence { unreached: shown, .. } => {
-                        let parts = |alert: &Alert| UnreachedHosts {
-                            what: alert.what.clone(),
-                            remedy: alert.remedy.clone(),
-                        };
-                        *shown = unreached.map(parts);
-                    }
-                    _ => {}
-                }
-                view
-            })
-            .collect(),
-        outside: seen.outside,
-    })
-}
-
-fn stage_view(
-    stage: Stage,
-    spec: &DomainSpec,
-    desired: &DesiredState,
-    (evidence, gate): &(Evidence, Gate),
-) -> StageView {
-    match stage {
-        Stage::Evidence => {
-            StageView::Evidence { gate: gate.clone(), unreached: None, not_counted: evidence.left_out() }
-        }
-        Stage::Blocked(hosts) => {
-            StageView::Blocked { why: blocked(&hosts), hosts, stop: "stop: an MX host has no valid name" }
-        }
-        Stage::TooLarge(size) => StageView::Blocked {
-            why: too_large(size),
-            hosts: Vec::new(),
-            stop: "stop: the policy is too large",
-        },
-        Stage::NoMailHosts(found) => StageView::Blocked {
-            why: unmailed(&spec.name, found),
-            hosts: Vec::new(),
-            stop: "stop: the domain receives no mail",
-        },
-        Stage::Wait(waiting, until) => {
-            StageView::Wait { r#for: waiting, until: format!("{until:.0}"), why: why(waiting) }
-        }
-        Stage::Step(step, at) => {
-            let change = Change::of(desired, &step).ok().flatten();
-            let records = match &step {
-                Step::Delegate(aliases) => alias_lines(aliases),
-                Step::PointPolicyHost(PolicyHostAt::Operator) => own_host_lines(&spec.name),
-                _ => change.map(|change| change.lines()).unwrap_or_default(),
-            };
-            StageView::Step {
-                word: step.as_str(),
-                text: step.to_string(),
-                why: step.why(),
-                by_hand: is_by_hand(&step, spec),
-                records,
-                file: match &step {
-                    Step::Serve(policy) => Some(policy.to_string()),
-                    _ => None,
-                },
-                url: matches!(&step, Step::Serve(_))
-                    .then(|| format!("https://mta-sts.{}/.well-known/mta-sts.txt", spec.name)),
-                hint: (matches!(&step, Step::Serve(_)) && spec.host == HostedBy::Static).then(|| {
-                    format!("`sternpost export --for PLATFORM DIR --domain {}` writes the files", spec.name)
-                }),
-                not_before: at.to_string(),
-                proof: step.proof(),
-            }
-        }
-    }
-}
-
-/// True when the operator must carry out the step.
-fn is_by_hand(step: &Step, spec: &DomainSpec) -> bool {
-    match step {
-        Step::Serve(_) | Step::TakeDown => spec.host != HostedBy::Sternpost,
-        Step::AddMx(_) | Step::RemoveMx(_) | Step::Delegate(_) => true,
-        Step::PointPolicyHost(PolicyHostAt::Operator) => true,
-        _ => spec.dns == DnsBy::Hand,
-    }
-}
-
-/// The reason for a waiting period.
-pub fn why(waiting: WaitReason) -> &'static str {
-    match waiting {
-        WaitReason::BeforeNewMx => "until then senders may cache a policy that rejects the new MX hosts",
-        WaitReason::BeforeNarrowing => "until then senders may still deliver to the removed MX hosts",
-        WaitReason::BeforeRemoval => "until then senders may cache a policy of this domain",
-    }
-}
-
-/// Why a plan can't begin: a policy can't name these MX hosts.
-pub fn blocked(hosts: &[DomainName]) -> String {
-    let hosts = hosts.iter().map(DomainName::as_str).collect::<Vec<_>>().join(", ");
-    format!(
-        "a policy can't name {hosts}: host names must not contain `_`. Give the host a name without it in the MX records, or list a wildcard that matches it, such as mx = [\"*.example.org\"]"
-    )
-}
-
-/// Why a plan can't begin: no mail can be delivered to the domain.
-pub fn unmailed(domain: &DomainName, found: NoMailHosts) -> String {
-    format!("{}. No policy is published for it.\n{}", found.what(domain), found.remedy())
-}
-
-/// The reasons against enforcement, and the remedies. No command is advised that would refuse.
-pub fn evidence_in_words(domain: &DomainName, gate: &Gate, auto_promote: bool) -> String {
-    match gate {
-        Gate::Ready => {
-            format!("The evidence is sufficient. Allow enforcement:\n  sternpost promote {domain}")
-        }
-        Gate::Ask(_) => {
-            format!(
-                "Enforcement: {gate}.\nFix the cause, or allow enforcement:\n  sternpost promote {domain}"
-            )
-        }
-        Gate::NotYet(reasons) => {
-            let then = match auto_promote {
-                true => "Enforcement then begins by itself (auto_promote).".to_owned(),
-                false => format!(
-                    "Then allow enforcement with `sternpost promote {domain}`, which refuses until then."
-                ),
-            };
-            format!(
-                "Enforcement needs evidence: {}.\n`sternpost status {domain}` shows when it is sufficient. {then}\nTo enforce without it, at your risk: sternpost promote {domain} --force --reason \"…\"",
-                reasons.join("; ")
-            )
-        }
-    }
-}
-
 /// The observation from outside: each place if `all`, else those that showed nothing, and different policies.
 pub fn outside(seen: &Outside, all: bool) -> String {
     let mut lines = if all { seen.lines() } else { seen.faults() };
@@ -307,13 +83,6 @@ pub fn outside(seen: &Outside, all: bool) -> String {
     format!(
         "\n  seen from outside:\n{}",
         lines.iter().map(|line| format!("    {line}\n")).collect::<String>()
-    )
-}
-
-/// Why a plan can't begin: senders would not read the policy file.
-pub fn too_large(size: usize) -> String {
-    format!(
-        "the policy file would have {size} bytes, and senders read at most {POLICY_BYTES}. List wildcards in place of MX hosts, such as mx = [\"*.example.org\"]"
     )
 }
 
@@ -383,8 +152,13 @@ fn below(stage: &StageView) -> Vec<String> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use formats::{MxPattern, Policy};
+    use formats::{DomainName, Mode, MxPattern, Policy};
+    use operations::domain_plan::{evidence_in_words, stage_view};
+    use receiver::domain::DomainSpec;
+    use receiver::rollout::desired::PolicyHostAt;
     use receiver::rollout::gate::{EvidenceInput, Thresholds, judge};
+    use receiver::rollout::observed::NoMailHosts;
+    use receiver::rollout::plan::{Stage, Step};
 
     #[test]
     fn advice_about_enforcement_never_names_a_command_that_refuses_without_saying_so() {

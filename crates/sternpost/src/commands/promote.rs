@@ -3,11 +3,10 @@
 
 use crate::terminal::{marks, say};
 use config::failure::{Exit, Failure};
-use formats::{DomainName, Mode, ResultType};
 use operations::RolloutContext;
-use operations::mx_losses::{MxLosses, mx_losses};
 use operations::promotion::{
-    OPERATOR, allow, count_again, excuse_cause, hold_back, omit_endpoint, wait_again,
+    AcceptedLosses, OPERATOR, accept_losses, allow, check_cause, count_again, excuse_cause, hold_back,
+    losses_by_force, omit_endpoint, wait_again,
 };
 use operations::store_failure;
 use operations::world::domain;
@@ -162,11 +161,7 @@ fn check_reason(reason: &str) -> Result<(), Failure> {
 /// Probes the MX hosts, and names those that would lose mail. Fails if there are any, or if none could be reached, and the
 /// operator has not accepted that.
 async fn check_hosts(context: &RolloutContext, spec: &DomainSpec, options: &Promote) -> Result<(), Failure> {
-    let rollout = context.rollout(&spec.name).await?;
-    if rollout.mode.is_none_or(|known| known.mode != Mode::Testing) {
-        return Ok(());
-    }
-    let found = mx_losses(context, spec, &rollout).await?;
+    let Some(found) = losses_by_force(context, spec).await? else { return Ok(()) };
     for host in &found.unreached {
         say(&format!(
             "{} {host} can't be reached from here, so its certificate was not verified.",
@@ -176,34 +171,11 @@ async fn check_hosts(context: &RolloutContext, spec: &DomainSpec, options: &Prom
     for (host, why) in &found.hosts {
         say(&format!("{} {host}: {why}", marks().error));
     }
-    if !found.hosts.is_empty() && !options.although_mail_is_lost {
-        return Err(refused_for_losses(&spec.name, &found));
-    }
-    if found.is_unseen() && !options.although_no_host_was_seen {
-        return Err(refused_unseen(&spec.name));
-    }
-    Ok(())
-}
-
-fn refused_for_losses(domain: &DomainName, found: &MxLosses) -> Failure {
-    let hosts: Vec<&str> = found.hosts.iter().map(|(host, _)| host.as_str()).collect();
-    Failure::finding(
-        format!("{domain} is not promoted"),
-        format!("senders would not deliver to {}", hosts.join(" and ")),
-        format!(
-            "Mend these hosts first: sternpost check {domain}\nTo enforce the policy nevertheless, add --although-mail-is-lost."
-        ),
-    )
-}
-
-fn refused_unseen(domain: &DomainName) -> Failure {
-    Failure::finding(
-        format!("{domain} is not promoted"),
-        "no MX host can be reached from here, so it is unknown whether senders could deliver to any of them",
-        format!(
-            "If outgoing port 25 is blocked on this machine, as in most clouds, have the provider open it, and run the command again.\nOr verify the hosts from a machine where it is open: sternpost check {domain}\nIf you have done that, add --although-no-host-was-seen."
-        ),
-    )
+    let accepted = AcceptedLosses {
+        mail_is_lost: options.although_mail_is_lost,
+        no_host_was_seen: options.although_no_host_was_seen,
+    };
+    accept_losses(&spec.name, &found, accepted)
 }
 
 /// Keeps a domain in testing, or returns it to testing.
@@ -225,23 +197,8 @@ pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Fail
     let mut context = RolloutContext::open_about(named, std::slice::from_ref(&options.domain)).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let cause = Cause { result: options.result.clone(), host: options.host.clone() };
-    let known = ResultType::registered().any(|kind| kind.as_str() == cause.result);
-    let reported = reported_causes(&context, &spec.name).await?;
-    if !reported.contains(&cause) && !options.undo {
-        let listed: Vec<String> =
-            reported.iter().map(|cause| format!("{} {}", cause.result, cause.host)).collect();
-        let what = if known { "no report names it" } else { "unknown result type, and no report names it" };
-        let mut remedy = match listed.is_empty() {
-            true => "The reports contain no failures.".to_owned(),
-            false => format!("The reports contain:\n  {}", listed.join("\n  ")),
-        };
-        if !known {
-            let types: Vec<String> = ResultType::registered().map(|kind| kind.to_string()).collect();
-            let near = config::nearest(&cause.result, types.iter().map(String::as_str));
-            let near = near.map(|near| format!("Did you mean {near}? ")).unwrap_or_default();
-            remedy = format!("{near}The result types are {}.\n{remedy}", types.join(", "));
-        }
-        return Err(Failure::finding(format!("{cause} can't be excused"), what, remedy));
+    if !options.undo {
+        check_cause(&context, &spec.name, &cause).await?;
     }
     let said = match &options.reason {
         Some(reason) if !options.undo => {
@@ -252,10 +209,4 @@ pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Fail
     context.store.close().await;
     say(&said);
     Ok(Exit::Fine)
-}
-
-async fn reported_causes(context: &RolloutContext, name: &DomainName) -> Result<Vec<Cause>, Failure> {
-    let rollout = context.rollout(name).await?;
-    let (evidence, _) = context.gate(name, &rollout).await?;
-    Ok(evidence.failures.into_iter().chain(evidence.excused).map(|(cause, _)| cause).collect())
 }

@@ -9,21 +9,14 @@ use clap::ValueEnum;
 use config::failure::{Exit, Failure};
 use formats::counted::counted;
 use formats::{DomainName, Mode};
-use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
+use operations::domain_status::{DomainStatus, status_of};
 use operations::store_failure;
-use receiver::domain::DomainSpec;
-use receiver::inbox::explain::{CauseContext, Explanation, explain};
-use receiver::publish::alias_lines;
-use receiver::rollout::RolloutState;
-use receiver::rollout::decisions::Decisions;
-use receiver::rollout::gate::{Evidence, Gate, Source};
+use receiver::rollout::gate::{Evidence, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
-use receiver::rollout::outside::Outside;
 use std::fmt::Write;
 use std::path::Path;
 use store::reports::QuarantineUsage;
-use store::rollouts::JournalEntry;
 
 /// The options of `sternpost status`.
 #[derive(Debug, clap::Args)]
@@ -64,50 +57,16 @@ impl ModeFilter {
     }
 }
 
-#[derive(serde::Serialize)]
-struct Status {
-    domain: String,
-    /// Whether the guard of `sternpost serve` carries out the plan.
-    #[serde(skip)]
-    applied_by_guard: bool,
-    /// The CNAME records that the owner of a delegated domain publishes, if they were not seen yet.
-    #[serde(skip)]
-    aliases: Vec<String>,
-    wanted: Mode,
-    #[serde(flatten)]
-    rollout: RolloutState,
-    evidence: Evidence,
-    gate: Gate,
-    /// Whether the guard reaches no MX host, so that there are no new probes. The alert is in `alerts`.
-    #[serde(skip)]
-    is_unreached: bool,
-    /// Failures in recent reports that count as evidence, most frequent first.
-    failures: Vec<Explanation>,
-    #[serde(skip_serializing_if = "Decisions::is_empty")]
-    decisions: Decisions,
-    /// What was seen at the last observation.
-    #[serde(skip_serializing_if = "Option::is_none")]
-    outside: Option<LastObservation>,
-    journal: Vec<JournalEntry>,
-}
-
-#[derive(serde::Serialize)]
-struct LastObservation {
-    at: Timestamp,
-    #[serde(flatten)]
-    seen: Outside,
-}
-
 /// Prints the status of each domain.
 pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
     let context = RolloutContext::open_existing(named).await?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
     for spec in context.domains(&options.domains)? {
-        match of(&context, &spec).await {
+        match status_of(&context, &spec).await {
             Ok(status) => {
                 let is_unreached = unreached.contains_key(&status.domain);
-                all.push(Status { is_unreached, ..status });
+                all.push(DomainStatus { is_unreached, ..status });
             }
             // One domain whose state can't be read does not hide the others.
             Err(failure) => failed.push(format!("{}: {}", spec.name, failure.parts().1)),
@@ -126,7 +85,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let json = serde_json::json!({ "schema": 1, "domains": all, "alerts": alerts, "unreadable": failed, "quarantine": quarantine });
         show(&format!("{json}\n"));
     } else {
-        let text = |status: &Status| match options.brief {
+        let text = |status: &DomainStatus| match options.brief {
             true => brief(status),
             false => in_words(status, options.servers),
         };
@@ -172,38 +131,6 @@ fn alert_in_words(group: &AlertGroup) -> String {
     format!("\n{} {what}\n    domains: {named}{more}\n    {}\n", marks().error, alert.remedy)
 }
 
-async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failure> {
-    let fail = |error| store_failure(&error);
-    let (name, store) = (&spec.name, &context.store);
-    let rollout = context.rollout(name).await?;
-    let (evidence, gate) = context.gate(name, &rollout).await?;
-    let now = context.world.clock.now();
-    let since = now.saturating_sub(REPORT_WINDOW).unwrap_or(now);
-    let senders = store.senders_about(name, since).await.map_err(fail)?;
-    let probes = store.guard_probes(name, since).await.map_err(fail)?;
-    let around = CauseContext { domain: name.as_str(), senders: &senders, probes: &probes };
-    let causes = store.causes_of(name, since).await.map_err(fail)?;
-    let counting = causes.iter().filter(|cause| cause.counts);
-    let aliases = context.delegated_names(spec);
-    let aliases = if rollout.mode.is_none() { alias_lines(&aliases) } else { Vec::new() };
-    Ok(Status {
-        domain: name.to_string(),
-        applied_by_guard: context.is_applied_by_guard(spec),
-        aliases,
-        wanted: spec.mode,
-        failures: counting.map(|cause| explain(cause, &around)).collect(),
-        rollout,
-        evidence,
-        gate,
-        is_unreached: false,
-        decisions: context.decisions(name),
-        outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastObservation { at, seen }),
-        journal: store.journal_of(name).await.map_err(fail)?,
-    })
-}
-
-/// Age up to which reported failures are listed: 30 days.
-const REPORT_WINDOW: SignedDuration = SignedDuration::from_hours(24 * 30);
 /// Domains of an alert that are printed as text.
 const MAX_DOMAINS: usize = 10;
 /// Failures of a domain that are printed as text.
@@ -230,7 +157,7 @@ fn counted_days(evidence: &Evidence) -> String {
 }
 
 /// A domain in one line.
-fn brief(status: &Status) -> String {
+fn brief(status: &DomainStatus) -> String {
     let mode = status.rollout.mode.map_or("off".to_owned(), |known| known.mode.to_string());
     let next = match (status.rollout.mode.map(|known| known.mode), &status.gate) {
         (None, _) => first_step(status).unwrap_or_default(),
@@ -242,7 +169,7 @@ fn brief(status: &Status) -> String {
 }
 
 /// How many domains are in which mode.
-fn totals(all: &[Status]) -> String {
+fn totals(all: &[DomainStatus]) -> String {
     let count = |mode: ModeFilter| {
         all.iter()
             .filter(|status| ModeFilter::of(status.rollout.mode.map(|known| known.mode)) == mode)
@@ -263,7 +190,7 @@ fn totals(all: &[Status]) -> String {
 }
 
 /// What comes next for a domain without a policy; `None` for all others.
-fn first_step(status: &Status) -> Option<String> {
+fn first_step(status: &DomainStatus) -> Option<String> {
     if status.rollout.mode.is_some() || status.wanted == Mode::None {
         return None;
     }
@@ -288,7 +215,7 @@ fn first_step(status: &Status) -> Option<String> {
     })
 }
 
-fn in_words(status: &Status, all_servers: bool) -> String {
+fn in_words(status: &DomainStatus, all_servers: bool) -> String {
     let mut out = String::new();
     let now = match (status.rollout.mode, &status.outside) {
         (Some(known), _) => format!("{} since {:.0}", known.mode, known.since),
@@ -356,6 +283,7 @@ fn in_words(status: &Status, all_servers: bool) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use jiff::Timestamp;
     use receiver::rollout::guard::AlertKind;
 
     /// Domains with one broken MX host, and one with an alert of its own.

@@ -34,8 +34,8 @@ pub enum Role {
     Sessions(Sessions),
     /// The control socket, for the operator only.
     Control(Http),
-    /// The administration interface, which requires a token.
-    Admin(Http),
+    /// The API for control panels, which requires a token.
+    Admin(HttpsRouter),
     /// Policy files over HTTPS.
     Policies(Policies),
     /// Policy files over plain HTTP, for a proxy.
@@ -64,12 +64,12 @@ impl Role {
         match self {
             Self::Socketmap(service) => Arc::new(service),
             Self::Lines(service) => Arc::new(service),
-            Self::Http(service) | Self::Control(service) | Self::Admin(service) => Arc::new(service),
+            Self::Http(service) | Self::Control(service) => Arc::new(service),
             Self::Sessions(service) => Arc::new(service.https().clone()),
             Self::Policies(service) => Arc::new(service),
             Self::PlainHttp(service) => Arc::new(service),
             Self::Plain(service) => Arc::new(service),
-            Self::Pages(service) => Arc::new(service),
+            Self::Pages(service) | Self::Admin(service) => Arc::new(service),
             Self::Smtp(service) | Self::Lmtp(service) => Arc::new(service),
         }
     }
@@ -79,6 +79,7 @@ impl Role {
         match self {
             Self::Policies(_) | Self::PlainHttp(_) | Self::Plain(_) | Self::Smtp(_) | Self::Pages(_) => true,
             Self::Sessions(sessions) => sessions.has_token(),
+            Self::Admin(admin) => !admin.is_plain(),
             _ => false,
         }
     }
@@ -93,7 +94,9 @@ impl Role {
     fn protection_needed(&self) -> Option<&'static str> {
         match self {
             Self::Http(_) => Some("the protocol has no authentication; use a loopback address"),
-            Self::Admin(_) => Some("the token would cross the network unencrypted; use a loopback address"),
+            Self::Admin(admin) if admin.is_plain() => Some(
+                "the tokens would cross the network unencrypted; set certificate and key in [admin], or use a loopback address",
+            ),
             Self::Pages(pages) if !pages.is_behind_proxy() && pages.is_plain() => Some(
                 "passwords would cross the network unencrypted; set certificate and key, or behind_proxy, in [dashboard]",
             ),

@@ -120,7 +120,7 @@ async fn roles(config: &Config, store: &Store, world: &Arc<World>) -> Vec<Result
         all.push(made.await.map(drop));
     }
     if let Some(role) = &config.admin {
-        let made = async { web::admin::router(role, context().await?) };
+        let made = async { web::api::router(role, context().await?, web::api::Background::default()) };
         all.push(made.await.map(drop));
     }
     if let Some(role) = &config.collector {

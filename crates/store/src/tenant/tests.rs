@@ -4,10 +4,12 @@
 mod newer;
 
 use super::*;
+use crate::api_tokens::NewApiToken;
 use crate::certificate_orders::{ChallengeRecord, RenewalInfo};
 use crate::check_history::CheckedHost;
 use crate::database::copy::tables_of_tenants;
 use crate::dmarc::{DmarcQuota, DmarcSearch, NewDmarcReport};
+use crate::domains::{Expected, NewSettings};
 use crate::guard_schedule::{CheckClaim, CheckOutcome, FinishedCheck};
 use crate::handover::{CountSource, LogPlace, SpooledBatch};
 use crate::hosting::StoredCertificate;
@@ -192,6 +194,10 @@ fn challenge() -> ChallengeRecord {
     }
 }
 
+fn new_settings(name: &str) -> NewSettings {
+    NewSettings { name: text(name), spec: text("\"spec\""), journal: text("changed") }
+}
+
 fn certificate() -> MxCertificate {
     let (host, issuer) = (mx().to_string(), "R11".to_owned());
     MxCertificate { host, issuer, not_before: ZERO, not_after: later(), seen_at: at(DAY) }
@@ -243,6 +249,8 @@ fn fill() -> Vec<Call> {
         raise(&a(), "k", "s", at(DAY), &text("alert"), Some(NewNotice { channels: &[text("mail")], changed_at: at(DAY), content: &text("told") }));
         claim_channel("mail", at(DAY), at(DAY + 9));
         put_domain(&a(), &text("spec"));
+        put_domain_if(&a(), &text("spec"), Expected::Text("\"spec\""));
+        put_domains(&[new_settings("a.example")], at(DAY), "operator");
         put_rollout(&a(), &vec![1]);
         journal(&a(), at(DAY), "operator", "held");
         put_decisions(&a(), &vec![1]);
@@ -278,6 +286,7 @@ fn fill() -> Vec<Call> {
         put_session(&session(store, &token(store, "s2")));
         propose_second_factor(store.tenant(), "ada", Proposal { secret: "x", session: &token(store, "s1") }, at(DAY));
         put_recovery_codes(store.tenant(), "ada", &[text("code")]);
+        add_api_token(&NewApiToken { digest: &token(store, "api"), name: "panel", scopes: "read", created_at: ZERO, expires_at: None }, 9);
     ]
 }
 
@@ -288,9 +297,12 @@ fn reads() -> Vec<Call> {
         due_notices::<String>("mail", later(), 9);
         domains::<String>();
         domain::<String>(&a());
+        domain_text(&a());
+        domain_texts(&["a.example"]);
         domains_after::<String>("", 9);
         rollout::<Vec<u8>>(&a());
         rollouts::<Vec<u8>>();
+        rollouts_of::<Vec<u8>>(&["a.example"]);
         journal_page(None, i64::MAX, 9);
         journal_page(Some("a.example"), i64::MAX, 9);
         journal_of(&a());
@@ -352,6 +364,7 @@ fn reads() -> Vec<Call> {
         proposed_second_factor(store.tenant(), "ada", &token(store, "s1"), ZERO);
         recovery_codes_left(store.tenant(), "ada");
         renewals_to_ask(at(DAY + 1), 9);
+        api_tokens();
     ]
 }
 
@@ -418,7 +431,10 @@ fn changes() -> Vec<Call> {
         change_password(store.tenant(), "ada", "hash", "new", "");
         put_provider_user(store.tenant(), &Person { name: text("zoe"), role: text("reader"), password: text("oidc$1") });
         remove_person(store.tenant(), "ada");
+        remove_domain_if(&a(), Expected::Any);
+        put_domain(&a(), &text("spec"));
         remove_domain(&a());
+        revoke_api_token("panel");
     ]
 }
 
@@ -513,7 +529,7 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
     ),
     (
         "the secret token is of one tenant, which is returned",
-        &["invitation", "session_of", "session_user", "sign_out"],
+        &["invitation", "session_of", "session_user", "sign_out", "api_token_of", "api_token_used"],
     ),
     ("row ids and versions are numbers of the database", &["newest_report", "reports_version"]),
     ("texts of all tenants are in one table; what a report of any tenant refers to stays", &["forget_texts"]),

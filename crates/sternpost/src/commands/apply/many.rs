@@ -2,8 +2,7 @@
 //! are possible now, and prints what the operator has to publish. All domains that wait do so together, so that a thousand of
 //! them take no longer than one, and none waits for a round of another. A domain that fails is reported, and the others go on.
 
-use super::one::{Pace, Round, Work};
-use super::{DoneStep, Options, Outcome, in_words};
+use super::{Options, lines};
 use crate::terminal::{marks, say};
 use config::failure::Failure;
 use formats::counted::counted;
@@ -11,17 +10,16 @@ use futures_util::StreamExt;
 use futures_util::stream::FuturesUnordered;
 use jiff::Timestamp;
 use operations::RolloutContext;
+use operations::apply::{DoneStep, Outcome, Pace, Work, in_words};
 use receiver::domain::DomainSpec;
 use std::collections::VecDeque;
-use std::sync::Mutex;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 /// Domains that are worked on at the same time.
 const SIDE_BY_SIDE: usize = 16;
-/// How long a round waits for a step of this program to become visible.
-pub(super) const OWN_PATIENCE: Duration = Duration::from_secs(20);
 /// Time between two rounds over the domains that wait.
 const ROUND_INTERVAL: Duration = Duration::from_secs(10);
 /// Domains that are named in the line about those that wait.
@@ -33,6 +31,8 @@ struct Item<'a> {
     outcome: Option<Result<Outcome, Failure>>,
     /// The steps of all rounds.
     done: Vec<DoneStep>,
+    /// Whether Sternpost changed something in one of the rounds.
+    changed: bool,
     /// True from when a round is due until it has ended.
     is_busy: bool,
 }
@@ -50,7 +50,7 @@ impl Item<'_> {
 
 impl<'a> Item<'a> {
     fn new(spec: &'a DomainSpec) -> Self {
-        Self { spec, outcome: None, done: Vec::new(), is_busy: true }
+        Self { spec, outcome: None, done: Vec::new(), changed: false, is_busy: true }
     }
 
     /// Takes the outcome of a round, and prints what is new about it. True if the domain got further.
@@ -67,6 +67,7 @@ impl<'a> Item<'a> {
         }
         self.outcome = Some(outcome.map(|mut outcome| {
             self.done.append(&mut outcome.done);
+            self.changed |= outcome.changed;
             outcome
         }));
         self.is_busy = false;
@@ -90,26 +91,34 @@ pub(super) async fn all(
     options: &Options,
     stop: &CancellationToken,
 ) -> (Vec<Outcome>, Vec<Failure>) {
+    let request = options.request();
     let round = async |spec: &DomainSpec, is_first: bool| {
-        let pace = Pace::Round(Round { is_first, lines: Mutex::default() });
-        match Work::begin(context, spec, options, stop.clone(), pace).await {
-            Err(failure) => (Err(failure), String::new()),
-            Ok(work) => {
-                let outcome = work.run().await;
-                (outcome, work.lines())
-            }
-        }
+        let said = Mutex::new(String::new());
+        let print = |line: &str| {
+            let mut said = said.lock().unwrap_or_else(PoisonError::into_inner);
+            said.push_str(line);
+            said.push('\n');
+        };
+        let pace = Pace::Round { is_first };
+        let outcome = match Work::begin(context, spec, &request, &lines(&print), stop.clone(), pace).await {
+            Ok(work) => work.run().await,
+            Err(failure) => Err(failure),
+        };
+        (outcome, said.into_inner().unwrap_or_else(PoisonError::into_inner))
     };
     let now = || context.world.clock.now();
     let items = rounds(specs, options, stop, &now, &round).await;
     let (mut outcomes, mut failures) = (Vec::new(), Vec::new());
     for item in items {
         match item.outcome {
-            Some(Ok(outcome)) => outcomes.push(Outcome { done: item.done, ..outcome }),
+            Some(Ok(outcome)) => {
+                outcomes.push(Outcome { done: item.done, changed: item.changed, ..outcome });
+            }
             Some(Err(failure)) => {
-                if !item.done.is_empty() {
+                if item.changed || !item.done.is_empty() {
                     let outcome = Outcome::new(&item.spec.name);
-                    outcomes.push(Outcome { done: item.done, rest: "failed", ..outcome });
+                    let (done, changed) = (item.done, item.changed);
+                    outcomes.push(Outcome { done, changed, rest: "failed", ..outcome });
                 }
                 failures.push(failure);
             }
@@ -356,6 +365,7 @@ mod tests {
                 spec,
                 outcome: Some(Ok(outcome(spec.name.as_str(), "unseen"))),
                 done: Vec::new(),
+                changed: false,
                 is_busy: false,
             })
             .collect();

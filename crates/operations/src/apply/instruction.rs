@@ -1,4 +1,4 @@
-//! What `sternpost apply` tells the operator to do for a step that Sternpost does not carry out.
+//! What applying a plan tells the operator to do for a step that Sternpost does not carry out.
 
 use formats::DomainName;
 use receiver::domain::{DomainSpec, HostedBy};

@@ -1,23 +1,22 @@
 //! The plan of one domain: takes its steps one after another under the domain's lease, waits until each is visible from outside,
-//! and says what it does. The lines are printed at once, or collected if the domain is one of many.
+//! and says what it does.
 
 use super::instruction::instruction;
-use super::{DoneStep, Options, Outcome, in_words, many};
-use crate::commands::plan::{blocked, evidence_in_words, too_large, unmailed, why};
-use crate::terminal::{marks, say};
+use super::{DoneStep, Lines, Outcome, Request, in_words};
+use crate::domain_plan::{blocked, evidence_in_words, too_large, unmailed, why};
+use crate::goal::CurrentGoal;
+use crate::leases::DomainLease;
+use crate::rollout_context::{RolloutContext, apply_failure, store_failure};
 use config::failure::Failure;
 use formats::Mode;
 use jiff::Timestamp;
 use net::https::policy_host;
-use operations::goal::CurrentGoal;
-use operations::{DomainLease, RolloutContext, apply_failure, store_failure};
 use receiver::domain::{DomainSpec, HostedBy};
 use receiver::rollout::desired::DesiredState;
 use receiver::rollout::goal::GoalSource;
 use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{PlannedStep, Step};
 use receiver::rollout::{Actor, Applier, ApplyError, RolloutState, StepOutcome};
-use std::sync::PoisonError;
 use std::time::{Duration, Instant};
 use store::leases::Lease;
 use tokio_util::sync::CancellationToken;
@@ -42,36 +41,41 @@ impl From<Failure> for Stop {
     }
 }
 
-/// How long the work on a domain may wait for a step, and where its lines go.
-pub(super) enum Pace {
-    /// It is the only domain: its lines are printed as they come, and it waits as long as the options say.
+/// How long a round waits for a step of this program to become visible.
+const OWN_PATIENCE: Duration = Duration::from_secs(20);
+
+/// How long the work on a domain may wait for a step.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub enum Pace {
+    /// It is the only domain: it waits as long as the request says.
     Alone,
-    /// It is one of many: its lines are collected, and it waits only for steps of this program, for a short time.
-    Round(Round),
+    /// The work is done in rounds, as for many domains or by the API: it waits only for steps of this program, for a short time.
+    /// The first round does what the operator asked for although nothing has changed.
+    Round {
+        /// True in the first round.
+        is_first: bool,
+    },
 }
 
 impl Pace {
-    /// False in later rounds over many domains.
-    fn is_first(&self) -> bool {
+    fn is_first(self) -> bool {
         match self {
             Self::Alone => true,
-            Self::Round(round) => round.is_first,
+            Self::Round { is_first } => is_first,
         }
+    }
+
+    fn is_round(self) -> bool {
+        matches!(self, Self::Round { .. })
     }
 }
 
-/// One of the rounds over many domains.
-pub(super) struct Round {
-    /// The first round does what the operator asked for although nothing has changed.
-    pub(super) is_first: bool,
-    pub(super) lines: std::sync::Mutex<String>,
-}
-
 /// The work on one domain.
-pub(super) struct Work<'a> {
+pub struct Work<'a> {
     context: &'a RolloutContext,
     spec: &'a DomainSpec,
-    options: &'a Options,
+    request: &'a Request,
+    lines: &'a Lines<'a>,
     /// Writes under the lease.
     applier: Applier,
     desired: DesiredState,
@@ -82,24 +86,30 @@ pub(super) struct Work<'a> {
 }
 
 impl<'a> Work<'a> {
-    /// Acquires the domain's lease, so that no other process applies its plan. [`Work::run`] releases it.
-    pub(super) async fn begin(
+    /// Acquires the domain's lease, so that no other process applies its plan. [`Work::run`] releases it. When `stop` is
+    /// cancelled, the work ends before its next change.
+    ///
+    /// # Errors
+    ///
+    /// If another process has the lease, or if the settings for publishing are not valid.
+    pub async fn begin(
         context: &'a RolloutContext,
         spec: &'a DomainSpec,
-        options: &'a Options,
+        request: &'a Request,
+        lines: &'a Lines<'a>,
         stop: CancellationToken,
         pace: Pace,
     ) -> Result<Self, Failure> {
         // Fails before the lease is taken from another process.
         context.applier(spec)?;
-        let takes_over = options.take_over && pace.is_first();
+        let takes_over = request.take_over && pace.is_first();
         let taken = if takes_over { context.take_over(&spec.name).await? } else { None };
         let (lease, other) = match taken {
             Some((lease, other)) => (lease, Some(other)),
             None => (acquired(context, spec).await?, None),
         };
         let (applier, desired) = (context.applier_under(spec, &lease)?, context.desired(spec));
-        let work = Self { context, spec, options, applier, desired, lease, stop, pace };
+        let work = Self { context, spec, request, lines, applier, desired, lease, stop, pace };
         if let Some(other) = other {
             work.print(&format!("{}: the lease was taken from {}.", spec.name, shown(&other)));
         }
@@ -108,16 +118,20 @@ impl<'a> Work<'a> {
 
     /// How long to wait for a step.
     fn patience(&self, actor: Actor) -> Duration {
-        let most = Duration::from_secs(self.options.patience);
-        match (&self.pace, actor) {
+        let most = self.request.patience;
+        match (self.pace, actor) {
             (Pace::Alone, _) => most,
-            (Pace::Round(_), Actor::Operator) => Duration::ZERO,
-            (Pace::Round(_), Actor::Sternpost) => most.min(many::OWN_PATIENCE),
+            (Pace::Round { .. }, Actor::Operator) => Duration::ZERO,
+            (Pace::Round { .. }, Actor::Sternpost) => most.min(OWN_PATIENCE),
         }
     }
 
     /// Takes the steps, and releases the lease.
-    pub(super) async fn run(&self) -> Result<Outcome, Failure> {
+    ///
+    /// # Errors
+    ///
+    /// If a step fails, or if the store does.
+    pub async fn run(&self) -> Result<Outcome, Failure> {
         let mut outcome = Outcome::new(&self.spec.name);
         let result = match self.made_due().await {
             Ok(()) => self.all_steps(&mut outcome).await,
@@ -133,8 +147,7 @@ impl<'a> Work<'a> {
                 outcome.rest = "interrupted";
                 self.print(&format!(
                     "  {} interrupted. `sternpost apply {}` resumes here.",
-                    marks().info,
-                    self.spec.name
+                    self.lines.info, self.spec.name
                 ));
             }
         }
@@ -156,10 +169,10 @@ impl<'a> Work<'a> {
         if !self.pace.is_first() {
             return Ok(());
         }
-        if self.options.new_certificate {
+        if self.request.new_certificate {
             self.order_again().await?;
         }
-        if self.options.new_id {
+        if self.request.new_id {
             let due = |rollout: &mut RolloutState| (rollout.announce_due, rollout.offered) = (true, None);
             store.change_rollout(domain, due).await.map_err(|error| store_failure(&error))?;
         }
@@ -177,7 +190,7 @@ impl<'a> Work<'a> {
                 Ok(())
             }
             // Of all domains, those count whose certificate Sternpost has ordered.
-            false if self.options.domains.is_empty() => Ok(()),
+            false if self.request.is_for_all => Ok(()),
             false => Err(Failure::usage(
                 format!("a new certificate for {host} can't be ordered"),
                 "Sternpost has not ordered the one in use",
@@ -201,15 +214,17 @@ impl<'a> Work<'a> {
         self.print(&format!("{}", self.spec.name));
         self.renew().await?;
         for what in self.applier.recover(&self.desired).await.map_err(|error| self.failed(&error))? {
-            self.print(&format!("  {} {what}", marks().info));
+            outcome.changed = true;
+            self.print(&format!("  {} {what}", self.lines.info));
         }
         let goals = CurrentGoal::new(self.context, self.spec, &self.lease);
         loop {
             self.renew().await?;
             if self.context.promote_by_evidence(self.spec).await? {
+                outcome.changed = true;
                 self.print(&format!(
                     "  {} the evidence is sufficient, and auto_promote allows enforcement",
-                    marks().fine
+                    self.lines.fine
                 ));
             }
             let rollout = self.context.rollout(&self.spec.name).await?;
@@ -233,7 +248,7 @@ impl<'a> Work<'a> {
                         Err(ApplyError::Publish(error)) if error.is_conflict => {
                             self.print(&format!(
                                 "  {} {error}.\n    Check what the other program changed, then run `sternpost apply {}` again.",
-                                marks().warning,
+                                self.lines.warning,
                                 self.spec.name
                             ));
                             (outcome.rest, outcome.missing) = ("changed", Some(error.to_string()));
@@ -242,6 +257,7 @@ impl<'a> Work<'a> {
                         started => started.map_err(|error| self.failed(&error))?,
                     };
                     let StepOutcome::Started(step, actor) = started else { continue };
+                    outcome.changed |= actor == Actor::Sternpost;
                     match self.await_visible(&step, actor).await? {
                         Ok(proof) => outcome.done.push(DoneStep { step: step.to_string(), proof }),
                         Err(missing) => {
@@ -251,24 +267,24 @@ impl<'a> Work<'a> {
                     }
                 }
                 PlannedStep::Wait(until, waiting)
-                    if self.options.wait && matches!(self.pace, Pace::Alone) =>
+                    if self.request.wait && matches!(self.pace, Pace::Alone) =>
                 {
                     self.print(&format!(
                         "  {} waiting until {until:.0}: {}. You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
-                        marks().info,
+                        self.lines.info,
                         why(waiting),
                         self.spec.name
                     ));
                     self.sleep_until(until).await?;
                 }
                 PlannedStep::Wait(until, waiting) => {
-                    let then = match self.options.wait {
+                    let then = match self.request.wait {
                         true => String::new(),
                         false => format!("\n    Run `sternpost apply {}` again then.", self.spec.name),
                     };
                     self.print(&format!(
                         "  {} nothing to do before {until:.0}: {}.{then}",
-                        marks().info,
+                        self.lines.info,
                         why(waiting)
                     ));
                     (outcome.rest, outcome.until) = ("wait", Some(until.to_string()));
@@ -279,7 +295,7 @@ impl<'a> Work<'a> {
                     let (_, gate) = self.context.gate(&self.spec.name, &rollout).await?;
                     self.print(&format!(
                         "  {} in testing. {}",
-                        marks().info,
+                        self.lines.info,
                         evidence_in_words(&self.spec.name, &gate, self.spec.auto_promote)
                             .replace('\n', "\n    ")
                     ));
@@ -301,7 +317,7 @@ impl<'a> Work<'a> {
                 PlannedStep::Done => {
                     self.print(&format!(
                         "  {} in the desired state: mode {}",
-                        marks().fine,
+                        self.lines.fine,
                         self.mode(goal.desired.mode)
                     ));
                     return Ok(());
@@ -314,15 +330,14 @@ impl<'a> Work<'a> {
     fn stop_changed(&self, outcome: &mut Outcome, why: String) {
         self.print(&format!(
             "  {} stopped: {why}.\n    Run `sternpost apply {}` again.",
-            marks().warning,
-            self.spec.name
+            self.lines.warning, self.spec.name
         ));
         (outcome.rest, outcome.missing) = ("changed", Some(why));
     }
 
     /// Ends where only the operator can go on.
     fn stop_blocked(&self, outcome: &mut Outcome, why: String) {
-        self.print(&format!("  {} {}", marks().warning, why.replace('\n', "\n    ")));
+        self.print(&format!("  {} {}", self.lines.warning, why.replace('\n', "\n    ")));
         (outcome.rest, outcome.missing) = ("blocked", Some(why));
     }
 
@@ -341,7 +356,7 @@ impl<'a> Work<'a> {
 
     /// Waits until a step is visible from outside. The inner error is what was observed instead until the time was up.
     async fn await_visible(&self, step: &Step, actor: Actor) -> Result<Result<String, String>, Stop> {
-        self.print(&format!("  {} {step}", marks().info));
+        self.print(&format!("  {} {step}", self.lines.info));
         if actor == Actor::Operator {
             let challenge = self.context.challenge_alias(self.spec);
             self.print(&instruction(self.spec, &self.desired, challenge.as_slice(), step));
@@ -352,20 +367,20 @@ impl<'a> Work<'a> {
             let proven = self.unless_stopped(self.applier.verify(&self.desired, step)).await?;
             let instead = match proven.map_err(|error| self.failed(&error))? {
                 Ok(applied) => {
-                    self.print(&format!("  {} {}", marks().fine, applied.proof));
+                    self.print(&format!("  {} {}", self.lines.fine, applied.proof));
                     return Ok(Ok(applied.proof));
                 }
                 Err(instead) => self.with_order(step, instead).await,
             };
             if begun.elapsed() >= self.patience(actor) {
-                if matches!(self.pace, Pace::Round(_)) {
+                if self.pace.is_round() {
                     self.print(&format!("    not yet: {instead}"));
                     return Ok(Err(instead));
                 }
                 self.print_servers().await?;
                 self.print(&format!(
                     "  {} not visible after {}: {instead}.\n    Run `sternpost apply {}` again when it is: it resumes here.",
-                    marks().warning, in_words(self.options.patience), self.spec.name
+                    self.lines.warning, in_words(self.request.patience.as_secs()), self.spec.name
                 ));
                 return Ok(Err(instead));
             }
@@ -374,7 +389,7 @@ impl<'a> Work<'a> {
                     "    waiting until {}: checked every {} seconds, for up to {}.\n    You can leave with Ctrl-C; `sternpost apply {}` resumes here.",
                     step.proof(),
                     POLL_INTERVAL.as_secs(),
-                    in_words(self.options.patience),
+                    in_words(self.request.patience.as_secs()),
                     self.spec.name
                 ));
             }
@@ -434,23 +449,7 @@ impl<'a> Work<'a> {
     }
 
     fn print(&self, line: &str) {
-        match &self.pace {
-            _ if self.options.json => {}
-            Pace::Alone => say(line),
-            Pace::Round(round) => {
-                let mut lines = round.lines.lock().unwrap_or_else(PoisonError::into_inner);
-                lines.push_str(line);
-                lines.push('\n');
-            }
-        }
-    }
-
-    /// The lines of a round.
-    pub(super) fn lines(self) -> String {
-        match self.pace {
-            Pace::Alone => String::new(),
-            Pace::Round(round) => round.lines.into_inner().unwrap_or_else(PoisonError::into_inner),
-        }
+        (self.lines.print)(line);
     }
 }
 
