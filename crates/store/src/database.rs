@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 pub use backup::{BackupInfo, RestoredPolicies};
+pub use copy::export::{ExportError, RowWriter};
 pub use copy::{CopiedTable, CopyError, CopyOptions};
 pub use location::{Location, LocationError, PostgresLocation};
 pub use schema::SchemaState;
