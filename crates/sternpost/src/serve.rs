@@ -47,7 +47,7 @@ use listeners::{Listeners, Role};
 use messages::Messenger;
 use net::metrics::{self as table, Gauge, Gauges, Registry};
 use operations::world::World;
-use operations::{RolloutContext, access, open_failure, open_store};
+use operations::{RolloutContext, access, open_failure, open_installation};
 use process_metrics::ProcessMetrics;
 use readiness::{Readiness, RoleName};
 use received_metrics::ReceivedMetrics;
@@ -382,7 +382,7 @@ fn start_log(config: &Config) {
 }
 
 async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
-    let Some(path) = config.store.file() else { return open_store(config).await };
+    let Some(path) = config.store.file() else { return open_installation(config).await };
     let shown = path.display();
     match Store::connect(&config.store, &access(config), store::Tenant::FIRST).await {
         Ok(store) => Ok(store),

@@ -3,6 +3,7 @@
 
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
@@ -15,7 +16,6 @@ use receiver::host::order::ChallengeType;
 use receiver::publish::alias_lines;
 use receiver::rollout::{LookupError, mail_hosts};
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 /// The subcommands of `sternpost domains`.
@@ -113,10 +113,10 @@ enum TypedHost {
 }
 
 /// Runs the subcommand on the store.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::List { .. } | Command::Show { .. } => RolloutContext::open_to_show(named).await?,
-        Command::Add(_) | Command::Set(_) | Command::Remove { .. } => RolloutContext::open(named).await?,
+        Command::List { .. } | Command::Show { .. } => RolloutContext::open_to_show(chosen).await?,
+        Command::Add(_) | Command::Set(_) | Command::Remove { .. } => RolloutContext::open(chosen).await?,
     };
     match command {
         Command::Add(change) => add(&context, change).await?,

@@ -2,6 +2,7 @@
 //! [`receiver::rollout::plan`]. Nothing is changed; `sternpost apply` carries out the plan.
 
 use crate::terminal::show;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::limits::POLICY_BYTES;
 use formats::{DomainName, Mode};
@@ -19,7 +20,6 @@ use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::Path;
 
 /// The options of `sternpost plan`.
 #[derive(Debug, clap::Args)]
@@ -101,9 +101,9 @@ struct UnreachedHosts {
 }
 
 /// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open(chosen).await?;
     let specs = context.domains(&options.domains)?;
     let (mut plans, mut failures) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;

@@ -6,6 +6,7 @@ use super::plan::outside;
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
@@ -20,7 +21,6 @@ use receiver::rollout::gate::{Evidence, Gate, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
 use receiver::rollout::outside::Outside;
 use std::fmt::Write;
-use std::path::Path;
 use store::reports::QuarantineUsage;
 use store::rollouts::JournalEntry;
 
@@ -98,8 +98,8 @@ struct LastObservation {
 }
 
 /// Prints the status of each domain.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_to_show(chosen).await?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
     for spec in context.domains(&options.domains)? {

@@ -6,6 +6,7 @@ mod incoming;
 mod reader;
 
 use crate::terminal::{marks, say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::printable::printable;
 use incoming::{Incoming, batch_from};
@@ -77,8 +78,8 @@ struct Problem {
 const MAX_LISTED: usize = 1000;
 
 /// Imports the reports from all paths.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(chosen).await?;
     let sources = find(&options.paths, context.config.store.file())?;
     let inbox = Arc::new(inbox_of(&context));
     let mut counts = Counts::default();
