@@ -6,12 +6,14 @@ use crate::query::{built, sql};
 use crate::writing::Counter;
 use crate::{Store, StoreError, Tenant, count, damaged, time};
 use jiff::Timestamp;
+use serde::{Deserialize, Serialize};
 use std::fmt::Display;
 use std::str::FromStr;
 
 /// The name of a tenant, in commands and in paths: 1 to 40 lower-case letters, digits and hyphens. It begins with a letter, and
 /// does not end with a hyphen.
-#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord)]
+#[derive(Debug, Clone, PartialEq, Eq, Hash, PartialOrd, Ord, Serialize, Deserialize)]
+#[serde(try_from = "String", into = "String")]
 pub struct TenantName(String);
 
 /// The longest name of a tenant.
@@ -49,6 +51,20 @@ impl FromStr for TenantName {
     }
 }
 
+impl TryFrom<String> for TenantName {
+    type Error = TenantNameError;
+
+    fn try_from(text: String) -> Result<Self, TenantNameError> {
+        text.parse()
+    }
+}
+
+impl From<TenantName> for String {
+    fn from(name: TenantName) -> Self {
+        name.0
+    }
+}
+
 impl Display for TenantName {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
         f.write_str(&self.0)
@@ -80,6 +96,13 @@ impl TenantInfo {
             created_at: None,
             is_leaving: false,
         }
+    }
+}
+
+impl TenantInfo {
+    /// The name of a tenant other than the first one, for what names a tenant only where there are several.
+    pub fn name_if_further(&self) -> Option<TenantName> {
+        (self.tenant != Tenant::FIRST).then(|| self.name.clone())
     }
 }
 

@@ -312,7 +312,8 @@ pub async fn settings_page(
         true => context.store.invitations(session.tenant, context.world.clock.now()).await?,
         false => Vec::new(),
     };
-    let nodes = match visitor.is_operator() {
+    let is_of_installation = visitor.is_operator() && visitor.is_of_installation;
+    let nodes = match is_of_installation {
         true => nodes(&context.store, context.world.clock.now()).await?,
         false => Vec::new(),
     };
@@ -332,7 +333,7 @@ pub async fn settings_page(
         invitations: invitations.into_iter().map(|one| (one.name, one.role, end(one.expires_at))).collect(),
         nodes,
         // It names files and services, and URLs in it may contain secrets.
-        config: visitor.is_operator().then(|| ConfigView::new(&context.config, context.known.len())),
+        config: is_of_installation.then(|| ConfigView::new(&context.config, context.known.len())),
         link,
     })
 }

@@ -14,7 +14,7 @@ use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
 use reader::{CHUNKS_AHEAD, Copies, ImportItem, Sources, read_all};
 use receiver::inbox::files::{Item, LivingFiles, files_below};
-use receiver::inbox::{Inbox, Reading};
+use receiver::inbox::{Inbox, Reading, keep_dmarc_reports, keep_reports};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -199,9 +199,9 @@ async fn store_all(
             }
         }
         turn.pause().await;
-        let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
+        let kept = keep_reports(&inbox.store, &reports, None).await.map_err(|error| store_failure(&error))?;
         reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
-        let kept = inbox.store.keep_dmarc_reports(&dmarc, DmarcQuota::default()).await;
+        let kept = keep_dmarc_reports(&inbox.store, &dmarc, DmarcQuota::default()).await;
         drop(memory);
         kept.map_err(|error| store_failure(&error))?.into_iter().for_each(|kept| match kept {
             KeepOutcome::New => counts.dmarc += 1,

@@ -8,6 +8,7 @@ fn event(domain: &str, event: EventKind) -> Event {
     Event {
         schema: 1,
         event,
+        tenant: None,
         domain: domain.to_owned(),
         at: Timestamp::from_second(1_790_000_000).unwrap(),
         alert: Alert {
