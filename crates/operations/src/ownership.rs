@@ -5,10 +5,11 @@
 use crate::rollout_context::{RolloutContext, store_failure};
 use config::failure::Failure;
 use formats::DomainName;
-use jiff::SignedDuration;
+use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use net::dns::{AuthoritativeServers, Dns, DnsError, Kind};
 use net::random::random_hex;
+use serde::Serialize;
 use store::Tenant;
 use store::ownership::{Ownership, OwnershipWord};
 
@@ -28,6 +29,48 @@ pub enum OwnershipState {
     OfOther,
     /// Nobody has proved the domain yet; this record proves it.
     Unproved(ProofRecord),
+}
+
+/// Why nothing is published for a domain, for plans and states.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize)]
+#[serde(tag = "state", rename_all = "kebab-case")]
+pub enum MissingOwnership {
+    /// Nobody has proved the domain.
+    Unproved {
+        /// The record that proves it, as a line of a zone file.
+        record: String,
+        /// Until when it does.
+        until: Timestamp,
+    },
+    /// Another tenant owns the domain.
+    OfOther,
+}
+
+impl MissingOwnership {
+    /// What the owner of the domain does, in words.
+    pub fn in_words(&self) -> String {
+        match self {
+            Self::Unproved { record, until } => format!(
+                "Nothing is published before the tenant has proved that it owns the domain. The owner publishes this record until {until:.0}:\n    {record}"
+            ),
+            Self::OfOther => {
+                "Nothing is published, since another tenant of this installation owns the domain.".to_owned()
+            }
+        }
+    }
+}
+
+impl OwnershipState {
+    /// What is missing; `None` if the tenant owns the domain.
+    pub fn missing(self) -> Option<MissingOwnership> {
+        match self {
+            Self::Own => None,
+            Self::OfOther => Some(MissingOwnership::OfOther),
+            Self::Unproved(record) => {
+                Some(MissingOwnership::Unproved { record: record.line(), until: record.word.expires_at })
+            }
+        }
+    }
 }
 
 /// The record by which the tenant proves a domain.

@@ -214,6 +214,9 @@ pub async fn sending(
     Extension(visitor): Extension<Visitor>,
     Query(query): Query<TableQuery>,
 ) -> Answer {
+    if !visitor.is_of_installation {
+        return Err(ErrorPage::not_found("What is sent belongs to the whole installation."));
+    }
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };

@@ -151,7 +151,11 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     for line in alias_lines(&aliases) {
         say(&format!("    {line}"));
     }
-    say(&format!("  Bring it to the desired state: sternpost apply {}", spec.name));
+    if let Some(missing) = context.known_ownership(&spec.name).await?.missing() {
+        say(&format!("  {}", missing.in_words()));
+    }
+    let of_tenant = context.tenant.name_if_further().map(|name| format!(" --tenant {name}"));
+    say(&format!("  Bring it to the desired state: sternpost apply{} {}", of_tenant.unwrap_or_default(), spec.name));
     Ok(())
 }
 

@@ -9,6 +9,7 @@ use formats::{DomainName, Mode};
 use futures_util::StreamExt;
 use operations::RolloutContext;
 use operations::apply_failure;
+use operations::ownership::MissingOwnership;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::Observation;
@@ -45,6 +46,9 @@ pub struct Plan {
     stages: Vec<StageView>,
     /// What each name server and each address of the policy host shows.
     outside: Outside,
+    /// What the tenant has to do before the plan is carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ownership: Option<MissingOwnership>,
 }
 
 /// A stage of the plan, as it is printed.
@@ -149,6 +153,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Aler
     let Observation { rollout, seen, now } =
         observed.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let judged = context.gate(&spec.name, &rollout).await?;
+    let ownership = context.ownership(&spec.name).await?.missing();
     let stages = plan(&desired, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
@@ -175,6 +180,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Aler
             })
             .collect(),
         outside: seen.outside,
+        ownership,
     })
 }
 
@@ -325,6 +331,9 @@ fn in_words(plan: &Plan) -> String {
         return out;
     }
     let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
+    if let Some(missing) = &plan.ownership {
+        let _ = writeln!(out, "\n{}", missing.in_words());
+    }
     for (at, stage) in plan.stages.iter().enumerate() {
         let _ = writeln!(out, "\n{:>3}. {}", at + 1, headline(stage));
         for line in below(stage) {
@@ -433,6 +442,7 @@ mod tests {
             mode: None,
             stages: vec![stage],
             outside: Outside::default(),
+            ownership: None,
         };
         let text = in_words(&plan);
         for part in

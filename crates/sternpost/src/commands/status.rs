@@ -11,6 +11,7 @@ use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
+use operations::ownership::MissingOwnership;
 use operations::store_failure;
 use receiver::domain::DomainSpec;
 use receiver::inbox::explain::{CauseContext, Explanation, explain};
@@ -87,6 +88,9 @@ struct Status {
     /// What was seen at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     outside: Option<LastObservation>,
+    /// What the tenant has to do before anything is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ownership: Option<MissingOwnership>,
     journal: Vec<JournalEntry>,
 }
 
@@ -197,6 +201,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         is_unreached: false,
         decisions: context.decisions(name),
         outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastObservation { at, seen }),
+        ownership: context.known_ownership(name).await?.missing(),
         journal: store.journal_of(name).await.map_err(fail)?,
     })
 }
@@ -293,6 +298,9 @@ fn in_words(status: &Status, all_servers: bool) -> String {
         (None, None) => "not observed yet".to_owned(),
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
+    if let Some(missing) = &status.ownership {
+        let _ = writeln!(out, "  {}", missing.in_words());
+    }
     let _ = writeln!(out, "  evidence: {}", status.gate);
     if !status.evidence.sources.is_empty() {
         let _ = writeln!(out, "    counted: {}", counted(&status.evidence));
