@@ -98,7 +98,7 @@ enum Command {
     #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Dashboard(dashboard::Command),
     /// Add, list, export and remove the tenants of the installation
-    #[command(subcommand, after_help = "Example:\n  sternpost tenants add acme")]
+    #[command(subcommand, after_help = "Example:\n  sternpost tenants list")]
     Tenants(tenants::Command),
     /// Show, migrate, copy and compact the store
     #[command(subcommand, after_help = "Example:\n  sternpost store status")]

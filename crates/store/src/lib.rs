@@ -92,5 +92,7 @@ pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
 
 use database::{count, damaged, stored, time};
+#[cfg(feature = "postgres")]
+use tenant::Reach;
 #[cfg(test)]
 use scratch::scratch;

@@ -57,7 +57,7 @@ impl Store {
 
     /// Records that the tenant has proved the domain, unless another one owns it.
     pub async fn own_domain(&self, domain: &DomainName, now: Timestamp) -> Result<Ownership, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.across().writing().await?;
         let of_first = sql("SELECT name FROM domain WHERE tenant = $1 AND name = $2");
         let of_first = of_first.bind(Tenant::FIRST).bind(domain.as_str());
         let of_first: Option<(String,)> = of_first.fetch_optional(&mut transaction).await?;
@@ -88,7 +88,7 @@ impl Store {
                 parameters(batch.len())
             );
             let query = unnumbered(text, batch.iter().map(|domain| (*domain).into())).kept(false);
-            let rows: Vec<(String, i64)> = query.fetch_all(self).await?;
+            let rows: Vec<(String, i64)> = query.fetch_all(&self.across()).await?;
             owners.extend(rows.into_iter().map(|(domain, tenant)| (domain, Tenant(tenant))));
         }
         Ok(owners)

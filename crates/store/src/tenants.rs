@@ -97,9 +97,7 @@ impl TenantInfo {
             is_leaving: false,
         }
     }
-}
 
-impl TenantInfo {
     /// The name of a tenant other than the first one, for what names a tenant only where there are several.
     pub fn name_if_further(&self) -> Option<TenantName> {
         (self.tenant != Tenant::FIRST).then(|| self.name.clone())

@@ -152,7 +152,7 @@ impl Store {
                 sqlite::begin(connection).await?;
             }
             #[cfg(feature = "postgres")]
-            Connection::Postgres(connection) => postgres::begin(connection).await?,
+            Connection::Postgres(connection) => postgres::begin(connection, self.reach()).await?,
         }
         match &self.lease {
             Some(lease) => writing.check_lease(lease).await,

@@ -279,6 +279,7 @@ mod tests {
                 webhook: Arc::new(Webhook::new(&url, None, true, tls()).unwrap()),
                 failures_only,
                 every: Duration::from_secs(60),
+                tenant: None,
                 posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
             };
             let fixture = Self { _dir: dir, listener, clock, role };

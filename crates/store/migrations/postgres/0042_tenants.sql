@@ -23,3 +23,24 @@ CREATE TABLE domain_proof (
     expires_at BIGINT NOT NULL,
     PRIMARY KEY (tenant, domain)
 );
+
+-- The second wall between tenants, for a role that does not own the tables: each transaction sees the rows of the tenant that it
+-- names (sternpost.tenant), or of all tenants for work of the installation. A later table with a tenant needs a policy of its own.
+DO $$
+DECLARE
+    found TEXT;
+    named CONSTANT TEXT := $text$current_setting('sternpost.tenant', TRUE)$text$;
+BEGIN
+    FOR found IN
+        SELECT CAST(c.relname AS TEXT) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid
+            WHERE c.relkind = 'r' AND a.attname = 'tenant' AND NOT a.attisdropped
+            AND c.relnamespace = CAST(current_schema() AS regnamespace)
+    LOOP
+        EXECUTE format('ALTER TABLE %I ENABLE ROW LEVEL SECURITY', found);
+        EXECUTE format(
+            $text$CREATE POLICY of_tenant ON %I USING (tenant = CAST(nullif(nullif(%s, 'all'), '') AS BIGINT) OR %s = 'all')$text$,
+            found, named, named);
+    END LOOP;
+    EXECUTE 'ALTER TABLE dmarc_row ENABLE ROW LEVEL SECURITY';
+    EXECUTE 'CREATE POLICY of_tenant ON dmarc_row USING (EXISTS (SELECT 1 FROM dmarc_report WHERE dmarc_report.id = dmarc_row.report))';
+END $$;

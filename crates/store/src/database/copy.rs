@@ -125,10 +125,11 @@ impl Store {
         }
         let source =
             Self::connect(from, &Access { may_migrate: false, ..access.clone() }, crate::Tenant::FIRST)
-                .await?;
+                .await?
+                .across();
         // The schema of an unfinished copy is completed as well.
         Self::migrate(to, access).await?;
-        let target = Self::attach(to, access, crate::Tenant::FIRST).await?;
+        let target = Self::attach(to, access, crate::Tenant::FIRST).await?.across();
         let copy = Copy { source, target, from, to };
         let done = copy.run(options, progress).await;
         copy.source.close().await;

@@ -559,6 +559,61 @@ async fn rows(store: &Store) -> BTreeMap<String, Vec<String>> {
 #[tokio::test]
 async fn no_method_reads_counts_changes_or_deletes_rows_of_another_tenant() {
     let (_scratch, store) = crate::scratch().await;
+    cross(&store).await;
+}
+
+/// As a role that does not own the tables, so that row-level security holds: every method works.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn every_method_works_behind_row_level_security() {
+    let restricted = crate::database::postgres::tests::behind_row_level_security().await;
+    let Some((_owner, store)) = restricted else { return };
+    cross(&store).await;
+}
+
+/// Row-level security alone: the statements have no condition of their own.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_statement_without_a_condition_reads_and_changes_no_rows_of_another_tenant() {
+    use crate::query::{built, sql};
+    let restricted = crate::database::postgres::tests::behind_row_level_security().await;
+    let Some((owner, store)) = restricted else { return };
+    let (first, second) = (store.of_tenant(Tenant::numbered(1)), store.of_tenant(Tenant::numbered(2)));
+    run(&fill(), &first).await;
+    let filled = rows(&first).await;
+    let unprotected = sql(
+        "SELECT CAST(c.relname AS TEXT) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+         WHERE c.relkind = 'r' AND a.attname = 'tenant' AND NOT a.attisdropped AND NOT c.relrowsecurity \
+         AND c.relnamespace = CAST(current_schema() AS regnamespace)",
+    );
+    let unprotected: Vec<(String,)> = unprotected.fetch_all(&owner).await.unwrap();
+    assert_eq!(unprotected, [], "tables with a tenant and without a policy");
+    let count = async |store: &Store, table: &str| {
+        built(format!("SELECT count(*) FROM {table}")).fetch_one::<(i64,)>(store).await.unwrap().0
+    };
+    for (table, rows) in &filled {
+        let expected = i64::try_from(rows.len()).unwrap();
+        assert!(expected > 0);
+        assert_eq!(count(&first, table).await, expected, "{table}");
+        assert_eq!(count(&second, table).await, 0, "{table}");
+        assert_eq!(count(&store, table).await, 0, "{table}, for the first tenant");
+        assert_eq!(count(&store.across(), table).await, expected, "{table}, for the installation");
+        let mut writing = second.writing().await.unwrap();
+        let delete = built(format!("DELETE FROM {table}"));
+        assert_eq!(delete.execute(&mut writing).await.unwrap(), 0, "{table}");
+        if table != "dmarc_row" {
+            let take = built(format!("UPDATE {table} SET tenant = 2"));
+            assert_eq!(take.execute(&mut writing).await.unwrap(), 0, "{table}");
+        }
+        writing.rollback().await.unwrap();
+    }
+    // Nor does it write rows for another one.
+    let foreign = sql("INSERT INTO domain (tenant, name, spec) VALUES (1, 'b.example', '')");
+    let error = foreign.execute(&second).await.unwrap_err().to_string();
+    assert!(error.contains("row-level security"), "{error}");
+}
+
+async fn cross(store: &Store) {
     let (first, second) = (store.of_tenant(Tenant::numbered(1)), store.of_tenant(Tenant::numbered(2)));
     let nothing = run(&reads(), &second).await;
     run(&fill(), &first).await;

@@ -35,12 +35,14 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
         let out = dir.path().join("out");
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let messenger = Messenger {
-            store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
+            tenants: TenantList::new(&store),
+            store,
             clock: clock.clone(),
             webhook: None,
             format: WebhookFormat::Json,
-            transport: Some(Transport::Folder(out.clone())),
+            transport: Some(Arc::new(Transport::Folder(out.clone()))),
             from: MailAddress::parse("sternpost@example.net").ok(),
             to: vec![MailAddress::parse("ops@example.net").unwrap()],
             counts: NoticeCounts::default(),
@@ -51,11 +53,12 @@ impl Fixture {
     /// The messenger of another process with the same store.
     async fn another(&self) -> Messenger {
         Messenger {
+            tenants: self.messenger.tenants.clone(),
             store: Store::open(&self._dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
             clock: self.clock.clone(),
             webhook: None,
             format: WebhookFormat::Json,
-            transport: Some(Transport::Folder(self.out.clone())),
+            transport: Some(Arc::new(Transport::Folder(self.out.clone()))),
             from: self.messenger.from.clone(),
             to: self.messenger.to.clone(),
             counts: NoticeCounts::default(),
@@ -116,7 +119,7 @@ async fn the_notice_of_a_process_that_died_is_sent_by_another_with_the_same_id()
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     for messenger in [&mut fixture.messenger, &mut other] {
-        messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+        messenger.webhook = Some(Arc::new(Webhook::new(&url, None, true, tls()).unwrap()));
     }
     let told = event("example.org", EventKind::Raised);
     let domain = formats::DomainName::parse("example.org").unwrap();
@@ -265,7 +268,7 @@ async fn a_webhook_that_never_answers_delays_no_mail() {
     let mut fixture = Fixture::new().await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    fixture.messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+    fixture.messenger.webhook = Some(Arc::new(Webhook::new(&url, None, true, tls()).unwrap()));
     let channels = [WEBHOOK.to_owned(), channel(&fixture.messenger.to[0])];
     let told = event("example.org", EventKind::Raised);
     let domain = formats::DomainName::parse("example.org").unwrap();
