@@ -35,7 +35,7 @@ fn a_domain_is_served_for_the_tenant_that_proves_it_and_a_typed_name_blocks_nobo
     let shown = record(&fine("plan --tenant acme shop.example"));
     assert_eq!(record(&fine("status --tenant acme shop.example")), shown);
     assert_ne!(record(&printed), shown, "each tenant has a word of its own");
-    scene._lab.names.set(&shown.0, vec![Rr::Txt(shown.1.clone())]).unwrap();
+    scene._lab.names.set(&shown.0, vec![Rr::Txt(vec![shown.1.clone()])]).unwrap();
     let (_, planned) = run("plan --tenant acme shop.example");
     assert!(!planned.contains("IN TXT \"sternpost-domain="), "{planned}");
     let (_, planned) = run("plan --tenant rival shop.example");
@@ -79,7 +79,7 @@ fn a_domain_is_served_for_the_tenant_that_proves_it_and_a_typed_name_blocks_nobo
     assert!(!fine("tenants list").contains("acme"));
     let (_, planned) = run("plan --tenant rival shop.example");
     let free = record(&planned);
-    scene._lab.names.set(&free.0, vec![Rr::Txt(free.1.clone())]).unwrap();
+    scene._lab.names.set(&free.0, vec![Rr::Txt(vec![free.1.clone()])]).unwrap();
     run("plan --tenant rival shop.example");
     assert!(fine("tenants list").contains("owns shop.example"));
 }
