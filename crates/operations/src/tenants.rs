@@ -67,16 +67,21 @@ impl TenantList {
         {
             return Ok(all.clone());
         }
-        let all: Arc<[TenantInfo]> = match (self.store.tenants().await, known) {
-            (Ok(all), _) => all.into_iter().filter(|one| !one.is_leaving).collect(),
-            (Err(_), Some((_, known))) => known,
-            (Err(error), None) => return Err(error),
-        };
+        match (self.read_again().await, known) {
+            (Ok(all), _) => Ok(all),
+            (Err(_), Some((_, known))) => Ok(known),
+            (Err(error), None) => Err(error),
+        }
+    }
+
+    async fn read_again(&self) -> Result<Arc<[TenantInfo]>, StoreError> {
+        let all = self.store.tenants().await?;
+        let all: Arc<[TenantInfo]> = all.into_iter().filter(|one| !one.is_leaving).collect();
         *self.read.write().unwrap_or_else(PoisonError::into_inner) = Some((Instant::now(), all.clone()));
         Ok(all)
     }
 
-    /// The tenant of this name.
+    /// The tenant of this name. One that is not in the list may have been added just now, so that the list is read again.
     ///
     /// # Errors
     ///
@@ -85,13 +90,10 @@ impl TenantList {
         if name == TenantInfo::main().name.as_str() {
             return Ok(Some(TenantInfo::main()));
         }
-        Ok(self.all().await?.iter().find(|one| one.name.as_str() == name).cloned())
-    }
-
-    /// The name of a tenant, in words for people; its number if it is not known.
-    pub async fn name_of(&self, tenant: Tenant) -> String {
-        let all = self.all().await.unwrap_or_default();
-        let found = all.iter().find(|one| one.tenant == tenant);
-        found.map_or_else(|| format!("number {tenant}"), |one| one.name.to_string())
+        let find = |all: &[TenantInfo]| all.iter().find(|one| one.name.as_str() == name).cloned();
+        match find(&self.all().await?) {
+            Some(found) => Ok(Some(found)),
+            None => Ok(find(&self.read_again().await?)),
+        }
     }
 }

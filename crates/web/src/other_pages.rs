@@ -4,7 +4,7 @@
 use crate::chart::strips_since;
 use crate::effective_config::ConfigView;
 use crate::judge::Mark;
-use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
+use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
 use crate::sender_rows::{SenderRow, sender_rows};
 use crate::state::Dashboard;
 use crate::tables::{self, Format, export};

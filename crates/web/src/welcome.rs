@@ -1,6 +1,6 @@
 //! The page behind the link of an invitation, where a user sets a password (`invitations`).
 
-use crate::auth::{Auth, Method, Verified, digest};
+use crate::auth::{Method, Verified, digest};
 use crate::client_addr::ClientAddr;
 use crate::layout::{Answer, ErrorPage, Frame, html};
 use crate::passwords::{Busy, MIN_PASSWORD_CHARS, Requester, problem_with};

@@ -154,3 +154,56 @@ impl TenantJobs {
 fn further(all: &[TenantInfo]) -> impl Iterator<Item = &TenantInfo> {
     all.iter().filter(|one| one.tenant != Tenant::FIRST)
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use formats::DomainName;
+    use receiver::domain::DomainSpec;
+
+    /// A program without network, and a store with one domain of the first tenant.
+    async fn guards(folder: &std::path::Path) -> Arc<TenantGuards> {
+        let text = "[guard]\n[dns]\nservers = [\"127.0.0.1:1\"]\n[[domain]]\nname = \"main.example\"\n";
+        let config = Config::parse(text, None).unwrap();
+        let store = Store::open(&folder.join("s.db"), Tenant::FIRST).await.unwrap();
+        let world = Arc::new(World::new(&config).unwrap());
+        let role = config.guard.clone().unwrap();
+        Arc::new(TenantGuards { tenants: TenantList::new(&store), config, role, store, world })
+    }
+
+    async fn until(is_so: impl AsyncFn() -> bool) {
+        let waiting = async {
+            while !is_so().await {
+                tokio::time::sleep(Duration::from_millis(20)).await;
+            }
+        };
+        tokio::time::timeout(Duration::from_secs(120), waiting).await.expect("in vain");
+    }
+
+    #[tokio::test]
+    async fn a_new_tenant_is_watched_without_a_restart_and_one_that_leaves_no_more() {
+        let folder = tempfile::tempdir().unwrap();
+        let guards = guards(folder.path()).await;
+        let store = guards.store.clone();
+        let running = tokio::spawn(guards.clone().run());
+        let now = guards.world.clock.now();
+        let tenant = store.add_tenant(&"acme".parse().unwrap(), "Acme", now).await.unwrap().unwrap();
+        let of_acme = store.of_tenant(tenant);
+        let domain = DomainName::parse("shop.example").unwrap();
+        of_acme.put_domain(&domain, &DomainSpec::new(domain.clone())).await.unwrap();
+        // Its own domain is due for a check, and none of the configuration file.
+        until(async || of_acme.oldest_check(false).await.unwrap().is_some()).await;
+        let due = of_acme.claim_checks(false, jiff::Timestamp::MAX, jiff::Timestamp::MAX, 9).await.unwrap();
+        assert!(due.iter().all(|claim| claim.domain == "shop.example"), "{due:?}");
+        assert_eq!(store.oldest_check(false).await.unwrap(), None, "the first tenant has a guard elsewhere");
+        // It leaves: nothing is written for it any more.
+        assert!(of_acme.begin_erasure().await.unwrap());
+        until(async || {
+            of_acme.erase_rows().await.unwrap();
+            tokio::time::sleep(POLL_INTERVAL * 2).await;
+            of_acme.tenant_rows().await.unwrap().is_empty()
+        })
+        .await;
+        running.abort();
+    }
+}

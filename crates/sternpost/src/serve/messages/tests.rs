@@ -292,3 +292,24 @@ async fn a_webhook_that_never_answers_delays_no_mail() {
     };
     assert_eq!(failed, 0, "the mail waited until the webhook had failed");
 }
+
+#[tokio::test]
+async fn notices_of_a_further_tenant_are_delivered_and_name_it() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.messenger.store;
+    let now = fixture.clock.now();
+    let name: TenantName = "acme".parse().unwrap();
+    let tenant = store.add_tenant(&name, "Acme", now).await.unwrap().unwrap();
+    let of_acme = Event { tenant: Some(name), ..event("example.org", EventKind::Raised) };
+    let channels = [channel(&fixture.messenger.to[0])];
+    let notice = NewNotice { channels: &channels, changed_at: now, content: &of_acme };
+    let domain = formats::DomainName::parse("example.org").unwrap();
+    store.of_tenant(tenant).raise(&domain, "k", "s", now, &of_acme.alert, Some(notice)).await.unwrap();
+    for queue in fixture.messenger.queues() {
+        fixture.messenger.deliver_of_tenants(queue).await.unwrap();
+    }
+    let [mail] = &fixture.mails()[..] else { panic!("{:?}", fixture.mails()) };
+    assert!(mail.contains("example.org (tenant acme)"), "{mail}");
+    assert!(serde_json::to_string(&of_acme).unwrap().contains(r#""tenant":"acme""#));
+    assert!(!serde_json::to_string(&event("example.org", EventKind::Over)).unwrap().contains("tenant"));
+}
