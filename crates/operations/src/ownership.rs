@@ -114,7 +114,8 @@ impl RolloutContext {
     pub async fn ownership(&self, domain: &DomainName) -> Result<OwnershipState, Failure> {
         let state = self.known_ownership(domain).await?;
         let OwnershipState::Unproved(record) = &state else { return Ok(state) };
-        let is_proved = self.shows(record).await.map_err(|error| self.lookup_failure(domain, record, &error))?;
+        let is_proved =
+            self.shows(record).await.map_err(|error| self.lookup_failure(domain, record, &error))?;
         if !is_proved {
             return Ok(state);
         }

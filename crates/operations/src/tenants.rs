@@ -37,9 +37,9 @@ pub(crate) async fn tenant_of(store: &Store) -> Result<TenantInfo, Failure> {
         return Ok(TenantInfo::main());
     }
     let all = store.tenants().await.map_err(|error| store_failure(&error))?;
-    all.into_iter().find(|one| one.tenant == store.tenant()).ok_or_else(|| {
-        Failure::usage("the tenant is not there any more", "it was removed meanwhile", "")
-    })
+    all.into_iter()
+        .find(|one| one.tenant == store.tenant())
+        .ok_or_else(|| Failure::usage("the tenant is not there any more", "it was removed meanwhile", ""))
 }
 
 /// The tenants as the store had them at most a second ago. Those that are being erased are left out.

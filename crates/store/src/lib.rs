@@ -85,14 +85,15 @@ pub mod testing_probes;
 mod writing;
 
 pub use database::{
-    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, ExportError, Location, LocationError,
-    Network, PostgresLocation, RestoredPolicies, RowWriter, SchemaState, Store, StoreError, Stream,
+    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, ExportError, Location,
+    LocationError, Network, PostgresLocation, RestoredPolicies, RowWriter, SchemaState, Store, StoreError,
+    Stream,
 };
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
 
 use database::{count, damaged, stored, time};
-#[cfg(feature = "postgres")]
-use tenant::Reach;
 #[cfg(test)]
 use scratch::scratch;
+#[cfg(feature = "postgres")]
+use tenant::Reach;

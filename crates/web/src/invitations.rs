@@ -9,8 +9,8 @@ use config::failure::Failure;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use operations::store_failure;
-use store::people::Invitation;
 use store::Store;
+use store::people::Invitation;
 use store::tenants::TenantInfo;
 
 /// The lifetime of an invitation.

@@ -9,8 +9,8 @@ pub use contexts::Changing;
 use crate::auth::Auth;
 use crate::domain_check::DomainChecks;
 use crate::snapshot::Snapshots;
-use config::{Config, DashboardConfig};
 use config::failure::Failure;
+use config::DashboardConfig;
 use contexts::Contexts;
 use formats::DomainName;
 use formats::report::DateRange;
@@ -83,7 +83,8 @@ impl Dashboard {
     /// If the store fails.
     pub(crate) async fn of_tenant(&self, tenant: &TenantInfo) -> Result<Arc<Self>, Failure> {
         let first = self.contexts.last();
-        let config = Config { tenant: Some(tenant.name.clone()), ..first.config.clone() };
+        let mut config = first.config.clone();
+        config.tenant = Some(tenant.name.clone());
         let store = first.store.of_tenant(tenant.tenant);
         let context = RolloutContext::at(config, store, first.world.clone()).await?;
         Ok(Self::with(&self.config, context, self.auth.clone()))

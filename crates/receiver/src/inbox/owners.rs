@@ -119,7 +119,10 @@ impl Owners {
         match owners.len() {
             0 => vec![(self.default, Cow::Borrowed(new))],
             1 => owners.into_iter().map(|one| (one, Cow::Borrowed(new))).collect(),
-            _ => owners.into_iter().map(|one| (one, Cow::Owned(part(new, |domain| owner(domain) == one)))).collect(),
+            _ => owners
+                .into_iter()
+                .map(|one| (one, Cow::Owned(part(new, |domain| owner(domain) == one))))
+                .collect(),
         }
     }
 }
@@ -225,7 +228,9 @@ mod tests {
         assert_eq!(ids(&of_first), ["of-all", "of-first"]);
         assert_eq!(ids(&of_second), ["dane", "of-all"]);
         assert_eq!(ids(&of_main), ["of-all", "of-nobody"]);
-        for (found, others) in [(&of_first, ["b.example", "c.example"]), (&of_main, ["a.example", "b.example"])] {
+        for (found, others) in
+            [(&of_first, ["b.example", "c.example"]), (&of_main, ["a.example", "b.example"])]
+        {
             for (id, text) in found {
                 assert!(others.iter().all(|other| !text.contains(&format!("\"{other}\""))), "{id}: {text}");
             }

@@ -8,9 +8,9 @@ use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
 use serde_json::json;
 use std::collections::BTreeSet;
+use store::Store;
 use store::StoreError;
 use store::people::{Invitation, Person};
-use store::Store;
 use web::{Role, invite};
 
 /// The subcommands of `sternpost dashboard`.

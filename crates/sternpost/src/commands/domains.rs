@@ -155,7 +155,11 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
         say(&format!("  {}", missing.in_words()));
     }
     let of_tenant = context.tenant.name_if_further().map(|name| format!(" --tenant {name}"));
-    say(&format!("  Bring it to the desired state: sternpost apply{} {}", of_tenant.unwrap_or_default(), spec.name));
+    say(&format!(
+        "  Bring it to the desired state: sternpost apply{} {}",
+        of_tenant.unwrap_or_default(),
+        spec.name
+    ));
     Ok(())
 }
 

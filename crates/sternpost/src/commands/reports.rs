@@ -72,10 +72,7 @@ pub enum Command {
 impl Command {
     /// Whether the subcommand is about received reports, which belong to a tenant.
     pub fn is_of_tenant(&self) -> bool {
-        matches!(
-            self,
-            Self::Import(_) | Self::List(_) | Self::Show(_) | Self::Drop(_) | Self::Quarantine(_)
-        )
+        matches!(self, Self::Import(_) | Self::List(_) | Self::Show(_) | Self::Drop(_) | Self::Quarantine(_))
     }
 }
 

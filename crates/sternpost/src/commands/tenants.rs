@@ -53,7 +53,9 @@ pub enum Command {
         name: TenantName,
     },
     /// Remove a tenant that has nothing, or erase it with all that it has
-    #[command(after_help = "Examples:\n  sternpost tenants remove acme\n  sternpost tenants remove --erase acme")]
+    #[command(
+        after_help = "Examples:\n  sternpost tenants remove acme\n  sternpost tenants remove --erase acme"
+    )]
     Remove {
         /// Name of the tenant
         name: TenantName,
@@ -202,17 +204,18 @@ async fn export(store: &Store, name: &TenantName) -> Result<(), Failure> {
     let write = |line: &Value, out: &mut dyn std::io::Write| writeln!(out, "{line}");
     let mut exported = write(&head, &mut out).map_err(ExportError::from);
     if exported.is_ok() {
-        let mut each = |table: &str, row: Map<String, Value>| {
-            write(&json!({ "table": table, "row": row }), &mut out)
-        };
+        let mut each =
+            |table: &str, row: Map<String, Value>| write(&json!({ "table": table, "row": row }), &mut out);
         exported = store.of_tenant(found.tenant).export_tenant(&mut each).await;
     }
     match exported.and_then(|()| out.flush().map_err(ExportError::from)) {
         Ok(()) => Ok(()),
         Err(ExportError::Store(error)) => Err(fail(error)),
-        Err(ExportError::Write(error)) => {
-            Err(Failure::new("the export can't be written", error, "Run it again; what was written is not complete."))
-        }
+        Err(ExportError::Write(error)) => Err(Failure::new(
+            "the export can't be written",
+            error,
+            "Run it again; what was written is not complete.",
+        )),
     }
 }
 

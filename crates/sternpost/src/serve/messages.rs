@@ -142,7 +142,10 @@ impl Messenger {
                 .transpose()?
                 .map(Arc::new),
             format: config.webhook_format,
-            transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?.map(Arc::new),
+            transport: mail
+                .map(|mail| super::reporting::transport(&mail.deliver, world))
+                .transpose()?
+                .map(Arc::new),
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
             counts: NoticeCounts::default(),

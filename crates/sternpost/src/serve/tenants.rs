@@ -10,8 +10,8 @@ use super::weekly::{self, WeeklyRole};
 use config::failure::Failure;
 use config::{Config, GuardConfig, WeekTime};
 use futures_util::FutureExt;
-use operations::world::World;
 use operations::tenants::TenantList;
+use operations::world::World;
 use operations::{RolloutContext, store_failure};
 use std::collections::BTreeMap;
 use std::panic::AssertUnwindSafe;
@@ -80,7 +80,9 @@ impl TenantGuards {
         loop {
             match AssertUnwindSafe(self.guard(&tenant)).catch_unwind().await {
                 Ok(Ok(())) => {}
-                Ok(Err(failure)) => tracing::error!(tenant = %tenant.name, "the guard can't start: {failure}"),
+                Ok(Err(failure)) => {
+                    tracing::error!(tenant = %tenant.name, "the guard can't start: {failure}")
+                }
                 Err(_) => tracing::error!(tenant = %tenant.name, "the guard ended by an internal error"),
             }
             tokio::time::sleep(RESTART_DELAY).await;
@@ -118,7 +120,8 @@ impl TenantJobs {
                     states.retain(|tenant, _| all.iter().any(|one| one.tenant == *tenant));
                     for tenant in further(&all) {
                         let state = states.entry(tenant.tenant).or_default();
-                        if let Err(failure) = self.round(tenant, store.of_tenant(tenant.tenant), state).await {
+                        if let Err(failure) = self.round(tenant, store.of_tenant(tenant.tenant), state).await
+                        {
                             tracing::error!(tenant = %tenant.name, "what is done for a tenant fails: {failure}");
                         }
                     }

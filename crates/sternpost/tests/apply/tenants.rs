@@ -5,7 +5,10 @@ use lab::dns::Rr;
 
 /// The record that a command prints: its name, and its text.
 fn record(printed: &str) -> (String, String) {
-    let line = printed.lines().find(|line| line.trim().starts_with("_sternpost.")).unwrap_or_else(|| panic!("{printed}"));
+    let line = printed
+        .lines()
+        .find(|line| line.trim().starts_with("_sternpost."))
+        .unwrap_or_else(|| panic!("{printed}"));
     let (name, text) = line.trim().split_once(" IN TXT ").unwrap();
     (name.to_owned(), text.trim_matches('"').to_owned())
 }
@@ -63,12 +66,21 @@ fn a_domain_is_served_for_the_tenant_that_proves_it_and_a_typed_name_blocks_nobo
     assert!(fine("dashboard users --tenant acme").contains("ada"));
     assert!(!fine("dashboard users").contains("ada"));
     let listed = fine("tenants list --json");
-    assert!(listed.contains(r#""owns":["shop.example"]"#) && listed.contains(r#""name":"rival""#), "{listed}");
+    assert!(
+        listed.contains(r#""owns":["shop.example"]"#) && listed.contains(r#""name":"rival""#),
+        "{listed}"
+    );
     let shown = fine("tenants show acme");
     assert!(shown.contains("owns shop.example") && shown.contains("invitation"), "{shown}");
     let exported = fine("tenants export acme");
-    assert!(exported.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()), "{exported}");
-    assert!(exported.contains(r#""table":"domain""#) && !exported.contains(r#""table":"invitation""#), "{exported}");
+    assert!(
+        exported.lines().all(|line| serde_json::from_str::<serde_json::Value>(line).is_ok()),
+        "{exported}"
+    );
+    assert!(
+        exported.contains(r#""table":"domain""#) && !exported.contains(r#""table":"invitation""#),
+        "{exported}"
+    );
     // A tenant with something is removed only with all of it, and its domain is free then.
     let (code, printed) = run("tenants remove acme");
     assert!(code == 1 && printed.contains("sternpost tenants remove --erase acme"), "{printed}");

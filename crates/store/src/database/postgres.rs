@@ -10,9 +10,9 @@ pub(crate) mod schema;
 
 use super::StoreError;
 use super::location::PostgresLocation;
-use crate::{Access, Reach};
 use crate::query::{Query, Value, numbered, without_nul};
 use crate::writing::Tries;
+use crate::{Access, Reach};
 use link::{Servers, reason, unreachable};
 use pool::Pool;
 use sqlx::postgres::PgArguments;

@@ -501,19 +501,9 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
     ),
     (
         "the tenants themselves, and which of them owns a domain",
-        &[
-            "tenants",
-            "add_tenant",
-            "domain_owner",
-            "domain_owners",
-            "begin_erasure",
-            "remove_tenant",
-        ],
+        &["tenants", "add_tenant", "domain_owner", "domain_owners", "begin_erasure", "remove_tenant"],
     ),
-    (
-        "everything of a tenant, with a test of its own",
-        &["erase_rows"],
-    ),
+    ("everything of a tenant, with a test of its own", &["erase_rows"]),
     (
         "a process, its secrets and its database",
         &[
@@ -581,11 +571,10 @@ async fn a_statement_without_a_condition_reads_and_changes_no_rows_of_another_te
     let (first, second) = (store.of_tenant(Tenant::numbered(1)), store.of_tenant(Tenant::numbered(2)));
     run(&fill(), &first).await;
     let filled = rows(&first).await;
-    let unprotected = sql(
-        "SELECT CAST(c.relname AS TEXT) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+    let unprotected =
+        sql("SELECT CAST(c.relname AS TEXT) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
          WHERE c.relkind = 'r' AND a.attname = 'tenant' AND NOT a.attisdropped AND NOT c.relrowsecurity \
-         AND c.relnamespace = CAST(current_schema() AS regnamespace)",
-    );
+         AND c.relnamespace = CAST(current_schema() AS regnamespace)");
     let unprotected: Vec<(String,)> = unprotected.fetch_all(&owner).await.unwrap();
     assert_eq!(unprotected, [], "tables with a tenant and without a policy");
     let count = async |store: &Store, table: &str| {

@@ -39,8 +39,10 @@ impl Place {
             raw: name.as_bytes(),
         };
         store.quarantine(&quarantined, &store::reports::Quota { bytes: 1 << 20, items: 9 }).await.unwrap();
-        let path =
-            invite(&self.store, &tenant, now, &format!("user-{name}"), Some(Role::Operator)).await.unwrap().path;
+        let path = invite(&self.store, &tenant, now, &format!("user-{name}"), Some(Role::Operator))
+            .await
+            .unwrap()
+            .path;
         let mut browser = self.browser(address);
         let answer = browser.post(&path, &[("password", PASSWORD), ("again", PASSWORD)]).await;
         assert_eq!(answer.location(), format!("/t/{name}/"), "{}", answer.body);
@@ -149,7 +151,8 @@ async fn no_route_shows_or_changes_what_belongs_to_another_tenant() {
     let mut red = place.member("red", "198.51.100.1").await;
     let mut blue = place.member("blue", "198.51.100.2").await;
     let main = TenantInfo::main();
-    let before = [place.things(&red.tenant).await, place.things(&blue.tenant).await, place.things(&main).await];
+    let before =
+        [place.things(&red.tenant).await, place.things(&blue.tenant).await, place.things(&main).await];
     assert!(before[0].len() > 8, "{before:?}");
     let csrf = async |member: &mut Member<'_>, name: &str| {
         member.browser.get(&format!("/t/{name}/settings")).await.input("word")
@@ -163,7 +166,9 @@ async fn no_route_shows_or_changes_what_belongs_to_another_tenant() {
             // The other's report and quarantined item, and what nobody has.
             for id in [2 - place_of_own, 9] {
                 let path = filled(&route, other, id);
-                for prefix in [format!("/t/{own}"), format!("/t/{other}"), String::new(), "/t/main".to_owned()] {
+                for prefix in
+                    [format!("/t/{own}"), format!("/t/{other}"), String::new(), "/t/main".to_owned()]
+                {
                     let member = if place_of_own == 0 { &mut red } else { &mut blue };
                     let full = format!("{prefix}{path}");
                     let mut pages = Vec::new();
@@ -172,11 +177,19 @@ async fn no_route_shows_or_changes_what_belongs_to_another_tenant() {
                     }
                     let is_own = prefix == format!("/t/{own}");
                     if takes_post && !(ends_session && is_own) && !route.starts_with("/welcome") {
-                        let (id, name, user) = (id.to_string(), format!("{other}.example"), format!("user-{other}"));
+                        let (id, name, user) =
+                            (id.to_string(), format!("{other}.example"), format!("user-{other}"));
                         let form = [
                             ("word", words[place_of_own].as_str()),
                             ("id", id.as_str()),
-                            ("name", if route.contains("people") || route.contains("invitations") { user.as_str() } else { name.as_str() }),
+                            (
+                                "name",
+                                if route.contains("people") || route.contains("invitations") {
+                                    user.as_str()
+                                } else {
+                                    name.as_str()
+                                },
+                            ),
                             ("domain", name.as_str()),
                             ("reason", "crossing"),
                             ("password", "none of theirs"),
@@ -188,9 +201,15 @@ async fn no_route_shows_or_changes_what_belongs_to_another_tenant() {
                     for page in pages {
                         tried += 1;
                         // What was typed comes back in messages.
-                        let shown = page.body.replace(&format!("{other}.example"), "").replace(&format!("user-{other}"), "");
+                        let shown = page
+                            .body
+                            .replace(&format!("{other}.example"), "")
+                            .replace(&format!("user-{other}"), "");
                         for foreign in ["report-of-", "submitter-", "reason-", "who-"] {
-                            assert!(!shown.contains(&format!("{foreign}{other}")), "{full} shows {foreign}{other}");
+                            assert!(
+                                !shown.contains(&format!("{foreign}{other}")),
+                                "{full} shows {foreign}{other}"
+                            );
                         }
                         if takes_get && route.contains("{name}") {
                             assert_ne!(page.status, StatusCode::OK, "{full}");

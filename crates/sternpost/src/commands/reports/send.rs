@@ -3,8 +3,8 @@
 
 use crate::serve::reporting::scheduler;
 use crate::terminal::say;
-use config::{Chosen, Deliver};
 use config::failure::{Exit, Failure};
+use config::{Chosen, Deliver};
 use formats::DomainName;
 use formats::limits::REPORTS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};

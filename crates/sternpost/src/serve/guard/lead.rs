@@ -69,7 +69,8 @@ impl Lead {
         }
         self.next = begun + RENEWAL;
         let lasts = SignedDuration::try_from(LASTS).unwrap_or_default();
-        let is_held = self.store.lease(&lease_name(self.store.tenant()), &self.holder, now, later(now, lasts)).await?;
+        let is_held =
+            self.store.lease(&lease_name(self.store.tenant()), &self.holder, now, later(now, lasts)).await?;
         self.until = is_held.then(|| begun + LASTS - MARGIN);
         Ok(match is_held {
             true if held => Leading::Still,

@@ -109,8 +109,7 @@ impl Store {
         let mut last = i64::MIN;
         loop {
             let ids = "SELECT id FROM report WHERE tenant = $1 AND id > $2 ORDER BY id LIMIT $3";
-            let ids: Vec<(i64,)> =
-                sql(ids).bind(self.tenant).bind(last).bind(BATCH).fetch_all(self).await?;
+            let ids: Vec<(i64,)> = sql(ids).bind(self.tenant).bind(last).bind(BATCH).fetch_all(self).await?;
             let Some((end,)) = ids.last().copied() else { return Ok(()) };
             let text = format!(
                 "SELECT {} FROM {} WHERE tenant = $1 AND report > $2 AND report <= $3 ORDER BY report",
