@@ -8,7 +8,6 @@
 //!
 //! A proxy may pass the path on or remove it: both `/sternpost/reports` and `/reports` are found.
 
-use crate::dashboards::Dashboards;
 use crate::layout::ErrorPage;
 use crate::tenant_path;
 use axum::Router;
@@ -20,6 +19,7 @@ use axum::http::{HeaderValue, Uri};
 use axum::response::{IntoResponse, Response};
 use config::failure::Failure;
 use http_body_util::BodyExt;
+use net::BoxFuture;
 use std::sync::Arc;
 use store::Tenant;
 use tower_service::Service;
@@ -31,6 +31,25 @@ pub struct BasePath(Arc<str>);
 /// The attributes of a page that name paths of the dashboard. Texts of others can't contain them, since templates escape
 /// quotes.
 const ATTRIBUTES: [&str; 4] = [" href=\"/", " action=\"/", " formaction=\"/", " src=\"/"];
+
+/// The routers of the tenants.
+pub trait TenantRouters: Send + Sync {
+    /// The router of the first tenant.
+    fn main(&self) -> Router;
+
+    /// The tenant of this name with its router; `None` if there is no such tenant.
+    fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Tenant, Router)>, Failure>>;
+}
+
+/// The tenant of a path, the prefix that names it, and its router. An unknown name is no prefix, so that its path is not found.
+async fn tenant_of(routers: &dyn TenantRouters, path: &str) -> Result<(Tenant, String, Router), Failure> {
+    if let Some((name, prefix)) = tenant_path::split(path)
+        && let Some((tenant, router)) = routers.named(name).await?
+    {
+        return Ok((tenant, prefix.to_owned(), router));
+    }
+    Ok((Tenant::FIRST, String::new(), routers.main()))
+}
 
 impl BasePath {
     /// The path of a URL. It has no query and no fragment: the configuration rejects them.
@@ -51,17 +70,16 @@ impl BasePath {
     }
 
     /// The routes of all tenants, below this path.
-    pub fn serve(self, dashboards: Dashboards) -> Router {
-        let dashboards = Arc::new(dashboards);
-        Router::new().fallback(move |request| self.clone().pass(dashboards.clone(), request))
+    pub fn serve(self, routers: Arc<dyn TenantRouters>) -> Router {
+        Router::new().fallback(move |request: Request| self.clone().pass(routers.clone(), request))
     }
 
     /// Passes on the request for the path below this one and below the tenant's, and adds both to the response.
-    async fn pass(self, dashboards: Arc<Dashboards>, mut request: Request) -> Response {
+    async fn pass(self, routers: Arc<dyn TenantRouters>, mut request: Request) -> Response {
         if let Some(uri) = self.inner(request.uri()) {
             *request.uri_mut() = uri;
         }
-        let (tenant, prefix, mut router) = match Self::tenant(&dashboards, request.uri().path()).await {
+        let (tenant, prefix, mut router) = match tenant_of(routers.as_ref(), request.uri().path()).await {
             Ok(found) => found,
             Err(failure) => return ErrorPage::from(failure).into_response(),
         };
@@ -73,17 +91,6 @@ impl BasePath {
         let whole = Self(format!("{}{}", self.0, tenant_path.0).into());
         let Ok(response) = router.call(request).await;
         if whole.0.is_empty() { response } else { whole.add_to(response).await }
-    }
-
-    /// The tenant of a path, the prefix that names it, and its router. An unknown name is no prefix, so that its path is not
-    /// found.
-    async fn tenant(dashboards: &Dashboards, path: &str) -> Result<(Tenant, String, Router), Failure> {
-        if let Some((name, prefix)) = tenant_path::split(path)
-            && let Some((tenant, router)) = dashboards.named(name).await?
-        {
-            return Ok((tenant, prefix.to_owned(), router));
-        }
-        Ok((Tenant::FIRST, String::new(), dashboards.main()))
     }
 
     /// The URI below this path; `None` if it is not below it.

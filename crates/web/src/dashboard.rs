@@ -22,11 +22,12 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .merge(reports.unwrap_or_default())
         .layer(from_fn(layout::add_security_headers))
         .merge(public.unwrap_or_default());
-    BasePath::of(&dashboard.config.url).serve(Dashboards::new(dashboard, main))
+    let dashboards = Dashboards::new(dashboard, main, routes);
+    BasePath::of(&dashboard.config.url).serve(Arc::new(dashboards))
 }
 
 /// The pages of one tenant.
-pub fn routes(dashboard: &Arc<Dashboard>) -> Router {
+fn routes(dashboard: &Arc<Dashboard>) -> Router {
     pages(dashboard).layer(from_fn(layout::add_security_headers))
 }
 
