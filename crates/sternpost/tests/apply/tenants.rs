@@ -81,6 +81,30 @@ fn a_domain_is_served_for_the_tenant_that_proves_it_and_a_typed_name_blocks_nobo
         exported.contains(r#""table":"domain""#) && !exported.contains(r#""table":"invitation""#),
         "{exported}"
     );
+    // No command about a domain shows or changes that of another tenant.
+    fine("domains add --tenant acme only.example");
+    let rows = || fine("tenants export acme").lines().skip(1).map(str::to_owned).collect::<Vec<_>>();
+    let before = rows();
+    for words in [
+        "domains show only.example",
+        "domains set only.example --mode none",
+        "domains remove --although-bound only.example",
+        "plan only.example",
+        "apply only.example",
+        "status only.example",
+        "promote only.example",
+        "hold only.example --reason crossing",
+        "excuse only.example certificate-expired mx.only.example --reason crossing",
+        "omit only.example ns.only.example --reason crossing",
+        "undo only.example --reason crossing",
+        "export --for nginx policies --domain only.example",
+    ] {
+        for tenant in ["rival", "main"] {
+            let (code, printed) = run(&format!("{words} --tenant {tenant}"));
+            assert!(code != 0 && !printed.contains("sternpost-domain="), "{words} --tenant {tenant}: {printed}");
+        }
+    }
+    assert_eq!(rows(), before);
     // A tenant with something is removed only with all of it, and its domain is free then.
     let (code, printed) = run("tenants remove acme");
     assert!(code == 1 && printed.contains("sternpost tenants remove --erase acme"), "{printed}");
