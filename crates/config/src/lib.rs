@@ -60,6 +60,7 @@ pub use inbox::{DashboardConfig, InboxConfig, ReportWebhook};
 pub use keys::{KEYS, Key, Kind, manual, reference};
 pub use listening::Listening;
 pub use oidc::OidcConfig;
+pub use load::Chosen;
 pub use owner::user_name;
 pub use read::nearest_parameter;
 pub use reporting::{CollectorConfig, ReporterConfig};

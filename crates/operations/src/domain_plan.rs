@@ -1,6 +1,7 @@
 //! The plan of a domain as commands print it and the API answers it: its stages with the records and files to publish, and the
 //! texts about each reason to stop. [`receiver::rollout::plan`] computes it.
 
+use crate::ownership::MissingOwnership;
 use crate::rollout_context::{RolloutContext, apply_failure};
 use config::failure::Failure;
 use formats::limits::POLICY_BYTES;
@@ -29,6 +30,9 @@ pub struct Plan {
     pub stages: Vec<StageView>,
     /// What each name server and each address of the policy host shows.
     pub outside: Outside,
+    /// What the tenant has to do before the plan is carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ownership: Option<MissingOwnership>,
 }
 
 /// A stage of the plan.
@@ -120,6 +124,7 @@ pub async fn plan_of(
     let Observation { rollout, seen, now } =
         observed.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let judged = context.gate(&spec.name, &rollout).await?;
+    let ownership = context.ownership(&spec.name).await?.missing();
     let stages = plan(&desired, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
@@ -146,6 +151,7 @@ pub async fn plan_of(
             })
             .collect(),
         outside: seen.outside,
+        ownership,
     })
 }
 

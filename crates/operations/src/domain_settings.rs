@@ -23,6 +23,9 @@ impl RolloutContext {
     ) -> Result<bool, Failure> {
         self.only_in_store(&spec.name)?;
         self.fits(spec)?;
+        if self.is_of_first() && self.known_ownership(&spec.name).await? == OwnershipState::OfOther {
+            return Err(self.owned_by_other(&spec.name));
+        }
         let fail = |error| store_failure(&error);
         if !self.store.put_domain_if(&spec.name, spec, expected).await.map_err(fail)? {
             return Ok(false);

@@ -22,4 +22,5 @@ pub mod status;
 pub mod store;
 pub mod summary;
 pub mod tokens;
+pub mod tenants;
 pub mod undo;

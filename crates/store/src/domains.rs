@@ -103,7 +103,7 @@ impl Store {
         transaction.commit().await
     }
 
-    /// Removes a domain. False if there is no such domain.
+    /// Removes a domain, which its tenant then owns no longer. False if there is no such domain.
     pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
         self.remove_domain_if(name, Expected::Any).await
     }
@@ -133,6 +133,8 @@ impl Store {
             "DELETE FROM record_change WHERE tenant = $1 AND domain = $2",
             "DELETE FROM last_look WHERE tenant = $1 AND domain = $2",
             "DELETE FROM seen_host WHERE tenant = $1 AND domain = $2",
+            "DELETE FROM domain_proof WHERE tenant = $1 AND domain = $2",
+            "DELETE FROM domain_owner WHERE tenant = $1 AND domain = $2",
         ] {
             sql(delete).bind(self.tenant).bind(name.as_str()).execute(&mut transaction).await?;
         }

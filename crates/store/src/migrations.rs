@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 26] = [
+const SQLITE: [File; 27] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -37,12 +37,13 @@ const SQLITE: [File; 26] = [
     (36, "claims", include_str!("../migrations/sqlite/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/sqlite/0039_public_results.sql")),
     (41, "api tokens", include_str!("../migrations/sqlite/0041_api_tokens.sql")),
+    (42, "tenants", include_str!("../migrations/sqlite/0042_tenants.sql")),
     (44, "strangers", include_str!("../migrations/sqlite/0044_strangers.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 18] = [
+const POSTGRES: [File; 19] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -60,6 +61,7 @@ const POSTGRES: [File; 18] = [
     (36, "claims", include_str!("../migrations/postgres/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/postgres/0039_public_results.sql")),
     (41, "api tokens", include_str!("../migrations/postgres/0041_api_tokens.sql")),
+    (42, "tenants", include_str!("../migrations/postgres/0042_tenants.sql")),
     (44, "strangers", include_str!("../migrations/postgres/0044_strangers.sql")),
 ];
 
@@ -179,7 +181,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 26] = [
+    const DIGESTS: [&str; 27] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -205,6 +207,7 @@ mod tests {
         "91a51268f794",
         "7de9c80929ac",
         "baddc47de61c",
+        "1e6d91999a81",
         "69b5d59c3822",
     ];
 }

@@ -23,6 +23,7 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::reports::DaySum;
+use store::tenants::TenantInfo;
 use store::{StoreError, Tenant};
 use tokio::sync::Mutex;
 
@@ -35,7 +36,9 @@ pub struct Dashboard {
     gates: Mutex<BTreeMap<String, CachedGate>>,
     /// All domains at one moment, for the overview.
     pub(crate) snapshots: Snapshots,
-    pub(crate) auth: Auth,
+    pub(crate) auth: Arc<Auth>,
+    /// The tenant whose domains, reports and users the pages show.
+    pub(crate) tenant: TenantInfo,
     /// The last live checks of domains.
     pub(crate) checks: DomainChecks,
     pub(crate) config: DashboardConfig,
@@ -84,7 +87,31 @@ impl Dashboard {
         oidc: Option<Oidc>,
     ) -> Result<Arc<Self>, Failure> {
         let auth = Auth::new(context.store.clone(), context.world.clock.clone(), role)?;
-        Ok(Arc::new(Self {
+        Ok(Self::with(role, context, Arc::new(auth), oidc))
+    }
+
+    /// The dashboard of another tenant. It shares the limits for signing in.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub(crate) async fn of_tenant(&self, tenant: &TenantInfo) -> Result<Arc<Self>, Failure> {
+        let first = self.contexts.last();
+        let mut config = first.config.clone();
+        config.tenant = Some(tenant.name.clone());
+        let store = first.store.of_tenant(tenant.tenant);
+        let context = RolloutContext::at(config, store, first.world.clone()).await?;
+        Ok(Self::with(&self.config, context, self.auth.clone(), None))
+    }
+
+    fn with(
+        role: &DashboardConfig,
+        context: RolloutContext,
+        auth: Arc<Auth>,
+        oidc: Option<Oidc>,
+    ) -> Arc<Self> {
+        Arc::new(Self {
+            tenant: context.tenant.clone(),
             contexts: Contexts::new(context),
             days: Mutex::new(None),
             gates: Mutex::new(BTreeMap::new()),
@@ -93,7 +120,7 @@ impl Dashboard {
             checks: DomainChecks::default(),
             config: role.clone(),
             oidc,
-        }))
+        })
     }
 
     /// Sign-in by a provider for the users of this tenant. The provider of the configuration is that of the first tenant.

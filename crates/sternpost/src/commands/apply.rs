@@ -7,12 +7,13 @@ mod many;
 use super::plan::failure_json;
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
+use crate::terminal::show;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::RolloutContext;
 use operations::apply::{Lines, Outcome, Pace, Request, Work};
 use receiver::domain::DomainSpec;
 use std::collections::BTreeSet;
-use std::path::Path;
 use std::time::Duration;
 use tokio_util::sync::CancellationToken;
 
@@ -68,8 +69,8 @@ fn lines<'a>(print: &'a (dyn Fn(&str) + Send + Sync)) -> Lines<'a> {
 }
 
 /// Carries out the plan of each domain. One that fails does not keep the others from being worked on.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_about(named, &options.domains).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_about(chosen, &options.domains).await?;
     let stop = interruption("the change of DNS that has begun")?;
     let mut specs = context.domains(&options.domains)?;
     // A domain that is named twice is worked on once.

@@ -2,6 +2,7 @@
 //! [`receiver::rollout::plan`]. Nothing is changed; `sternpost apply` carries out the plan.
 
 use crate::terminal::show;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use futures_util::StreamExt;
 use operations::RolloutContext;
@@ -9,7 +10,6 @@ use operations::domain_plan::{Plan, StageView, plan_of};
 use receiver::rollout::gate::Gate;
 use receiver::rollout::outside::Outside;
 use std::fmt::Write;
-use std::path::Path;
 
 /// The options of `sternpost plan`.
 #[derive(Debug, clap::Args)]
@@ -25,9 +25,9 @@ pub struct Options {
 }
 
 /// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
-    let context = RolloutContext::open_about(named, &options.domains).await?;
+    let context = RolloutContext::open_about(chosen, &options.domains).await?;
     let specs = context.domains(&options.domains)?;
     let (mut plans, mut failures) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
@@ -94,6 +94,9 @@ fn in_words(plan: &Plan) -> String {
         return out;
     }
     let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
+    if let Some(missing) = &plan.ownership {
+        let _ = writeln!(out, "\n{}", missing.in_words());
+    }
     for (at, stage) in plan.stages.iter().enumerate() {
         let _ = writeln!(out, "\n{:>3}. {}", at + 1, headline(stage));
         for line in below(stage) {
@@ -207,6 +210,7 @@ mod tests {
             mode: None,
             stages: vec![stage],
             outside: Outside::default(),
+            ownership: None,
         };
         let text = in_words(&plan);
         for part in

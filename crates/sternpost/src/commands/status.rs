@@ -6,16 +6,17 @@ use super::plan::outside;
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::counted::counted;
 use formats::{DomainName, Mode};
 use operations::RolloutContext;
 use operations::domain_status::{DomainStatus, status_of};
+use operations::ownership::MissingOwnership;
 use operations::store_failure;
 use receiver::rollout::gate::{Evidence, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
 use std::fmt::Write;
-use std::path::Path;
 use store::reports::QuarantineUsage;
 
 /// The options of `sternpost status`.
@@ -58,8 +59,8 @@ impl ModeFilter {
 }
 
 /// Prints the status of each domain.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_existing(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_existing(chosen).await?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
     for spec in context.domains(&options.domains)? {

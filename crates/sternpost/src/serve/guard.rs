@@ -166,8 +166,9 @@ impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
         let mut role = Self {
-            book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
-            lead: Lead::default(),
+            book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels)
+                .of(&context.tenant),
+            lead: Lead::new(Arc::default(), context.store.tenant()),
             sessions: Arc::new(SharedSessions::new(context.world.mail.clone(), config.every)),
             context: Arc::new(context),
             watched: BTreeMap::new(),
@@ -185,6 +186,12 @@ impl GuardRole {
         };
         role.list_watched();
         role
+    }
+
+    /// The same role, whose alerts are kept by whoever has this seat.
+    pub fn in_seat(self, seat: Arc<Seat>) -> Self {
+        let lead = Lead::new(seat, self.context.store.tenant());
+        Self { lead, ..self }
     }
 
     /// Says whether this process keeps the alerts.

@@ -7,9 +7,9 @@
 //!
 //! | kind | tasks |
 //! | --- | --- |
-//! | once for all nodes: a leader | `guard-alerts`, `weekly-summary`, `retention`, `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `report-building`, `prober`, `challenge-records`, `renewal-information` |
+//! | once for all nodes: a leader | `guard-alerts`, `tenant-alerts`, `weekly-summary`, `retention`, `tenants` (summary, limits and webhook of further tenants), `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `report-building`, `prober`, `challenge-records`, `renewal-information` |
 //! | one thing at a time: a lease | `certificate-orders`; the plans that `guard` carries out ([`operations`]) |
-//! | shared out: claims | `guard`, `messenger`, `report-webhook`, `reporter`, `refresh` |
+//! | shared out: claims | `guard`, `tenant-guards`, `messenger`, `report-webhook`, `reporter`, `refresh` |
 //! | on each node: what it has in memory or receives itself | `policy-changes`, `strangers`, `certificate-files`, `inbox-certificate`, `dashboard-certificate`, `collector-certificate`, `collector`, `retention-counts` |
 //! | on each node: the node itself | `node`, `store-probe`, `watchdog`, `resolv-conf` |
 //!

@@ -2,13 +2,13 @@
 //! keeps them as they were received.
 
 use crate::terminal::{marks, say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::counted::{count, counted};
 use jiff::{SignedDuration, Timestamp};
 use operations::inbox::retry;
 use operations::{RolloutContext, store_failure};
 use std::io::Write;
-use std::path::Path;
 use store::reports::{QuarantineSelection, QuarantineUsage, Quarantined};
 
 /// The subcommands of `sternpost reports quarantine`.
@@ -65,8 +65,8 @@ pub struct DropOptions {
 const MAX_LISTED: u32 = 1000;
 
 /// Runs the subcommand on the store.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_existing(named).await?;
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_existing(chosen).await?;
     let fail = |error| store_failure(&error);
     match command {
         Command::List { json } => {

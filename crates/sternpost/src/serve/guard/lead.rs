@@ -3,7 +3,7 @@
 
 use super::super::leaders::Seat;
 use std::sync::Arc;
-use store::Store;
+use store::{Store, Tenant};
 
 /// Whether this process keeps the alerts.
 #[derive(Clone)]
@@ -16,19 +16,24 @@ pub enum Leading {
     Still(Store),
 }
 
-/// The job of the alerts, as this process knows it.
-#[derive(Default)]
+/// The job of the alerts of a tenant, as this process knows it.
 pub struct Lead {
     pub seat: Arc<Seat>,
     /// The tenure for which the alerts were loaded.
     known: Option<u64>,
+    tenant: Tenant,
 }
 
 impl Lead {
+    /// The alerts of the tenant are kept by whoever has the seat.
+    pub fn new(seat: Arc<Seat>, tenant: Tenant) -> Self {
+        Self { seat, known: None, tenant }
+    }
+
     /// The store for writes under the lease, if this process keeps the alerts and has loaded them.
     pub fn store(&self) -> Option<Store> {
         let (number, store) = self.seat.tenure()?;
-        (self.known == Some(number)).then_some(store)
+        (self.known == Some(number)).then(|| store.of_tenant(self.tenant))
     }
 
     /// Behaves as if the job was not held before.
@@ -39,6 +44,7 @@ impl Lead {
     /// Looks whether this process has the job.
     pub fn look(&mut self) -> Leading {
         let Some((number, store)) = self.seat.tenure() else { return Leading::No };
+        let store = store.of_tenant(self.tenant);
         match self.known.replace(number) {
             Some(known) if known == number => Leading::Still(store),
             _ => Leading::New(store),
