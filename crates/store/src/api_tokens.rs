@@ -106,7 +106,7 @@ impl Store {
         ))
         .bind(digest)
         .bind(now.as_second())
-        .fetch_optional(self)
+        .fetch_optional(&self.across())
         .await?;
         row.map(token).transpose()
     }
@@ -120,7 +120,7 @@ impl Store {
         .bind(now.as_second())
         .bind(digest)
         .bind(before.as_second())
-        .execute(self)
+        .execute(&self.across())
         .await?;
         Ok(())
     }
