@@ -1,6 +1,7 @@
 //! Changes of the domains in the store: settings are stored, and domains removed, each with an entry in the journal. Commands make
 //! any change; the API can make one for a version of the settings that was read before.
 
+use crate::ownership::OwnershipState;
 use crate::rollout_context::{RolloutContext, store_failure};
 use config::failure::Failure;
 use formats::{DomainName, Mode};

@@ -1,6 +1,7 @@
 //! The state of a domain as the store has it: mode, evidence, failures, decisions and journal. `sternpost status` prints it, and
 //! the API answers it.
 
+use crate::ownership::MissingOwnership;
 use crate::rollout_context::{RolloutContext, store_failure};
 use config::failure::Failure;
 use formats::Mode;
@@ -52,6 +53,9 @@ pub struct DomainStatus {
     /// What was seen at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub outside: Option<LastObservation>,
+    /// What the tenant has to do before anything is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub ownership: Option<MissingOwnership>,
     /// The journal, oldest entry first.
     pub journal: Vec<JournalEntry>,
 }
@@ -153,6 +157,7 @@ pub async fn status_of(context: &RolloutContext, spec: &DomainSpec) -> Result<Do
         is_unreached: false,
         decisions: context.decisions(name),
         outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastObservation { at, seen }),
+        ownership: context.known_ownership(name).await?.missing(),
         journal: store.journal_of(name).await.map_err(fail)?,
     })
 }

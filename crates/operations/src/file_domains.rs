@@ -54,11 +54,6 @@ impl FileDomains {
         Self { file: config.file.clone(), at_start: by_name(&config.domains), last: Mutex::new(None) }
     }
 
-    /// No domains, for a tenant that has none in the file.
-    pub fn none() -> Self {
-        Self { file: None, at_start: Specs::new(), last: Mutex::new(None) }
-    }
-
     /// The settings of a domain that this process read at the start; `None` if the file did not have it.
     pub fn get(&self, name: &DomainName) -> Option<&DomainSpec> {
         self.at_start.get(name)

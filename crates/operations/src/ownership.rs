@@ -151,7 +151,7 @@ impl RolloutContext {
 
     /// Whether the configuration file has the domain, which belongs to the first tenant then.
     fn is_reserved(&self, domain: &DomainName) -> bool {
-        self.config.domains.iter().any(|spec| spec.name == *domain)
+        self.in_file.get(domain).is_some()
     }
 
     async fn proof_record(&self, domain: &DomainName) -> Result<ProofRecord, Failure> {

@@ -2,7 +2,6 @@
 
 use crate::database::{named_tenant, open_store};
 use crate::file_domains::FileDomains;
-use crate::ownership::OwnershipState;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
 use crate::tenants::tenant_of;
 use crate::unconfigured::Unconfigured;
@@ -48,7 +47,7 @@ pub struct RolloutContext {
     /// Domains that are no longer configured, although senders may hold a policy of them.
     pub unconfigured: Vec<Unconfigured>,
     /// The domains of the configuration file, by name.
-    in_file: Arc<FileDomains>,
+    pub(crate) in_file: Arc<FileDomains>,
     /// The operator's decisions, by domain name.
     decided: BTreeMap<String, Decisions>,
     /// This context's name for leases.
@@ -155,7 +154,7 @@ impl RolloutContext {
         tenant: Tenant,
         name: &DomainName,
     ) -> Result<Option<(Self, DomainSpec)>, Failure> {
-        let mut context = self.of_tenant(tenant);
+        let mut context = self.of_tenant(tenant).await?;
         let Some((spec, decisions)) = context.current(name).await? else { return Ok(None) };
         context.known.push(spec.clone());
         context.decided.insert(name.to_string(), decisions);
@@ -163,23 +162,25 @@ impl RolloutContext {
     }
 
     /// This context for a tenant. It knows no domain yet.
-    pub fn of_tenant(&self, tenant: Tenant) -> Self {
-        let in_file = match tenant == Tenant::FIRST {
-            true => self.in_file.clone(),
-            false => Arc::new(FileDomains::none()),
-        };
-        Self {
+    ///
+    /// # Errors
+    ///
+    /// If there is no such tenant, or the store fails.
+    pub async fn of_tenant(&self, tenant: Tenant) -> Result<Self, Failure> {
+        let store = self.store.of_tenant(tenant);
+        Ok(Self {
             config: self.config.clone(),
-            store: self.store.of_tenant(tenant),
+            tenant: tenant_of(&store).await?,
+            store,
             world: self.world.clone(),
             known: Vec::new(),
             damaged: Vec::new(),
             unconfigured: Vec::new(),
-            in_file,
+            in_file: self.in_file.clone(),
             decided: BTreeMap::new(),
             holder: holder(),
             _scratch: None,
-        }
+        })
     }
 
     /// Reloads the domains and decisions from the store. Fails when a domain is both in the file and in the store.
@@ -236,8 +237,8 @@ impl RolloutContext {
         if self.is_of_first() { &self.config.domains } else { &[] }
     }
 
-    fn is_of_first(&self) -> bool {
-        self.store.tenant() == store::Tenant::FIRST
+    pub(crate) fn is_of_first(&self) -> bool {
+        self.store.tenant() == Tenant::FIRST
     }
 
     /// True when the domain is one of the tenant's, and in the configuration file.

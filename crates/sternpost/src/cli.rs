@@ -200,6 +200,7 @@ impl Command {
                 | Self::Omit(_)
                 | Self::Undo(_)
                 | Self::Dashboard(_)
+                | Self::Tokens(_)
         ) || matches!(self, Self::Reports(command) if command.is_of_tenant())
     }
 }

@@ -21,6 +21,6 @@ pub mod reports;
 pub mod status;
 pub mod store;
 pub mod summary;
-pub mod tokens;
 pub mod tenants;
+pub mod tokens;
 pub mod undo;

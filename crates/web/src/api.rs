@@ -40,6 +40,7 @@ use formats::DomainName;
 use formats::limits::{API_CHECKS, API_CHECKS_OF_TENANT, API_WORK, API_WORK_OF_TENANT, FORM_BYTES};
 use net::random::random_id;
 use operations::RolloutContext;
+use operations::tenants::TenantList;
 use places::Places;
 use problem::{Problem, ProblemType, with_request_id};
 use receiver::domain::DomainSpec;
@@ -59,6 +60,7 @@ const LOGGED_PATH_CHARS: usize = 300;
 struct Api {
     /// The context of the first tenant, without its domains.
     base: RolloutContext,
+    tenants: TenantList,
     /// The domains of the configuration file.
     file_domains: Vec<DomainSpec>,
     /// The SHA-256 digest of the token in `admin.token_file`.
@@ -117,6 +119,7 @@ pub fn router(
     let api = Arc::new(Api {
         file_token: config.token_file.as_deref().map(tokens::of_file).transpose()?,
         file_domains: std::mem::take(&mut context.config.domains),
+        tenants: TenantList::new(&context.store),
         base: context,
         operations: Operations::new(background),
         work: Places::new(API_WORK, API_WORK_OF_TENANT),

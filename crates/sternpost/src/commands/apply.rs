@@ -7,7 +7,6 @@ mod many;
 use super::plan::failure_json;
 use crate::interrupt::interruption;
 use crate::terminal::{marks, say, show};
-use crate::terminal::show;
 use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::RolloutContext;

@@ -12,7 +12,6 @@ use formats::counted::counted;
 use formats::{DomainName, Mode};
 use operations::RolloutContext;
 use operations::domain_status::{DomainStatus, status_of};
-use operations::ownership::MissingOwnership;
 use operations::store_failure;
 use receiver::rollout::gate::{Evidence, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
@@ -224,6 +223,9 @@ fn in_words(status: &DomainStatus, all_servers: bool) -> String {
         (None, None) => "not observed yet".to_owned(),
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
+    if let Some(missing) = &status.ownership {
+        let _ = writeln!(out, "  {}", missing.in_words());
+    }
     // It decides about enforcement, which is over here.
     if status.rollout.mode.is_none_or(|known| known.mode != Mode::Enforce) {
         let _ = writeln!(out, "  evidence: {}", status.gate);

@@ -2,9 +2,9 @@
 //! at its next request.
 
 use crate::terminal::say;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::{RolloutContext, store_failure};
-use std::path::Path;
 use store::api_tokens::ApiToken;
 use web::api::{MAX_DAYS, Scope, create_token, shown_token};
 
@@ -49,10 +49,10 @@ fn days(text: &str) -> Result<u32, String> {
 }
 
 /// Runs the subcommand on the store.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::List { .. } => RolloutContext::open_to_show(named).await?,
-        Command::Add { .. } | Command::Revoke { .. } => RolloutContext::open(named).await?,
+        Command::List { .. } | Command::Revoke { .. } => RolloutContext::open_existing(chosen).await?,
+        Command::Add { .. } => RolloutContext::open(chosen).await?,
     };
     let exit = carry_out(command, &context).await;
     context.store.close().await;

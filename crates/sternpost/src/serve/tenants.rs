@@ -174,9 +174,9 @@ mod tests {
         let store = Store::open(&folder.join("s.db"), Tenant::FIRST).await.unwrap();
         let world = Arc::new(World::new(&config).unwrap());
         let role = config.guard.clone().unwrap();
-    let seat = Arc::new(Seat::default());
-    tokio::spawn(seat.clone().take(store.clone()));
-    Arc::new(TenantGuards { tenants: TenantList::new(&store), config, role, store, world, seat })
+        let seat = Arc::new(Seat::default());
+        tokio::spawn(seat.clone().take(store.clone()));
+        Arc::new(TenantGuards { tenants: TenantList::new(&store), config, role, store, world, seat })
     }
 
     async fn until(is_so: impl AsyncFn() -> bool) {
@@ -201,7 +201,10 @@ mod tests {
         of_acme.put_domain(&domain, &DomainSpec::new(domain.clone())).await.unwrap();
         // Its own domain is due for a check, and none of the configuration file.
         until(async || of_acme.oldest_check(false).await.unwrap().is_some()).await;
-        let due = of_acme.claim_checks(false, jiff::Timestamp::MAX, jiff::Timestamp::MAX, 9).await.unwrap();
+        let due = of_acme
+            .claim_checks(false, jiff::Timestamp::MAX, jiff::Timestamp::MAX, 9, &|_| true)
+            .await
+            .unwrap();
         assert!(due.iter().all(|claim| claim.domain == "shop.example"), "{due:?}");
         assert_eq!(store.oldest_check(false).await.unwrap(), None, "the first tenant has a guard elsewhere");
         // It leaves: nothing is written for it any more.

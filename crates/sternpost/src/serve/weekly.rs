@@ -65,7 +65,7 @@ impl WeeklyRole {
 /// Whether the summary of the store's tenant is due, or was never sent.
 pub async fn is_due(time: WeekTime, store: &Store, now: Timestamp) -> Result<bool, StoreError> {
     let due = Timestamp::from_second(time.last(now.as_second())).unwrap_or(now);
-    Ok(store.last_done(TASK).await?.is_none_or(|done| done < due))
+    Ok(store.is_done(TASK, due).await? != Some(true))
 }
 
 #[cfg(test)]

@@ -81,7 +81,7 @@ pub async fn bulk(
 ) -> Result<Response, Problem> {
     let file = tempfile::tempfile().map_err(|error| no_file(&error))?;
     let mut run = BulkRun {
-        context: api.base.of_tenant(caller.tenant),
+        context: api.base.of_tenant(caller.tenant).await?,
         who: caller.who,
         is_dry: query.dry_run,
         batch: Vec::new(),

@@ -180,7 +180,7 @@ pub async fn put(
     body: Bytes,
 ) -> Result<Response, Problem> {
     let name = domain(&name)?;
-    let context = api.base.of_tenant(caller.tenant);
+    let context = api.base.of_tenant(caller.tenant).await?;
     context.only_in_store(&name).map_err(in_file)?;
     let spec = parse_spec(&context.config, &name, parse_json(&body)?)?;
     let before = stored_text(&context, &name).await?;
@@ -210,7 +210,7 @@ pub async fn remove(
     headers: HeaderMap,
 ) -> Result<Response, Problem> {
     let name = domain(&name)?;
-    let context = api.base.of_tenant(caller.tenant);
+    let context = api.base.of_tenant(caller.tenant).await?;
     context.only_in_store(&name).map_err(in_file)?;
     let Some(before) = stored_text(&context, &name).await? else { return Err(unknown_domain(&name)) };
     let expected = expected(&headers, Some(&before), &name)?;

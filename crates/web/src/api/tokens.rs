@@ -91,6 +91,10 @@ pub(super) async fn authenticate(
 async fn stored(api: &Api, token: &str) -> Result<Option<ApiToken>, Problem> {
     let (store, now, digest) = (&api.base.store, api.base.world.clock.now(), digest(token));
     let Some(found) = store.api_token_of(&digest, now).await? else { return Ok(None) };
+    // Nothing is done any more for a tenant that is being erased.
+    if !api.tenants.all().await?.iter().any(|one| one.tenant == found.tenant) {
+        return Ok(None);
+    }
     let is_recent = |used: Timestamp| used <= now && now.duration_since(used) < USE_INTERVAL;
     if !found.last_used.is_some_and(is_recent) {
         store.api_token_used(&digest, now).await?;

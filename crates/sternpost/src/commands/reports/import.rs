@@ -6,8 +6,8 @@ mod incoming;
 mod reader;
 
 use crate::terminal::{marks, say, show};
-use config::Config;
 use config::Chosen;
+use config::Config;
 use config::failure::{Exit, Failure};
 use formats::counted::counted;
 use formats::printable::printable;
@@ -81,7 +81,7 @@ const MAX_LISTED: usize = 1000;
 
 /// Imports the reports from all paths.
 pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
-    let config = Config::load(chosen)?;
+    let config = Config::load_for(chosen)?;
     // Before the store is opened, which may create it.
     let sources = find(&options.paths, config.store.file())?;
     let context = RolloutContext::open_at(config, chosen).await?;

@@ -157,7 +157,7 @@ async fn a_notice_that_cant_be_read_is_put_aside_and_those_after_it_are_delivere
     let mut fixture = Fixture::new().await;
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
-    fixture.messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+    fixture.messenger.webhook = Some(Arc::new(Webhook::new(&url, None, true, tls()).unwrap()));
     let to = fixture.messenger.to[0].clone();
     let channels = [WEBHOOK.to_owned(), channel(&to), weekly_channel(&to)];
     let now = fixture.clock.now();

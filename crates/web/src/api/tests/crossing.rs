@@ -9,7 +9,7 @@ use receiver::rollout::state::InMode;
 use store::notices::NewNotice;
 
 const TENANTS: [(i64, &str, &str); 2] =
-    [(0, "first.example", "first-token"), (2, "second.example", "second-token")];
+    [(0, "first.example", "first-token"), (1, "second.example", "second-token")];
 
 /// What a tenant has, and the names of it that a path may have.
 struct Things {
@@ -26,6 +26,7 @@ async fn fill(server: &Server, (number, domain, token_name): (i64, &'static str,
     let name = DomainName::parse(domain).unwrap();
     assert_eq!(server.send(&token, "put", &format!("/v1/domains/{domain}"), "{}").await.status, 201);
     let now = jiff::Timestamp::now();
+    assert_eq!(store.own_domain(&name, now).await.unwrap(), store::ownership::Ownership::Own);
     let mode = Some(InMode { mode: formats::Mode::Testing, since: now });
     store.put_rollout(&name, &RolloutState { mode, ..RolloutState::default() }).await.unwrap();
     store.keep_reports(&[report(now, &format!("of {domain}"), 5, 1)]).await.unwrap();
@@ -72,6 +73,9 @@ async fn state(server: &Server, number: i64) -> String {
 #[tokio::test]
 async fn no_request_reads_or_changes_what_another_tenant_has() {
     let server = Server::new().await;
+    let added =
+        server.store.add_tenant(&"second".parse().unwrap(), "Second", jiff::Timestamp::now()).await.unwrap();
+    assert_eq!(added, Some(Tenant::numbered(1)));
     let things = [fill(&server, TENANTS[0]).await, fill(&server, TENANTS[1]).await];
     for (own, other) in [(0, 1), (1, 0)] {
         let (number, theirs) = (TENANTS[other].0, &things[other]);
