@@ -62,7 +62,7 @@ impl Options {
 }
 
 /// Lines with the marks of this terminal.
-fn lines<'a>(print: &'a (dyn Fn(&str) + Send + Sync)) -> Lines<'a> {
+fn lines(print: &(dyn Fn(&str) + Send + Sync)) -> Lines<'_> {
     let marks = marks();
     Lines { fine: marks.fine, warning: marks.warning, info: marks.info, print }
 }
