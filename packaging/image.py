@@ -86,7 +86,13 @@ def config(version, revision, time, diff_id):
         "os": "linux",
         "config": {
             "User": f"{USER}:{USER}",
-            "Env": ["PATH=/usr/bin", "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt", "MALLOC_MMAP_THRESHOLD_=262144"],
+            "Env": [
+                "PATH=/usr/bin",
+                "SSL_CERT_FILE=/etc/ssl/certs/ca-certificates.crt",
+                "MALLOC_MMAP_THRESHOLD_=262144",
+                # With a read-only root and without /tmp, only the volume can be written to.
+                "SQLITE_TMPDIR=/var/lib/sternpost",
+            ],
             "Entrypoint": ["/usr/bin/sternpost"],
             "Cmd": ["--config", CONFIG, "serve"],
             "WorkingDir": "/var/lib/sternpost",

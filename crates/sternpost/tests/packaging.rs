@@ -186,6 +186,9 @@ fn the_image_is_named_by_its_content_which_is_the_same_from_any_folder() {
     }
     let config: serde_json::Value = serde_json::from_slice(blobs[0].1).unwrap();
     assert_eq!(config["config"]["User"], "65532:65532");
+    let variables = config["config"]["Env"].as_array().unwrap();
+    let temporary = variables.iter().filter_map(|one| one.as_str()?.strip_prefix("SQLITE_TMPDIR="));
+    assert!(temporary.eq(config["config"]["Volumes"].as_object().unwrap().keys()), "{variables:?}");
     assert_eq!(config["config"]["Labels"]["org.opencontainers.image.version"], VERSION);
     assert_eq!(config["created"], "2026-09-21T14:13:20Z");
 }
