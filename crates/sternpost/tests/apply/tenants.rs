@@ -101,7 +101,10 @@ fn a_domain_is_served_for_the_tenant_that_proves_it_and_a_typed_name_blocks_nobo
     ] {
         for tenant in ["rival", "main"] {
             let (code, printed) = run(&format!("{words} --tenant {tenant}"));
-            assert!(code != 0 && !printed.contains("sternpost-domain="), "{words} --tenant {tenant}: {printed}");
+            assert!(
+                code != 0 && !printed.contains("sternpost-domain="),
+                "{words} --tenant {tenant}: {printed}"
+            );
         }
     }
     assert_eq!(rows(), before);
