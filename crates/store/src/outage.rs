@@ -104,7 +104,11 @@ mod tests {
     #[test]
     fn an_outage_is_logged_when_it_begins_and_when_it_is_over() {
         let outage = Outage { quiet: Duration::ZERO, ..Outage::new() };
-        let away = || StoreError::Unreachable { database: "x".to_owned(), why: "refused".to_owned(), is_missing: false };
+        let away = || StoreError::Unreachable {
+            database: "x".to_owned(),
+            why: "refused".to_owned(),
+            is_missing: false,
+        };
         assert_eq!(outage.ends(), None);
         let news: Vec<bool> = (0..1000).map(|_| outage.is_news(&away())).collect();
         assert!(news[0] && news[1..].iter().all(|is_news| !is_news));

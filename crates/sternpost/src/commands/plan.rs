@@ -91,11 +91,14 @@ fn in_words(plan: &Plan) -> String {
     let now = plan.mode.map_or("no policy".to_owned(), |mode| mode.to_string());
     if plan.stages.is_empty() {
         let _ = writeln!(out, "{}: nothing to do, it is in the desired state ({now}).", plan.domain);
-        return out;
+    } else {
+        let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
     }
-    let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
     if let Some(missing) = &plan.ownership {
         let _ = writeln!(out, "\n{}", missing.in_words());
+    }
+    if plan.stages.is_empty() {
+        return out;
     }
     for (at, stage) in plan.stages.iter().enumerate() {
         let _ = writeln!(out, "\n{:>3}. {}", at + 1, headline(stage));

@@ -47,7 +47,7 @@ pub enum Command {
         json: bool,
     },
     /// Print everything that belongs to a tenant, as lines of JSON, without passwords and other secrets
-    #[command(after_help = "Example:\n  sternpost tenants export acme > acme.ndjson")]
+    #[command(after_help = "Example:\n  sternpost tenants export acme")]
     Export {
         /// Name of the tenant
         name: TenantName,

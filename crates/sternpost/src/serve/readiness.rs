@@ -80,6 +80,7 @@ impl RoleName {
         Some(match task {
             "refresh" | "socketmap" | "lines" | "control" => Self::Answers,
             "policy-changes"
+            | "strangers"
             | "certificate-files"
             | "certificate-orders"
             | "renewal-information"
@@ -87,9 +88,11 @@ impl RoleName {
             | "policies"
             | "policies for a proxy"
             | "challenges" => Self::Host,
-            "guard" | "guard-alerts" | "weekly-summary" | "messenger" => Self::Guard,
-            "imap" | "inbox-certificate" | "report-webhook" | "retention" | "retention-counts" | "smtp"
-            | "lmtp" => Self::Inbox,
+            "guard" | "guard-alerts" | "tenant-guards" | "tenant-alerts" | "weekly-summary" | "messenger" => {
+                Self::Guard
+            }
+            "imap" | "inbox-certificate" | "report-webhook" | "retention" | "retention-counts"
+            | "tenants" | "smtp" | "lmtp" => Self::Inbox,
             "dashboard-certificate" | "dashboard" => Self::Dashboard,
             "admin" => Self::Admin,
             "collector"
