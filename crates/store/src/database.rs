@@ -23,6 +23,7 @@ use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
 
 pub use backup::{BackupInfo, RestoredPolicies};
+pub use copy::export::{ExportError, RowWriter};
 pub use copy::{CopiedTable, CopyError, CopyOptions};
 pub use location::{Location, LocationError, PostgresLocation};
 pub use schema::SchemaState;
@@ -32,6 +33,9 @@ pub use schema::SchemaState;
 pub struct Store {
     pub(crate) database: Database,
     pub(crate) tenant: Tenant,
+    /// Whether row-level security shows the rows of all tenants.
+    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
+    pub(crate) is_across: bool,
     pub(crate) unverified: Arc<UnverifiedSpace>,
     /// The lease under which this handle writes.
     pub(crate) lease: Option<HeldLease>,
@@ -269,7 +273,7 @@ impl Store {
     }
 
     fn of(database: Database, tenant: Tenant) -> Self {
-        Self { database, tenant, unverified: Arc::default(), lease: None }
+        Self { database, tenant, is_across: false, unverified: Arc::default(), lease: None }
     }
 
     /// The SQL that the database understands.

@@ -20,7 +20,7 @@ impl Store {
         Ok(())
     }
 
-    /// Removes a domain. False if there is no such domain.
+    /// Removes a domain, which its tenant then owns no longer. False if there is no such domain.
     pub async fn remove_domain(&self, name: &DomainName) -> Result<bool, StoreError> {
         let mut transaction = self.writing().await?;
         let done =
@@ -30,6 +30,8 @@ impl Store {
             "DELETE FROM record_change WHERE tenant = $1 AND domain = $2",
             "DELETE FROM last_look WHERE tenant = $1 AND domain = $2",
             "DELETE FROM seen_host WHERE tenant = $1 AND domain = $2",
+            "DELETE FROM domain_proof WHERE tenant = $1 AND domain = $2",
+            "DELETE FROM domain_owner WHERE tenant = $1 AND domain = $2",
         ] {
             sql(delete).bind(self.tenant).bind(name.as_str()).execute(&mut transaction).await?;
         }

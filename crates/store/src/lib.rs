@@ -13,8 +13,10 @@
 //! | [`testing_probes`] | probes of the MX hosts of policies in mode `testing` | sending side |
 //! | [`outgoing`] | reports to deliver, and their delivery results | sending side |
 //! | [`domains`] | domains added by command | receiving side |
+//! | [`ownership`] | which tenant has proved which domain | receiving side |
 //! | [`leases`] | which process does work that several could do | all |
 //! | [`nodes`] | the running servers | all |
+//! | [`tenants`], `erasure` | the tenants, and the end of one | all |
 //! | [`rollouts`] | the rollout state of each domain, and the journal | receiving side |
 //! | [`decisions`] | the operator's decisions about rollouts | receiving side |
 //! | [`hosting`] | served policy files, certificates, ACME accounts | receiving side |
@@ -49,6 +51,7 @@ mod database;
 pub mod decisions;
 pub mod dmarc;
 pub mod domains;
+mod erasure;
 pub mod guard_probes;
 pub mod guard_schedule;
 pub mod handover;
@@ -60,6 +63,7 @@ pub mod mx_history;
 pub mod nodes;
 pub mod notices;
 pub mod outgoing;
+pub mod ownership;
 pub mod people;
 pub mod policies;
 mod policy_digest;
@@ -76,12 +80,14 @@ pub mod second_factors;
 pub mod sessions;
 pub mod tallies;
 mod tenant;
+pub mod tenants;
 pub mod testing_probes;
 mod writing;
 
 pub use database::{
-    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, Location, LocationError, Network,
-    PostgresLocation, RestoredPolicies, SchemaState, Store, StoreError, Stream,
+    Access, BackupInfo, Connecting, CopiedTable, CopyError, CopyOptions, ExportError, Location,
+    LocationError, Network, PostgresLocation, RestoredPolicies, RowWriter, SchemaState, Store, StoreError,
+    Stream,
 };
 pub use policy_digest::PolicyDigest;
 pub use tenant::Tenant;
@@ -89,3 +95,5 @@ pub use tenant::Tenant;
 use database::{count, damaged, stored, time};
 #[cfg(test)]
 use scratch::scratch;
+#[cfg(feature = "postgres")]
+use tenant::Reach;

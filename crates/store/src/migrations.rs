@@ -11,7 +11,7 @@ use sqlx::migrate::{Migration, MigrationType, Migrator};
 type File = (i64, &'static str, &'static str);
 
 /// The migrations for SQLite, in order.
-const SQLITE: [File; 24] = [
+const SQLITE: [File; 25] = [
     (1, "first", include_str!("../migrations/sqlite/0001_first.sql")),
     (2, "policy refresh", include_str!("../migrations/sqlite/0002_policy_refresh.sql")),
     (3, "receiving", include_str!("../migrations/sqlite/0003_receiving.sql")),
@@ -36,11 +36,12 @@ const SQLITE: [File; 24] = [
     (35, "nodes", include_str!("../migrations/sqlite/0035_nodes.sql")),
     (36, "claims", include_str!("../migrations/sqlite/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/sqlite/0039_public_results.sql")),
+    (42, "tenants", include_str!("../migrations/sqlite/0042_tenants.sql")),
 ];
 
 /// The same for PostgreSQL. The first file has the whole schema; from there on both folders have the same numbers.
 #[cfg(any(test, feature = "postgres"))]
-const POSTGRES: [File; 16] = [
+const POSTGRES: [File; 17] = [
     (9, "first", include_str!("../migrations/postgres/0009_first.sql")),
     (10, "quotas", include_str!("../migrations/postgres/0010_quotas.sql")),
     (11, "evidence", include_str!("../migrations/postgres/0011_evidence.sql")),
@@ -57,6 +58,7 @@ const POSTGRES: [File; 16] = [
     (35, "nodes", include_str!("../migrations/postgres/0035_nodes.sql")),
     (36, "claims", include_str!("../migrations/postgres/0036_claims.sql")),
     (39, "public results", include_str!("../migrations/postgres/0039_public_results.sql")),
+    (42, "tenants", include_str!("../migrations/postgres/0042_tenants.sql")),
 ];
 
 /// The number of the last migration, which both databases share.
@@ -175,7 +177,7 @@ mod tests {
     }
 
     /// The first six bytes of each file's SHA-384 digest.
-    const DIGESTS: [&str; 24] = [
+    const DIGESTS: [&str; 25] = [
         "be518849bc5c",
         "d7f0d8b3471c",
         "4b3d8a74ab50",
@@ -200,5 +202,6 @@ mod tests {
         "2525ed11529e",
         "91a51268f794",
         "7de9c80929ac",
+        "1e6d91999a81",
     ];
 }

@@ -45,7 +45,7 @@ impl Store {
         let rows: Vec<(String, String, String)> =
             sql("SELECT name, role, password FROM person WHERE tenant = $1 ORDER BY name")
                 .bind(tenant.0)
-                .fetch_all(self)
+                .fetch_all(&self.of_tenant(tenant))
                 .await?;
         Ok(rows.into_iter().map(|(name, role, password)| Person { name, role, password }).collect())
     }
@@ -56,14 +56,14 @@ impl Store {
             sql("SELECT name, role, password FROM person WHERE tenant = $1 AND name = $2")
                 .bind(tenant.0)
                 .bind(name)
-                .fetch_optional(self)
+                .fetch_optional(&self.of_tenant(tenant))
                 .await?;
         Ok(row.map(|(name, role, password)| Person { name, role, password }))
     }
 
     /// Deletes a user with everything that lets them in: sessions, an unused invitation, and the second factor.
     pub async fn remove_person(&self, tenant: Tenant, name: &str) -> Result<Removed, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         let person = delete_of(&mut transaction, "person", tenant, name).await?;
         let invitation = delete_of(&mut transaction, "invitation", tenant, name).await?;
         for table in ["sign_in", "second_factor", "recovery_code"] {
@@ -83,7 +83,7 @@ impl Store {
         new: &str,
         kept: &str,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         let done = sql("UPDATE person SET password = $1 WHERE tenant = $2 AND name = $3 AND password = $4")
             .bind(new)
             .bind(tenant.0)
@@ -114,7 +114,7 @@ impl Store {
         invitation: &Invitation,
         now: Timestamp,
     ) -> Result<(), StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(invitation.tenant).writing().await?;
         sql("DELETE FROM invitation WHERE tenant = $1 AND expires_at <= $2")
             .bind(invitation.tenant)
             .bind(now.as_second())
@@ -140,7 +140,7 @@ impl Store {
         )
         .bind(digest)
         .bind(now.as_second())
-        .fetch_optional(self)
+        .fetch_optional(&self.across())
         .await?;
         row.map(invitation).transpose()
     }
@@ -152,14 +152,14 @@ impl Store {
              WHERE tenant = $1 AND expires_at > $2 ORDER BY name")
             .bind(tenant.0)
             .bind(now.as_second())
-            .fetch_all(self)
+            .fetch_all(&self.of_tenant(tenant))
             .await?;
         rows.into_iter().map(invitation).collect()
     }
 
     /// Deletes the invitation of a name. False if there is none.
     pub async fn end_invitation(&self, tenant: Tenant, name: &str) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         let done = delete_of(&mut transaction, "invitation", tenant, name).await?;
         transaction.commit().await?;
         Ok(done)
@@ -174,7 +174,7 @@ impl Store {
         person: &Person,
         now: Timestamp,
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         let done = sql("DELETE FROM invitation
              WHERE digest = $1 AND tenant = $2 AND name = $3 AND role = $4 AND expires_at > $5")
         .bind(digest)

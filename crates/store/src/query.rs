@@ -263,7 +263,7 @@ impl<'v> Query<'v> {
             On::Store(store) => match &store.database {
                 Database::Sqlite(database) => database.write(self).await,
                 #[cfg(feature = "postgres")]
-                Database::Postgres(database) => database.write(self).await,
+                Database::Postgres(database) => database.write(self, store.reach()).await,
             },
             On::Writing(writing) => writing.execute(&self).await,
         }
@@ -304,7 +304,7 @@ impl<'v> Query<'v> {
             On::Store(store) => match &store.database {
                 Database::Sqlite(database) => Rows::Sqlite(database.read(self).await?),
                 #[cfg(feature = "postgres")]
-                Database::Postgres(database) => Rows::Postgres(database.read(self).await?),
+                Database::Postgres(database) => Rows::Postgres(database.read(self, store.reach()).await?),
             },
             On::Writing(writing) => match &mut writing.connection {
                 Connection::Sqlite(connection) => Rows::Sqlite(sqlite::rows(connection, self).await?),

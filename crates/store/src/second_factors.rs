@@ -25,7 +25,7 @@ impl Store {
             sql("SELECT secret FROM second_factor WHERE tenant = $1 AND name = $2 AND is_active = 1")
                 .bind(tenant.0)
                 .bind(name)
-                .fetch_optional(self)
+                .fetch_optional(&self.of_tenant(tenant))
                 .await?;
         Ok(row.map(|(secret,)| secret))
     }
@@ -45,7 +45,7 @@ impl Store {
         .bind(name)
         .bind(session)
         .bind(now.as_second())
-        .fetch_optional(self)
+        .fetch_optional(&self.of_tenant(tenant))
         .await?;
         Ok(row.map(|(secret,)| secret))
     }
@@ -54,7 +54,7 @@ impl Store {
     pub async fn names_with_second_factor(&self, tenant: Tenant) -> Result<BTreeSet<String>, StoreError> {
         let rows: Vec<(String,)> = sql("SELECT name FROM second_factor WHERE tenant = $1 AND is_active = 1")
             .bind(tenant.0)
-            .fetch_all(self)
+            .fetch_all(&self.of_tenant(tenant))
             .await?;
         Ok(rows.into_iter().map(|(name,)| name).collect())
     }
@@ -77,7 +77,7 @@ impl Store {
         .bind(proposal.secret)
         .bind(proposal.session)
         .bind(end.as_second())
-        .execute(self)
+        .execute(&self.of_tenant(tenant))
         .await?;
         Ok(done > 0)
     }
@@ -94,7 +94,7 @@ impl Store {
         step: i64,
         recovery: &[String],
     ) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         lock_person(&mut transaction, tenant, name).await?;
         let done = sql("UPDATE second_factor SET is_active = 1, last_step = $1
              WHERE tenant = $2 AND name = $3 AND secret = $4 AND is_active = 0 AND session = $5 AND expires_at > $6")
@@ -126,7 +126,7 @@ impl Store {
         let done = sql("DELETE FROM second_factor WHERE tenant = $1 AND name = $2 AND is_active = 0")
             .bind(tenant.0)
             .bind(name)
-            .execute(self)
+            .execute(&self.of_tenant(tenant))
             .await?;
         Ok(done > 0)
     }
@@ -138,7 +138,7 @@ impl Store {
         .bind(step)
         .bind(tenant.0)
         .bind(name)
-        .execute(self)
+        .execute(&self.of_tenant(tenant))
         .await?;
         Ok(done > 0)
     }
@@ -154,7 +154,7 @@ impl Store {
             .bind(tenant.0)
             .bind(name)
             .bind(digest)
-            .execute(self)
+            .execute(&self.of_tenant(tenant))
             .await?;
         Ok(done > 0)
     }
@@ -164,7 +164,7 @@ impl Store {
         let (left,): (i64,) = sql("SELECT count(*) FROM recovery_code WHERE tenant = $1 AND name = $2")
             .bind(tenant.0)
             .bind(name)
-            .fetch_one(self)
+            .fetch_one(&self.of_tenant(tenant))
             .await?;
         Ok(crate::count(left))
     }
@@ -176,14 +176,14 @@ impl Store {
         name: &str,
         digests: &[String],
     ) -> Result<(), StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         replace_recovery_codes(&mut transaction, tenant, name, digests).await?;
         transaction.commit().await
     }
 
     /// Deletes the second factor of a user, proposed or active, and the recovery codes. False if there is none.
     pub async fn remove_second_factor(&self, tenant: Tenant, name: &str) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(tenant).writing().await?;
         lock_person(&mut transaction, tenant, name).await?;
         let done = sql("DELETE FROM second_factor WHERE tenant = $1 AND name = $2")
             .bind(tenant.0)

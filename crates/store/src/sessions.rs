@@ -52,7 +52,7 @@ impl Store {
     /// Stores a session, and deletes the expired ones and the oldest of the same user beyond the maximum. False if what was
     /// verified no longer lets the user in: the user was removed, or has another password or second factor by now.
     pub async fn put_session(&self, new: &NewSession<'_>) -> Result<bool, StoreError> {
-        let mut transaction = self.writing().await?;
+        let mut transaction = self.of_tenant(new.tenant).writing().await?;
         if !is_still_verified(&mut transaction, new).await? {
             transaction.rollback().await?;
             return Ok(false);
@@ -107,7 +107,7 @@ impl Store {
         for digest in digests {
             query = query.bind(*digest);
         }
-        let row: Option<(String, i64, String, String, String)> = query.fetch_optional(self).await?;
+        let row: Option<(String, i64, String, String, String)> = query.fetch_optional(&self.across()).await?;
         Ok(row.map(|(digest, tenant, name, role, password)| {
             (digest, Tenant(tenant), Person { name, role, password })
         }))
@@ -125,7 +125,7 @@ impl Store {
              WHERE sign_in.digest = $1 AND sign_in.expires_at > $2")
             .bind(digest)
             .bind(now.as_second())
-            .fetch_optional(self)
+            .fetch_optional(&self.across())
             .await?;
         Ok(row.map(|(tenant, name, role, password)| (Tenant(tenant), Person { name, role, password })))
     }
@@ -144,7 +144,7 @@ impl Store {
             .bind(name)
             .bind(now.as_second())
             .bind(MAX_SESSIONS)
-            .fetch_all(self)
+            .fetch_all(&self.of_tenant(tenant))
             .await?;
         let session = |(digest, begun_at, expires_at, address, browser)| {
             let (begun_at, expires_at) = (time("sign_in", begun_at)?, time("sign_in", expires_at)?);
@@ -155,7 +155,7 @@ impl Store {
 
     /// Ends the session whose token has this digest.
     pub async fn sign_out(&self, digest: &str) -> Result<(), StoreError> {
-        sql("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(self).await?;
+        sql("DELETE FROM sign_in WHERE digest = $1").bind(digest).execute(&self.across()).await?;
         Ok(())
     }
 
@@ -170,7 +170,7 @@ impl Store {
             .bind(tenant.0)
             .bind(name)
             .bind(kept)
-            .execute(self)
+            .execute(&self.of_tenant(tenant))
             .await
     }
 }

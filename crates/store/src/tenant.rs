@@ -35,7 +35,45 @@ impl From<Tenant> for Value<'_> {
     }
 }
 
+/// Which rows row-level security shows to the statements of a [`Store`] on PostgreSQL: those of one tenant, or those of all for the
+/// work of the installation. The statements have conditions of their own; this is a second wall behind them.
+#[cfg(feature = "postgres")]
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Reach {
+    Tenant(Tenant),
+    All,
+}
+
+#[cfg(feature = "postgres")]
+impl Reach {
+    /// What a direct connection has where no transaction says otherwise.
+    pub const DEFAULT: Self = Self::Tenant(Tenant::FIRST);
+}
+
+#[cfg(feature = "postgres")]
+impl std::fmt::Display for Reach {
+    /// The value of the setting `sternpost.tenant`: a number or a word, without quotes.
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        match self {
+            Self::Tenant(tenant) => tenant.fmt(f),
+            Self::All => f.write_str("all"),
+        }
+    }
+}
+
 impl Store {
+    /// The same handle for statements about the rows of all tenants: what a secret token or the owner of a domain decides, and
+    /// what is removed when no tenant refers to it.
+    pub(crate) fn across(&self) -> Self {
+        Self { is_across: true, ..self.clone() }
+    }
+
+    /// Which rows the database shows.
+    #[cfg(feature = "postgres")]
+    pub(crate) fn reach(&self) -> Reach {
+        if self.is_across { Reach::All } else { Reach::Tenant(self.tenant) }
+    }
+
     /// The tenant whose data this handle reads and changes.
     pub fn tenant(&self) -> Tenant {
         self.tenant
@@ -47,7 +85,13 @@ impl Store {
             true => Arc::clone(&self.unverified),
             false => Arc::default(),
         };
-        Self { database: self.database.clone(), tenant, unverified, lease: self.lease.clone() }
+        Self {
+            database: self.database.clone(),
+            tenant,
+            is_across: false,
+            unverified,
+            lease: self.lease.clone(),
+        }
     }
 }
 

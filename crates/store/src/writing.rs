@@ -53,6 +53,8 @@ pub(crate) enum Counter {
     UnsizedReports,
     /// The Unix time since which the limits spare what was there before them, or 0.
     RetentionStart,
+    /// The number of the newest tenant.
+    TenantNumber,
 }
 
 impl Counter {
@@ -66,6 +68,7 @@ impl Counter {
             Self::EarlierReports => "earlier reports",
             Self::UnsizedReports => "unsized reports",
             Self::RetentionStart => "retention start",
+            Self::TenantNumber => "tenant number",
         }
     }
 }
@@ -149,7 +152,7 @@ impl Store {
                 sqlite::begin(connection).await?;
             }
             #[cfg(feature = "postgres")]
-            Connection::Postgres(connection) => postgres::begin(connection).await?,
+            Connection::Postgres(connection) => postgres::begin(connection, self.reach()).await?,
         }
         match &self.lease {
             Some(lease) => writing.check_lease(lease).await,

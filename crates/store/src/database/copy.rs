@@ -6,6 +6,7 @@
 //! belong to processes.
 
 mod catalog;
+pub(crate) mod export;
 mod page;
 
 use super::{Access, Location, Store, StoreError};
@@ -124,10 +125,11 @@ impl Store {
         }
         let source =
             Self::connect(from, &Access { may_migrate: false, ..access.clone() }, crate::Tenant::FIRST)
-                .await?;
+                .await?
+                .across();
         // The schema of an unfinished copy is completed as well.
         Self::migrate(to, access).await?;
-        let target = Self::attach(to, access, crate::Tenant::FIRST).await?;
+        let target = Self::attach(to, access, crate::Tenant::FIRST).await?.across();
         let copy = Copy { source, target, from, to };
         let done = copy.run(options, progress).await;
         copy.source.close().await;
@@ -314,6 +316,12 @@ async fn is_in_use(store: &Store, location: &Location) -> Result<bool, StoreErro
 async fn count(store: &Store, table: &str) -> Result<u64, StoreError> {
     let (count,) = built(format!("SELECT count(*) FROM {table}")).fetch_one::<(i64,)>(store).await?;
     Ok(super::count(count))
+}
+
+/// The names of all tables with a column `tenant`.
+pub(crate) async fn tenant_tables(store: &Store) -> Result<Vec<String>, StoreError> {
+    let tables = catalog::tables(store).await?.into_iter().filter(export::has_tenant);
+    Ok(tables.map(|table| table.name).collect())
 }
 
 /// The rows of a tenant as text, in all tables that have a tenant or belong to rows of such a table.

@@ -10,9 +10,9 @@ pub(crate) mod schema;
 
 use super::StoreError;
 use super::location::PostgresLocation;
-use crate::Access;
 use crate::query::{Query, Value, numbered, without_nul};
 use crate::writing::Tries;
+use crate::{Access, Reach};
 use link::{Servers, reason, unreachable};
 use pool::Pool;
 use sqlx::postgres::PgArguments;
@@ -57,10 +57,10 @@ impl PostgresPool {
     }
 
     /// Runs a statement that changes rows, as its own transaction. Returns their number.
-    pub(crate) async fn write(&self, query: Query<'_>) -> Result<u64, StoreError> {
+    pub(crate) async fn write(&self, query: Query<'_>, reach: Reach) -> Result<u64, StoreError> {
         let mut tries = Tries::default();
         loop {
-            let done = self.within(query.limit, self.write_once(&query)).await;
+            let done = self.within(query.limit, self.write_once(&query, reach)).await;
             if !tries.again(&done) {
                 return done;
             }
@@ -69,30 +69,30 @@ impl PostgresPool {
 
     /// Begins and commits also where the statement alone would be a transaction: a statement that is given up, while it waits
     /// for a lock, must not be carried out when the lock is free.
-    async fn write_once(&self, query: &Query<'_>) -> Result<u64, StoreError> {
+    async fn write_once(&self, query: &Query<'_>, reach: Reach) -> Result<u64, StoreError> {
         let mut handle = self.connection(query.limit).await?;
-        begin(&mut handle).await?;
+        begin(&mut handle, reach).await?;
         let done = execute(&mut handle, query).await;
         end(&mut handle, done).await
     }
 
     /// Runs a statement that reads. On a connection that turns out to be lost, it is run again on another one.
-    pub(crate) async fn read(&self, query: Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+    pub(crate) async fn read(&self, query: Query<'_>, reach: Reach) -> Result<Vec<PgRow>, StoreError> {
         let reading = async {
-            match self.read_once(&query).await {
-                Err(StoreError::Unreachable { .. }) => self.read_once(&query).await,
+            match self.read_once(&query, reach).await {
+                Err(StoreError::Unreachable { .. }) => self.read_once(&query, reach).await,
                 done => done,
             }
         };
         self.within(query.limit, reading).await
     }
 
-    async fn read_once(&self, query: &Query<'_>) -> Result<Vec<PgRow>, StoreError> {
+    async fn read_once(&self, query: &Query<'_>, reach: Reach) -> Result<Vec<PgRow>, StoreError> {
         let mut handle = self.connection(query.limit).await?;
-        if self.location().kept_statements > 0 {
+        if self.location().kept_statements > 0 && reach == Reach::DEFAULT {
             return rows(&mut handle, query).await;
         }
-        begin(&mut handle).await?;
+        begin(&mut handle, reach).await?;
         let done = rows(&mut handle, query).await;
         end(&mut handle, done).await
     }
@@ -126,13 +126,18 @@ const BEGIN_POOLED: &str = "BEGIN ISOLATION LEVEL READ COMMITTED; SET LOCAL lock
 
 /// Begins a transaction. The timeouts are part of it, since a pooler between the program and the database refuses them
 /// as parameters of the connection. They end a wait behind a process that hangs, and this one's transaction if it hangs.
-pub(crate) async fn begin(handle: &mut PgHandle) -> Result<(), StoreError> {
-    let begin = match location(handle).kept_statements > 0 {
-        true => BEGIN,
-        false => BEGIN_POOLED,
-    };
+/// So is the tenant whose rows row-level security shows.
+pub(crate) async fn begin(handle: &mut PgHandle, reach: Reach) -> Result<(), StoreError> {
     let limit = handle.limit;
-    run_text(handle, begin.into_sql_str(), limit).await
+    let (begin, is_set) = match location(handle).kept_statements > 0 {
+        true => (BEGIN, reach == Reach::DEFAULT),
+        false => (BEGIN_POOLED, false),
+    };
+    let text = match is_set {
+        true => begin.into_sql_str(),
+        false => AssertSqlSafe(format!("{begin}; SET LOCAL sternpost.tenant = '{reach}'")).into_sql_str(),
+    };
+    run_text(handle, text, limit).await
 }
 
 /// Ends the transaction of a single statement. If the connection does not answer any more, it is closed instead, which undoes

@@ -82,11 +82,12 @@ impl Store {
     pub async fn forget_texts(&self) -> Result<u64, StoreError> {
         // First, so that reports which arrive after this line are looked at again below.
         let last = self.counter(Counter::ReportId).await?;
-        let unused: Vec<(i64,)> = sql(UNUSED).bind(MAX_FORGOTTEN).fetch_all(self).await?;
+        let across = self.across();
+        let unused: Vec<(i64,)> = sql(UNUSED).bind(MAX_FORGOTTEN).fetch_all(&across).await?;
         let unused: Vec<i64> = unused.into_iter().map(|(id,)| id).collect();
         let mut forgotten = 0;
         for batch in unused.chunks(BATCH_ROWS) {
-            forgotten += self.forget_batch(batch, last).await?;
+            forgotten += across.forget_batch(batch, last).await?;
         }
         Ok(forgotten)
     }

@@ -11,6 +11,7 @@ use crate::handover::{CountSource, LogPlace, SpooledBatch};
 use crate::hosting::StoredCertificate;
 use crate::mx_certificates::MxCertificate;
 use crate::notices::{ChannelClaim, NewNotice};
+use crate::ownership::OwnershipWord;
 use crate::people::{Invitation, Person};
 use crate::public_results::{NewPublicResult, PublicLimits};
 use crate::record_changes::ChangeState;
@@ -20,6 +21,7 @@ use crate::reports::{
 };
 use crate::second_factors::Proposal;
 use crate::sessions::NewSession;
+use crate::tenants::TenantName;
 use crate::testing_probes::TestingProbe;
 use crate::{PolicyDigest, StoreError};
 use formats::dmarc::{Alignment, Disposition, DmarcReport, DmarcRow};
@@ -99,6 +101,15 @@ fn name(text: &str) -> DomainName {
 
 fn a() -> DomainName {
     name("a.example")
+}
+
+/// A domain of this tenant alone, since a domain has one owner.
+fn own_name(store: &Store) -> DomainName {
+    name(&format!("t{}.example", store.tenant()))
+}
+
+fn word() -> OwnershipWord {
+    OwnershipWord { word: "w".into(), expires_at: at(DAY + 9) }
 }
 
 fn mx() -> DomainName {
@@ -257,6 +268,8 @@ fn fill() -> Vec<Call> {
         put_renewal_info(&mx(), &renewal());
         put_challenge_record(&challenge());
         begin_record_change(&a(), at(DAY), &text("change"));
+        ownership_word(&a(), &word(), at(DAY));
+        own_domain(&own_name(store), at(DAY));
         put_last_look(&a(), at(DAY), &text("seen"));
         report_hook("hook");
         do_once("weekly", at(DAY), NO_NOTICE);
@@ -287,6 +300,8 @@ fn reads() -> Vec<Call> {
         domains::<String>();
         domain::<String>(&a());
         domains_after::<String>("", 9);
+        owned_domains();
+        tenant_rows();
         rollout::<Vec<u8>>(&a());
         rollouts::<Vec<u8>>();
         journal_page(None, i64::MAX, 9);
@@ -485,6 +500,11 @@ const OF_THE_INSTALLATION: &[(&str, &[&str])] = &[
         ],
     ),
     (
+        "the tenants themselves, and which of them owns a domain",
+        &["tenants", "add_tenant", "domain_owner", "domain_owners", "begin_erasure", "remove_tenant"],
+    ),
+    ("everything of a tenant, with a test of its own", &["erase_rows"]),
+    (
         "a process, its secrets and its database",
         &[
             "acquire",
@@ -529,6 +549,60 @@ async fn rows(store: &Store) -> BTreeMap<String, Vec<String>> {
 #[tokio::test]
 async fn no_method_reads_counts_changes_or_deletes_rows_of_another_tenant() {
     let (_scratch, store) = crate::scratch().await;
+    cross(&store).await;
+}
+
+/// As a role that does not own the tables, so that row-level security holds: every method works.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn every_method_works_behind_row_level_security() {
+    let restricted = crate::database::postgres::tests::behind_row_level_security().await;
+    let Some((_owner, store)) = restricted else { return };
+    cross(&store).await;
+}
+
+/// Row-level security alone: the statements have no condition of their own.
+#[cfg(feature = "postgres")]
+#[tokio::test]
+async fn a_statement_without_a_condition_reads_and_changes_no_rows_of_another_tenant() {
+    use crate::query::{built, sql};
+    let restricted = crate::database::postgres::tests::behind_row_level_security().await;
+    let Some((owner, store)) = restricted else { return };
+    let (first, second) = (store.of_tenant(Tenant::numbered(1)), store.of_tenant(Tenant::numbered(2)));
+    run(&fill(), &first).await;
+    let filled = rows(&first).await;
+    let unprotected =
+        sql("SELECT CAST(c.relname AS TEXT) FROM pg_class c JOIN pg_attribute a ON a.attrelid = c.oid \
+         WHERE c.relkind = 'r' AND a.attname = 'tenant' AND NOT a.attisdropped AND NOT c.relrowsecurity \
+         AND c.relnamespace = CAST(current_schema() AS regnamespace)");
+    let unprotected: Vec<(String,)> = unprotected.fetch_all(&owner).await.unwrap();
+    assert_eq!(unprotected, [], "tables with a tenant and without a policy");
+    let count = async |store: &Store, table: &str| {
+        built(format!("SELECT count(*) FROM {table}")).fetch_one::<(i64,)>(store).await.unwrap().0
+    };
+    for (table, rows) in &filled {
+        let expected = i64::try_from(rows.len()).unwrap();
+        assert!(expected > 0);
+        assert_eq!(count(&first, table).await, expected, "{table}");
+        assert_eq!(count(&second, table).await, 0, "{table}");
+        assert_eq!(count(&store, table).await, 0, "{table}, for the first tenant");
+        assert_eq!(count(&store.across(), table).await, expected, "{table}, for the installation");
+        let mut writing = second.writing().await.unwrap();
+        let delete = built(format!("DELETE FROM {table}"));
+        assert_eq!(delete.execute(&mut writing).await.unwrap(), 0, "{table}");
+        if table != "dmarc_row" {
+            let take = built(format!("UPDATE {table} SET tenant = 2"));
+            assert_eq!(take.execute(&mut writing).await.unwrap(), 0, "{table}");
+        }
+        writing.rollback().await.unwrap();
+    }
+    // Nor does it write rows for another one.
+    let foreign = sql("INSERT INTO domain (tenant, name, spec) VALUES (1, 'b.example', '')");
+    let error = foreign.execute(&second).await.unwrap_err().to_string();
+    assert!(error.contains("row-level security"), "{error}");
+}
+
+async fn cross(store: &Store) {
     let (first, second) = (store.of_tenant(Tenant::numbered(1)), store.of_tenant(Tenant::numbered(2)));
     let nothing = run(&reads(), &second).await;
     run(&fill(), &first).await;
@@ -574,6 +648,69 @@ async fn no_method_reads_counts_changes_or_deletes_rows_of_another_tenant() {
             }
         }
     }
+}
+
+#[tokio::test]
+async fn what_is_exported_and_erased_is_that_of_the_tenant_alone() {
+    let (_scratch, store) = crate::scratch().await;
+    let name = |text: &str| text.parse::<TenantName>().unwrap();
+    let first = store.add_tenant(&name("first"), "", ZERO).await.unwrap().unwrap();
+    let second = store.add_tenant(&name("second"), "", ZERO).await.unwrap().unwrap();
+    let (first, second) = (store.of_tenant(first), store.of_tenant(second));
+    for one in [&first, &second] {
+        run(&fill(), one).await;
+    }
+    // What is served for the domain of each, and for one that belongs to neither.
+    let served = [own_name(&first), own_name(&second), a()];
+    for domain in &served {
+        store.put_hosted(domain, Some("version: STSv1")).await.unwrap();
+        let host = domain.below("mta-sts").unwrap();
+        store.put_certificate(&StoredCertificate::to_order(host, ZERO)).await.unwrap();
+    }
+    let before = [rows(&first).await, rows(&second).await];
+    let exported = exported(&second).await;
+    let secret = ["sign_in", "invitation", "second_factor", "recovery_code", "domain_proof"];
+    for (table, rows) in &before[1] {
+        let count = if secret.contains(&table.as_str()) { 0 } else { rows.len() };
+        assert_eq!(exported.get(table).map_or(0, Vec::len), count, "{table}");
+    }
+    let all = format!("{exported:?}");
+    assert!(all.contains("big.example") && all.contains("certificate-expired"), "texts and not numbers");
+    let own = own_name(&first);
+    for foreign in ["hash", "s1 of", own.as_str()] {
+        assert!(!all.contains(foreign), "{foreign} is exported");
+    }
+    assert!(first.begin_erasure().await.unwrap());
+    assert!(store.tenants().await.unwrap().iter().any(|one| one.is_leaving && one.tenant == first.tenant()));
+    first.erase_rows().await.unwrap();
+    assert_eq!(first.tenant_rows().await.unwrap(), []);
+    for (table, rows) in rows(&first).await {
+        assert!(rows.is_empty(), "{table} has rows of the erased tenant");
+    }
+    assert_eq!(rows(&second).await, before[1]);
+    for (domain, is_left) in served.iter().zip([false, true, true]) {
+        assert_eq!(store.hosted(domain).await.unwrap().is_some(), is_left, "{domain}");
+        let host = domain.below("mta-sts").unwrap();
+        assert_eq!(store.certificate(&host).await.unwrap().is_some(), is_left, "{host}");
+    }
+    assert_eq!(first.remove_tenant().await.unwrap(), []);
+    // The first tenant of an installation can't leave.
+    run(&fill(), &store).await;
+    let main = rows(&store).await;
+    assert!(!store.begin_erasure().await.unwrap());
+    store.erase_rows().await.unwrap();
+    assert_eq!(rows(&store).await, main);
+}
+
+/// The rows of an export, by table.
+async fn exported(store: &Store) -> BTreeMap<String, Vec<String>> {
+    let mut found: BTreeMap<String, Vec<String>> = BTreeMap::new();
+    let mut write = |table: &str, row: serde_json::Map<String, serde_json::Value>| {
+        found.entry(table.to_owned()).or_default().push(serde_json::Value::from(row).to_string());
+        Ok(())
+    };
+    store.export_tenant(&mut write).await.unwrap();
+    found
 }
 
 #[test]

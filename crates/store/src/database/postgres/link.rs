@@ -32,9 +32,10 @@ const UNACKNOWLEDGED_MS: u32 = 30_000;
 /// The message that begins TLS ("SSLRequest" in PostgreSQL's documentation of the protocol).
 const SSL_REQUEST: [u8; 8] = [0, 0, 0, 8, 4, 210, 22, 47];
 /// The time limits of the server for single statements, so that a statement which was given up does not go on for ever.
-/// Through a pooler in transaction mode, where every statement is a part of a transaction, they are set there.
+/// Through a pooler in transaction mode, where every statement is a part of a transaction, they are set there. And the tenant whose
+/// rows row-level security shows to statements that are not in a transaction (`crate::tenant::Reach::DEFAULT`).
 const TIME_LIMITS: &str = "SET lock_timeout = '30s'; SET statement_timeout = '60s'; \
-    SET idle_in_transaction_session_timeout = '60s'";
+    SET idle_in_transaction_session_timeout = '60s'; SET sternpost.tenant = '0'";
 /// Makes the server look every second whether the connection of a running statement was closed, as that of a read which was
 /// given up, and end the statement then. Only servers on Linux from PostgreSQL 14 on can do that for sure; others end it after its
 /// time limit.

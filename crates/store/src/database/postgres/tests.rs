@@ -461,3 +461,23 @@ async fn where_the_answer_to_a_commit_is_lost_sessions_count_once_and_a_lease_is
     assert!(!store.lease("x", "two", day, jiff::Timestamp::MAX).await.unwrap());
     store.close().await;
 }
+
+/// A new schema, with a store for its owner and one for a role that may read and change the rows of its tables and nothing else.
+pub(crate) async fn behind_row_level_security() -> Option<(Store, Store)> {
+    let location = new_schema().await?;
+    let owner = Store::connect(&location, &access(), crate::Tenant::FIRST).await.unwrap();
+    let Location::Postgres(mut location) = location else { panic!() };
+    let schema = location.user.clone();
+    location.user = format!("{schema}_program");
+    let role = &location.user;
+    administer(format!(
+        "CREATE ROLE {role} LOGIN; ALTER ROLE {role} SET search_path = {schema}; \
+         GRANT USAGE ON SCHEMA {schema} TO {role}; \
+         GRANT SELECT, INSERT, UPDATE, DELETE ON ALL TABLES IN SCHEMA {schema} TO {role}; \
+         GRANT USAGE ON ALL SEQUENCES IN SCHEMA {schema} TO {role}"
+    ))
+    .await;
+    let strict = Access { may_migrate: false, ..access() };
+    let store = Store::connect(&Location::Postgres(location), &strict, crate::Tenant::FIRST).await.unwrap();
+    Some((owner, store))
+}
