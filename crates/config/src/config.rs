@@ -21,6 +21,7 @@ use std::fmt::Write;
 use std::net::SocketAddr;
 use std::path::{Path, PathBuf};
 use store::Location;
+use store::tenants::TenantName;
 
 /// The effective configuration: the values of the file, and defaults for all other keys.
 #[derive(Debug, Clone)]
@@ -47,6 +48,8 @@ pub struct Config {
     pub store_password: Option<PathBuf>,
     /// `store_migrate`: whether a PostgreSQL database is migrated without a command.
     pub store_migrate: bool,
+    /// `tenant`: the tenant that commands work on; `None` means the first one.
+    pub tenant: Option<TenantName>,
     /// `state_folder`: where the control socket and the link of the first sign-in are. The default is the folder of the
     /// SQLite file.
     pub state_folder: PathBuf,

@@ -58,6 +58,7 @@ pub use hosting::{AdminConfig, HostConfig};
 pub use inbox::{DashboardConfig, InboxConfig, ReportWebhook};
 pub use keys::{KEYS, Key, Kind, manual, reference};
 pub use listening::Listening;
+pub use load::Chosen;
 pub use owner::user_name;
 pub use reporting::{CollectorConfig, ReporterConfig};
 pub use secrets::Secret;

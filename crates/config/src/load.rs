@@ -15,12 +15,22 @@ use std::io;
 use std::path::{Path, PathBuf};
 use std::time::Duration;
 use store::Location;
+use store::tenants::TenantName;
 
 /// The paths that are tried, in this order, when no file is named.
 const CONFIG_PATHS: [&str; 2] = ["sternpost.toml", "/etc/sternpost/sternpost.toml"];
 
 /// Where the files of the server are if the store is not a file: the folder of the packages' service.
 const STATE_FOLDER: &str = "/var/lib/sternpost";
+
+/// What the command line chooses.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Chosen<'a> {
+    /// The configuration file that `--config` names.
+    pub file: Option<&'a Path>,
+    /// The tenant that `--tenant` names.
+    pub tenant: Option<&'a TenantName>,
+}
 
 /// What becomes of a default file that this user may not read.
 #[derive(Debug, Clone, Copy, PartialEq, Eq)]
@@ -49,6 +59,16 @@ impl Config {
     /// there.
     pub fn load(named: Option<&Path>) -> Result<Self, Failure> {
         Self::load_with(named, Unreadable::Fails)
+    }
+
+    /// As [`Self::load`], with what the command line chooses.
+    ///
+    /// # Errors
+    ///
+    /// Those of [`Self::load`].
+    pub fn load_for(chosen: Chosen<'_>) -> Result<Self, Failure> {
+        let config = Self::load(chosen.file)?;
+        Ok(Self { tenant: chosen.tenant.cloned().or(config.tenant), ..config })
     }
 
     /// As [`Self::load`], for a command that uses no store and works with the defaults: a file at a usual path that this user
@@ -163,6 +183,7 @@ impl Config {
             store,
             store_password: path("store_password_file"),
             store_migrate: read.flag("store_migrate"),
+            tenant: read.text("tenant").and_then(|name| name.parse().ok()),
             state_folder,
             answers,
             host,

@@ -22,6 +22,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::net::{IpAddr, SocketAddr};
 use std::ops::Range;
 use std::path::Path;
+use store::tenants::TenantName;
 use store::{Location, LocationError};
 use toml::de::{DeTable, DeValue};
 use toml::{Spanned, Value};
@@ -353,6 +354,10 @@ pub fn validate(
             tables::<CertificateFiles>(text, key.path, items, warnings)
         }
         (Kind::Providers, DeValue::Array(items)) => tables::<ProviderSpec>(text, key.path, items, warnings),
+        (Kind::Tenant, DeValue::String(name)) => match name.parse::<TenantName>() {
+            Ok(_) => Ok(Value::String(name.to_string())),
+            Err(error) => Err(wrong(error.to_string())),
+        },
         (Kind::Name, DeValue::String(name)) => match DomainName::parse(name) {
             Ok(_) => Ok(Value::String(name.to_string())),
             Err(error) => Err(wrong(format!("{name:?}: {error}"))),

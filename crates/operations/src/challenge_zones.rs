@@ -29,6 +29,11 @@ impl DomainZones {
     }
 
     async fn spec(&self, domain: &DomainName) -> Result<Option<DomainSpec>, String> {
+        let owner = self.store.domain_owner(domain).await.map_err(|error| error.to_string())?;
+        if let Some(owner) = owner {
+            let of_owner = self.store.of_tenant(owner);
+            return of_owner.domain(domain).await.map_err(|error| error.to_string());
+        }
         if let Some(spec) = self.config.domains.iter().find(|spec| spec.name == *domain) {
             return Ok(Some(spec.clone()));
         }

@@ -2,6 +2,7 @@
 //! here: host names are resolved as those of the operator's other servers, and TLS trusts the configured roots.
 
 use crate::rollout_context::file_failure;
+use crate::tenants::find_tenant;
 use config::Config;
 use config::failure::Failure;
 use net::certificate::Trust;
@@ -24,14 +25,32 @@ pub fn access(config: &Config) -> Access {
     }
 }
 
-/// Opens the configured store.
+/// Opens the configured store for the first tenant, for what concerns the whole installation.
 ///
 /// # Errors
 ///
 /// See [`Store::connect`].
-pub async fn open_store(config: &Config) -> Result<Store, Failure> {
+pub async fn open_installation(config: &Config) -> Result<Store, Failure> {
     let opened = Store::connect(&config.store, &access(config), store::Tenant::FIRST).await;
     opened.map_err(|error| open_failure(&config.store, &error))
+}
+
+/// Opens the configured store for the tenant that the command line or the configuration names.
+///
+/// # Errors
+///
+/// See [`Store::connect`]; and if there is no such tenant.
+pub async fn open_store(config: &Config) -> Result<Store, Failure> {
+    let store = open_installation(config).await?;
+    named_tenant(config, store).await
+}
+
+/// The store for the tenant that the configuration names.
+pub(crate) async fn named_tenant(config: &Config, store: Store) -> Result<Store, Failure> {
+    match &config.tenant {
+        Some(name) => Ok(store.of_tenant(find_tenant(&store, name).await?.tenant)),
+        None => Ok(store),
+    }
 }
 
 /// Connects to the servers of a PostgreSQL database.

@@ -6,7 +6,7 @@ use crate::world::World;
 use config::InboxConfig;
 use config::failure::Failure;
 use receiver::inbox::files::Item;
-use receiver::inbox::{Inbox, posted};
+use receiver::inbox::{Inbox, keep_dmarc_reports, keep_reports, posted};
 use std::sync::Arc;
 use store::Store;
 use store::dmarc::DmarcQuota;
@@ -68,12 +68,12 @@ pub async fn retry(context: &RolloutContext, trusted: bool) -> Result<Retried, F
             for new in reading.reports.iter_mut().filter(|_| trusted || one.is_trusted) {
                 new.trust = new.trust.max(Trust::Trusted);
             }
-            let kept = context.store.keep_reports(&reading.reports).await.map_err(fail)?;
+            let kept = keep_reports(&context.store, &reading.reports, None).await.map_err(fail)?;
             for new in reading.dmarc.iter_mut().filter(|_| trusted || one.is_trusted) {
                 new.trust = new.trust.max(Trust::Trusted);
             }
             let quota = DmarcQuota::default();
-            let dmarc = context.store.keep_dmarc_reports(&reading.dmarc, quota).await.map_err(fail)?;
+            let dmarc = keep_dmarc_reports(&context.store, &reading.dmarc, quota).await.map_err(fail)?;
             let new = kept.iter().chain(&dmarc).filter(|kept| **kept != KeepOutcome::Duplicate).count();
             result.imported += u64::try_from(new).unwrap_or_default();
             if reading.problems.is_empty() {

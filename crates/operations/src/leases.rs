@@ -19,8 +19,10 @@ fn lease(name: &DomainName) -> String {
 }
 
 impl RolloutContext {
-    /// Acquires the lease on a domain for this context; `None` while another one holds it.
+    /// Acquires the lease on a domain for this context; `None` while another one holds it. Fails if the tenant does not own the
+    /// domain.
     pub async fn hold(&self, name: &DomainName) -> Result<Option<HeldLease>, Failure> {
+        self.require_ownership(name).await?;
         let now = self.world.clock.now();
         let held = self.store.acquire(&lease(name), &self.holder, now, APPLY_LEASE).await;
         held.map_err(|error| store_failure(&error))
@@ -42,6 +44,7 @@ impl RolloutContext {
     /// Takes the lease on a domain from whoever holds it. Returns it with the previous one; `None` if nobody holds it. A holder
     /// that still works stops at its next step.
     pub async fn take_over(&self, name: &DomainName) -> Result<Option<(HeldLease, Lease)>, Failure> {
+        self.require_ownership(name).await?;
         let Some(other) = self.other_lease(name).await? else { return Ok(None) };
         let now = self.world.clock.now();
         let taken = self.store.take_lease(&lease(name), &other.holder, &self.holder, now, APPLY_LEASE).await;

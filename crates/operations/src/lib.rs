@@ -10,6 +10,7 @@
 //! - [`promotion`]: the operator's decisions about a rollout.
 //! - [`summary`]: the weekly summary of all domains, for mail and the command line.
 //! - [`nodes`]: the running servers that share a store.
+//! - [`tenants`]: the tenants of the installation; [`ownership`]: which of them owns a domain.
 //! - [`inbox`]: a report inbox for each way of arrival; [`opened_report`]: reads a stored report again;
 //!   [`report_removal`]: deletes received reports.
 //!
@@ -28,15 +29,17 @@ mod leases;
 pub mod mx_losses;
 pub mod nodes;
 pub mod opened_report;
+pub mod ownership;
 pub mod promotion;
 mod publishers;
 pub mod report_removal;
 mod rollout_context;
 pub mod seen_certificates;
 pub mod summary;
+pub mod tenants;
 pub mod unconfigured;
 pub mod world;
 
-pub use database::{access, open_failure, open_store};
+pub use database::{access, open_failure, open_installation, open_store};
 pub use publishers::dns_changes;
 pub use rollout_context::{Hold, Removal, RolloutContext, apply_failure, holder, resolvers, store_failure};

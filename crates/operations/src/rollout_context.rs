@@ -1,12 +1,14 @@
 //! The context of all operations on domains: configuration, store, network clients, known domains and decisions.
 
-use crate::database::open_store;
+use crate::database::{named_tenant, open_store};
 use crate::file_domains::FileDomains;
+use crate::ownership::OwnershipState;
 use crate::publishers::{OwnHost, ProviderZone, Updates};
+use crate::tenants::tenant_of;
 use crate::unconfigured::Unconfigured;
 use crate::world::{World, domain};
 use config::failure::Failure;
-use config::{Config, ProviderSpec, fits};
+use config::{Chosen, Config, ProviderSpec, fits};
 use formats::{DomainName, Mode};
 use jiff::SignedDuration;
 use net::clock::Clock;
@@ -25,14 +27,17 @@ use std::collections::BTreeMap;
 use std::path::Path;
 use std::sync::Arc;
 use store::leases::LeaseHolder;
+use store::tenants::TenantInfo;
 use store::{PolicyDigest, Store, StoreError};
 
 /// Gives access to everything that operations on domains need.
 pub struct RolloutContext {
     /// The configuration in force.
     pub config: Config,
-    /// The open store.
+    /// The open store, for the tenant.
     pub store: Store,
+    /// The tenant whose domains these are.
+    pub tenant: TenantInfo,
     /// Clients of DNS, policy hosts and mail servers.
     pub world: Arc<World>,
     /// All domains of the configuration file and the store.
@@ -52,12 +57,12 @@ pub struct RolloutContext {
 }
 
 impl RolloutContext {
-    /// Loads the configuration and opens the store. `named` is the configuration file given on the command line.
-    pub async fn open(named: Option<&Path>) -> Result<Self, Failure> {
-        let config = Config::load(named)?;
+    /// Loads the configuration and opens the store, for the tenant that it or the command line names.
+    pub async fn open(chosen: Chosen<'_>) -> Result<Self, Failure> {
+        let config = Config::load_for(chosen)?;
         // An operator who names the file knows which store it has.
         let is_missing = |file: &Path| std::fs::exists(file).is_ok_and(|exists| !exists);
-        let is_new = named.is_none() && config.store.file().is_some_and(is_missing);
+        let is_new = chosen.file.is_none() && config.store.file().is_some_and(is_missing);
         let store = open_store(&config).await?;
         if is_new {
             // In the wrong folder, or with the wrong file, this is the first sign.
@@ -69,22 +74,25 @@ impl RolloutContext {
 
     /// As [`Self::open`], for a command that only shows something: it creates no store. Where none exists, the context has an
     /// empty one in a temporary folder.
-    pub async fn open_to_show(named: Option<&Path>) -> Result<Self, Failure> {
-        let config = Config::load(named)?;
+    pub async fn open_to_show(chosen: Chosen<'_>) -> Result<Self, Failure> {
+        let config = Config::load_for(chosen)?;
         if config.store.file().is_none_or(|file| std::fs::exists(file).unwrap_or(true)) {
-            return Self::open(named).await;
+            return Self::open(chosen).await;
         }
         let folder = tempfile::tempdir()
             .map_err(|error| Failure::new("can't create a temporary folder", error, "Set TMPDIR."))?;
         let path = folder.path().join("sternpost.db");
         let store =
             Store::open(&path, store::Tenant::FIRST).await.map_err(|error| file_failure(&path, &error))?;
+        let store = named_tenant(&config, store).await?;
         let world = Arc::new(World::new(&config)?);
         Ok(Self { _scratch: Some(folder), ..Self::at(config, store, world).await? })
     }
 
-    /// Creates a context from an open store and existing clients.
+    /// Creates a context from an open store and existing clients, for the tenant of the store. The domains of the configuration
+    /// file belong to the first tenant.
     pub async fn at(config: Config, store: Store, world: Arc<World>) -> Result<Self, Failure> {
+        let tenant = tenant_of(&store).await?;
         let mut context = Self {
             known: Vec::new(),
             damaged: Vec::new(),
@@ -95,6 +103,7 @@ impl RolloutContext {
             _scratch: None,
             config,
             store,
+            tenant,
             world,
         };
         context.learn().await?;
@@ -106,6 +115,7 @@ impl RolloutContext {
         let mut fresh = Self {
             config: self.config.clone(),
             store: self.store.clone(),
+            tenant: self.tenant.clone(),
             world: self.world.clone(),
             known: Vec::new(),
             damaged: Vec::new(),
@@ -138,7 +148,7 @@ impl RolloutContext {
                 ),
             ));
         }
-        self.known = [self.config.domains.clone(), added].concat();
+        self.known = [self.file_domains().to_vec(), added].concat();
         self.decided.clear();
         for (name, decisions) in self.store.all_decisions().await.map_err(|error| store_failure(&error))? {
             match decisions {
@@ -168,16 +178,25 @@ impl RolloutContext {
         Ok(Some((spec, decisions)))
     }
 
-    /// True when the configuration file contains the domain.
+    /// The domains of the configuration file, if the context is that of the first tenant.
+    pub fn file_domains(&self) -> &[DomainSpec] {
+        if self.is_of_first() { &self.config.domains } else { &[] }
+    }
+
+    fn is_of_first(&self) -> bool {
+        self.store.tenant() == store::Tenant::FIRST
+    }
+
+    /// True when the domain is one of the tenant's, and in the configuration file.
     pub fn is_in_file(&self, name: &DomainName) -> bool {
-        self.in_file.get(name).is_some()
+        self.is_of_first() && self.in_file.get(name).is_some()
     }
 
     /// True if the configuration file as it is now has other settings for the domain than this process: `[[domain]]` is read at
     /// the start only, and another process may work by the new settings. Also true if the file can't be parsed; false if it
     /// can't be read.
     pub fn is_changed_in_file(&self, name: &DomainName) -> bool {
-        self.in_file.is_changed(name)
+        self.is_of_first() && self.in_file.is_changed(name)
     }
 
     /// Checks that the configuration has everything that a domain's settings refer to.
@@ -194,7 +213,7 @@ impl RolloutContext {
 
     /// The current settings of a domain, from the file or the store; `None` when neither has it.
     pub async fn known_domain(&self, name: &DomainName) -> Result<Option<DomainSpec>, Failure> {
-        match self.in_file.get(name) {
+        match self.in_file.get(name).filter(|_| self.is_of_first()) {
             Some(spec) => Ok(Some(spec.clone())),
             None => self.store.domain(name).await.map_err(|error| store_failure(&error)),
         }
@@ -204,6 +223,9 @@ impl RolloutContext {
     pub async fn keep(&self, spec: &DomainSpec, who: &str) -> Result<(), Failure> {
         self.only_in_store(&spec.name)?;
         self.fits(spec)?;
+        if self.is_of_first() && self.known_ownership(&spec.name).await? == OwnershipState::OfOther {
+            return Err(self.owned_by_other(&spec.name));
+        }
         let fail = |error| store_failure(&error);
         self.store.put_domain(&spec.name, spec).await.map_err(fail)?;
         self.take_up(&spec.name).await?;

@@ -65,7 +65,7 @@ impl RolloutContext {
     /// The domains of the store's rollout states that are not known, and whose policies senders may hold.
     pub(crate) async fn find_unconfigured(&self) -> Result<Vec<Unconfigured>, Failure> {
         let states = self.store.rollouts::<RolloutState>().await.map_err(|error| store_failure(&error))?;
-        let all = self.config.domains.iter().chain(&self.known).map(|spec| spec.name.as_str());
+        let all = self.file_domains().iter().chain(&self.known).map(|spec| spec.name.as_str());
         let known: HashSet<&str> = all.chain(self.damaged.iter().map(|(name, _)| name.as_str())).collect();
         let reading = Reading::of(self.world.clock.as_ref());
         let mut all = Vec::new();

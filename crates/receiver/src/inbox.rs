@@ -8,7 +8,7 @@
 //! [`signature`](check_signature) verifies them, and `hints` tells which keys that takes; `reading` joins all; this module
 //! stores the result, within the limits of `retention`. `pool` bounds processor time and memory of all of it, with
 //! `job_memory` for each message. `files` and `imap` bring input from files and mailboxes, `posted` knows the domain of a
-//! post's address; `counts` counts what arrives.
+//! post's address; `owners` files reports with the tenant that owns the domain; `counts` counts what arrives.
 
 mod claims;
 mod counts;
@@ -21,6 +21,7 @@ mod hints;
 pub mod imap;
 mod job_memory;
 mod mime;
+mod owners;
 mod pool;
 pub mod posted;
 mod reading;
@@ -32,6 +33,7 @@ mod submitter;
 pub use counts::{InboxCounts, LeftAlone};
 pub use dmarc::ExtractedDmarc;
 pub use extract::{Extracted, Extraction, LeftInGzip, NoReport, Problem, extract_file, extract_message};
+pub use owners::{keep_dmarc_reports, keep_reports};
 pub use pool::{Busy, ExtractionPool, receive_buffers};
 pub use reading::{GzipFile, Reading};
 pub use retention::{Removed, Retention};
@@ -50,7 +52,7 @@ use std::net::IpAddr;
 use std::sync::Arc;
 use std::time::Duration;
 use store::dmarc::DmarcQuota;
-use store::reports::{Arrival, KeepOutcome, NewQuarantined, NewReport, Trust};
+use store::reports::{Arrival, KeepOutcome, NewQuarantined, Trust};
 use store::{Store, StoreError};
 
 /// Imports reports into the store.
@@ -170,16 +172,6 @@ impl Inbox {
         Ok(())
     }
 
-    /// Removes the oldest unverified reports if there are too many after `new` were stored. They are stored all the same
-    /// if this fails.
-    async fn keep_to_quota(&self, new: &[NewReport]) {
-        if new.iter().any(|new| !new.trust.counts())
-            && let Err(error) = self.store.keep_unverified_within(&self.retention.unverified).await
-        {
-            tracing::error!(%error, "old unverified reports can't be removed");
-        }
-    }
-
     /// Imports a message. `is_returned` is true when the envelope names no sender. On success, the result is durable.
     pub fn accept_message(
         &self,
@@ -255,15 +247,8 @@ impl Inbox {
         raw: &[u8],
         domain: Option<&DomainName>,
     ) -> Result<InboxOutcome, StoreError> {
-        let kept = match reading.reports.is_empty() {
-            true => Vec::new(),
-            false => self.store.keep_reports(&reading.reports).await?,
-        };
-        self.keep_to_quota(&reading.reports).await;
-        let dmarc = match reading.dmarc.is_empty() {
-            true => Vec::new(),
-            false => self.store.keep_dmarc_reports(&reading.dmarc, DmarcQuota::default()).await?,
-        };
+        let kept = keep_reports(&self.store, &reading.reports, Some(&self.retention.unverified)).await?;
+        let dmarc = keep_dmarc_reports(&self.store, &reading.dmarc, DmarcQuota::default()).await?;
         let reason = (!reading.problems.is_empty()).then(|| posted::reason(reading.reason(), domain));
         if let Some(reason) = &reason {
             self.quarantine(raw, reason, false).await?;

@@ -4,17 +4,19 @@
 use crate::commands::lab;
 use crate::commands::{
     apply, backup, cache, check, config as config_command, dashboard, domains, export, init, manual, nodes,
-    plan, promote, query, reports, status, store as store_command, summary, undo,
+    plan, promote, query, reports, status, store as store_command, summary, tenants, undo,
 };
 #[cfg(feature = "lab")]
 use crate::demo;
 use crate::terminal::say;
 use crate::{log, serve};
 use clap::{CommandFactory, Parser, Subcommand};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use std::ffi::OsString;
 use std::path::PathBuf;
 use std::process::ExitCode;
+use store::tenants::TenantName;
 
 /// TLS for mail, enforced: MTA-STS, DANE and TLS reports, for receivers and senders.
 #[derive(Debug, Parser)]
@@ -23,6 +25,9 @@ struct Cli {
     /// Configuration file [default: ./sternpost.toml, then /etc/sternpost/sternpost.toml]
     #[arg(long, global = true, value_name = "FILE")]
     config: Option<PathBuf>,
+    /// Tenant whose domains, reports and users the command works on [default: the key 'tenant', then main]
+    #[arg(long, global = true, value_name = "NAME")]
+    tenant: Option<TenantName>,
     #[command(subcommand)]
     command: Command,
 }
@@ -92,6 +97,9 @@ enum Command {
     /// Manage the users of the dashboard
     #[command(subcommand, after_help = "Example:\n  sternpost dashboard invite alice --role reader")]
     Dashboard(dashboard::Command),
+    /// Add, list, export and remove the tenants of the installation
+    #[command(subcommand, after_help = "Example:\n  sternpost tenants list")]
+    Tenants(tenants::Command),
     /// Show, migrate, copy and compact the store
     #[command(subcommand, after_help = "Example:\n  sternpost store status")]
     Store(store_command::Command),
@@ -172,8 +180,37 @@ fn arguments(mut all: Vec<OsString>) -> Vec<OsString> {
     all
 }
 
+impl Command {
+    /// Whether the command works on what belongs to one tenant.
+    fn is_of_tenant(&self) -> bool {
+        matches!(
+            self,
+            Self::Domains(_)
+                | Self::Plan(_)
+                | Self::Apply(_)
+                | Self::Export(_)
+                | Self::Status(_)
+                | Self::Summary(_)
+                | Self::Promote(_)
+                | Self::Hold(_)
+                | Self::Excuse(_)
+                | Self::Omit(_)
+                | Self::Undo(_)
+                | Self::Dashboard(_)
+        ) || matches!(self, Self::Reports(command) if command.is_of_tenant())
+    }
+}
+
 async fn run(cli: Cli) -> Result<Exit, Failure> {
+    if let Some(tenant) = cli.tenant.as_ref().filter(|_| !cli.command.is_of_tenant()) {
+        return Err(Failure::usage(
+            format!("--tenant {tenant}"),
+            "this command does not work on what belongs to one tenant",
+            "Leave the option out.",
+        ));
+    }
     let config = cli.config.as_deref();
+    let chosen = Chosen { file: config, tenant: cli.tenant.as_ref() };
     match cli.command {
         #[cfg(feature = "lab")]
         Command::Demo(options) => {
@@ -191,20 +228,21 @@ async fn run(cli: Cli) -> Result<Exit, Failure> {
         Command::Check(options) => check::run(&options, config).await,
         Command::Query(options) => query::run(&options, config).await,
         Command::Init(options) => init::run(&options, config).await,
-        Command::Domains(command) => domains::run(&command, config).await,
-        Command::Export(options) => export::run(&options, config).await,
-        Command::Plan(options) => plan::run(&options, config).await,
-        Command::Apply(options) => apply::run(&options, config).await,
-        Command::Status(options) => status::run(&options, config).await,
-        Command::Summary(options) => summary::run(&options, config).await,
+        Command::Domains(command) => domains::run(&command, chosen).await,
+        Command::Export(options) => export::run(&options, chosen).await,
+        Command::Plan(options) => plan::run(&options, chosen).await,
+        Command::Apply(options) => apply::run(&options, chosen).await,
+        Command::Status(options) => status::run(&options, chosen).await,
+        Command::Summary(options) => summary::run(&options, chosen).await,
         Command::Nodes(options) => nodes::run(&options, config).await,
-        Command::Promote(options) => promote::promote(&options, config).await,
-        Command::Hold(options) => promote::hold(&options, config).await,
-        Command::Excuse(options) => promote::excuse(&options, config).await,
-        Command::Omit(options) => promote::omit(&options, config).await,
-        Command::Undo(options) => undo::run(&options, config).await,
-        Command::Reports(command) => reports::run(&command, config).await,
-        Command::Dashboard(command) => dashboard::run(&command, config).await,
+        Command::Promote(options) => promote::promote(&options, chosen).await,
+        Command::Hold(options) => promote::hold(&options, chosen).await,
+        Command::Excuse(options) => promote::excuse(&options, chosen).await,
+        Command::Omit(options) => promote::omit(&options, chosen).await,
+        Command::Undo(options) => undo::run(&options, chosen).await,
+        Command::Reports(command) => reports::run(&command, chosen).await,
+        Command::Dashboard(command) => dashboard::run(&command, chosen).await,
+        Command::Tenants(command) => tenants::run(&command, config).await,
         Command::Serve(options) => serve::run(&options, config).await,
         Command::Cache(command) => cache::run(&command, config).await,
         #[cfg(feature = "lab")]

@@ -21,4 +21,5 @@ pub mod reports;
 pub mod status;
 pub mod store;
 pub mod summary;
+pub mod tenants;
 pub mod undo;

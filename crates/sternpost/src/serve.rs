@@ -1,7 +1,7 @@
 //! `sternpost serve`: runs the roles that the configuration enables until SIGTERM or SIGINT. [`run`] opens the store,
 //! builds each role, opens the sockets (`listeners`) and waits; SIGHUP reloads the configuration. Each role has a
 //! module: `api`, `hosting`, `reporting`, `inbox` (with `report_hook`), `guard` (with `messages` and `weekly`), `pages` and
-//! `metrics` (with `received_metrics`, `stored_metrics`, `process_metrics` and `readiness`). `webhook` makes the requests of
+//! `metrics` (with `received_metrics`, `stored_metrics`, `process_metrics` and `readiness`). `tenants` does for further tenants what these do for the first one. `webhook` makes the requests of
 //! `messages` and `report_hook`; `rehearsal` finds for `config check` what keeps a role from starting; `store_watch` and `resolver_watch` probe what all roles need.
 
 mod alert_book;
@@ -32,12 +32,13 @@ mod store_watch;
 mod stored_metrics;
 mod systemd_sockets;
 mod tasks;
+mod tenants;
 mod webhook;
 mod weekly;
 
 use crate::log;
 use config::failure::{Exit, Failure};
-use config::{AnswersConfig, Config};
+use config::{AnswersConfig, Config, GuardConfig};
 use guard::GuardRole;
 use hosting::Hosting;
 use http::{Http, HttpsRouter};
@@ -46,8 +47,9 @@ use leaders::Leaders;
 use listeners::{Listeners, Role};
 use messages::Messenger;
 use net::metrics::{self as table, Gauge, Gauges, Registry};
+use operations::tenants::TenantList;
 use operations::world::World;
-use operations::{RolloutContext, access, open_failure, open_store};
+use operations::{RolloutContext, access, open_failure, open_installation};
 use process_metrics::ProcessMetrics;
 use readiness::{Readiness, RoleName};
 use received_metrics::ReceivedMetrics;
@@ -66,6 +68,7 @@ use store_watch::StoreStatus;
 use stored_metrics::StoredMetrics;
 use systemd_sockets::SystemdSockets;
 use tasks::Tasks;
+use tenants::{TenantGuards, TenantJobs};
 use tokio::signal::unix::{Signal, SignalKind, signal};
 use weekly::WeeklyRole;
 
@@ -100,6 +103,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
     let roles = RoleName::enabled(&config).into_iter().map(str::to_owned).collect();
     let leaders = Leaders::new(&store, world.clock.clone(), roles);
     let mut tasks = Tasks::new(world.clock.clone(), leaders.clone());
+    let tenant_list = TenantList::new(&store);
     let mut counted = Registry::default();
     leaders.register(&mut counted);
     let hosting = match &config.host {
@@ -115,6 +119,14 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         let context = RolloutContext::at(config.clone(), store.clone(), world.clone()).await?;
         let guard = GuardRole::new(context, role.clone());
         guard.register(&mut counted);
+        let guards = Arc::new(TenantGuards {
+            tenants: tenant_list.clone(),
+            config: config.clone(),
+            role: role.clone(),
+            store: store.clone(),
+            world: world.clone(),
+        });
+        tasks.spawn("tenant-guards", move || guards.clone().run());
         let guard = Arc::new(tokio::sync::Mutex::new(guard));
         tasks.spawn("guard", move || {
             let guard = guard.clone();
@@ -152,15 +164,27 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
         )?)),
         None => None,
     };
+    let mut report_hook = None;
     if let Some(hook) = config.inbox.as_ref().and_then(|inbox| inbox.webhook.as_ref()) {
         let hook = ReportHookRole::new(hook, &store, &world)?;
         hook.posts.register(&mut counted);
+        report_hook = Some(hook.clone());
         tasks.lead("report-webhook", "report-webhook", move |store| hook.on(store).run());
     }
     let reporting = Reporting::start(&config, &store, &world, &mut tasks)?;
     reporting.register(&mut counted);
     let retention = RetentionTask::new(&config, &store, world.clock.clone());
     retention.counts.register(&mut counted);
+    let weekly = |role: &GuardConfig| Some((role.weekly?, Messenger::weekly_channels(role)));
+    let jobs = Arc::new(TenantJobs {
+        tenants: tenant_list,
+        config: config.clone(),
+        world: world.clone(),
+        weekly: config.guard.as_ref().and_then(weekly),
+        retention: retention.clone(),
+        hook: report_hook,
+    });
+    tasks.lead("tenants", "tenants", move |store| jobs.clone().run(store));
     let retention = Arc::new(retention);
     let counting = retention.clone();
     tasks.spawn("retention-counts", move || counting.clone().keep_counting());
@@ -382,7 +406,7 @@ fn start_log(config: &Config) {
 }
 
 async fn open(config: &Config, options: &Options) -> Result<Store, Failure> {
-    let Some(path) = config.store.file() else { return open_store(config).await };
+    let Some(path) = config.store.file() else { return open_installation(config).await };
     let shown = path.display();
     match Store::connect(&config.store, &access(config), store::Tenant::FIRST).await {
         Ok(store) => Ok(store),

@@ -10,6 +10,8 @@ mod page;
 mod patience;
 #[path = "apply/several.rs"]
 mod several;
+#[path = "apply/tenants.rs"]
+mod tenants;
 
 use documented::{entry, undocumented};
 use lab::case::{Case, Mx};

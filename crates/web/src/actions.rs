@@ -336,7 +336,7 @@ pub async fn invite(
         let what = "You can't change your own role, because there might be no operator left.";
         return Err(ErrorPage::new(StatusCode::CONFLICT, what));
     }
-    let new = create_invitation(store, session.tenant, dashboard.auth.clock.now(), &name, role).await?;
+    let new = create_invitation(store, &dashboard.tenant, dashboard.auth.clock.now(), &name, role).await?;
     tracing::info!(by = visitor.name, name, role = new.role.as_str(), "invitation created");
     let link = format!("{}{}", dashboard.config.url, new.path);
     let notice = format!("{} {}", new.grants(Role::title), new.validity());

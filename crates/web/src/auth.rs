@@ -201,7 +201,8 @@ impl Auth {
         let found = self.store.session_of(&digests, self.clock.now()).await?;
         Ok(found.and_then(|(digest, tenant, person)| {
             let (role, csrf_token) = (Role::parse(&person.role), csrf_token(tokens.get(&digest)?));
-            let visitor = Visitor { name: person.name, role, csrf_token };
+            let is_of_installation = tenant == Tenant::FIRST;
+            let visitor = Visitor { name: person.name, role, csrf_token, is_of_installation };
             Some((visitor, CurrentSession { tenant, digest }))
         }))
     }

@@ -8,6 +8,7 @@
 //!
 //! A proxy may pass the path on or remove it: both `/sternpost/reports` and `/reports` are found.
 
+use crate::layout::ErrorPage;
 use crate::tenant_path;
 use axum::Router;
 use axum::body::Body;
@@ -15,10 +16,13 @@ use axum::extract::Request;
 use axum::http::header::{CONTENT_LENGTH, CONTENT_TYPE, LOCATION};
 use axum::http::uri::PathAndQuery;
 use axum::http::{HeaderValue, Uri};
-use axum::middleware::{Next, from_fn};
-use axum::response::Response;
+use axum::response::{IntoResponse, Response};
+use config::failure::Failure;
 use http_body_util::BodyExt;
+use net::BoxFuture;
 use std::sync::Arc;
+use store::Tenant;
+use tower_service::Service;
 
 /// The path of `dashboard.url`, without a slash at its end; empty for the root of the host.
 #[derive(Debug, Clone, PartialEq, Eq)]
@@ -27,6 +31,25 @@ pub struct BasePath(Arc<str>);
 /// The attributes of a page that name paths of the dashboard. Texts of others can't contain them, since templates escape
 /// quotes.
 const ATTRIBUTES: [&str; 4] = [" href=\"/", " action=\"/", " formaction=\"/", " src=\"/"];
+
+/// The routers of the tenants.
+pub trait TenantRouters: Send + Sync {
+    /// The router of the first tenant.
+    fn main(&self) -> Router;
+
+    /// The tenant of this name with its router; `None` if there is no such tenant.
+    fn named<'a>(&'a self, name: &'a str) -> BoxFuture<'a, Result<Option<(Tenant, Router)>, Failure>>;
+}
+
+/// The tenant of a path, the prefix that names it, and its router. An unknown name is no prefix, so that its path is not found.
+async fn tenant_of(routers: &dyn TenantRouters, path: &str) -> Result<(Tenant, String, Router), Failure> {
+    if let Some((name, prefix)) = tenant_path::split(path)
+        && let Some((tenant, router)) = routers.named(name).await?
+    {
+        return Ok((tenant, prefix.to_owned(), router));
+    }
+    Ok((Tenant::FIRST, String::new(), routers.main()))
+}
 
 impl BasePath {
     /// The path of a URL. It has no query and no fragment: the configuration rejects them.
@@ -46,27 +69,27 @@ impl BasePath {
         &self.0
     }
 
-    /// The routes, below this path.
-    pub fn serve(self, router: Router) -> Router {
-        // Layers of a router run after its routes are matched, so the routes are behind a router without any.
-        Router::new()
-            .fallback_service(router)
-            .layer(from_fn(move |request, next| self.clone().pass(request, next)))
+    /// The routes of all tenants, below this path.
+    pub fn serve(self, routers: Arc<dyn TenantRouters>) -> Router {
+        Router::new().fallback(move |request: Request| self.clone().pass(routers.clone(), request))
     }
 
     /// Passes on the request for the path below this one and below the tenant's, and adds both to the response.
-    async fn pass(self, mut request: Request, next: Next) -> Response {
+    async fn pass(self, routers: Arc<dyn TenantRouters>, mut request: Request) -> Response {
         if let Some(uri) = self.inner(request.uri()) {
             *request.uri_mut() = uri;
         }
-        let (tenant, prefix) = tenant_path::split(request.uri().path());
+        let (tenant, prefix, mut router) = match tenant_of(routers.as_ref(), request.uri().path()).await {
+            Ok(found) => found,
+            Err(failure) => return ErrorPage::from(failure).into_response(),
+        };
         let tenant_path = Self(prefix.into());
         if let Some(uri) = tenant_path.inner(request.uri()) {
             *request.uri_mut() = uri;
         }
         request.extensions_mut().insert(tenant);
         let whole = Self(format!("{}{}", self.0, tenant_path.0).into());
-        let response = next.run(request).await;
+        let Ok(response) = router.call(request).await;
         if whole.0.is_empty() { response } else { whole.add_to(response).await }
     }
 

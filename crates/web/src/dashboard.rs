@@ -3,6 +3,7 @@
 //! within a time (`forms`), get security headers, and are served below the path of `dashboard.url` (`base_path`).
 
 use crate::base_path::BasePath;
+use crate::dashboards::Dashboards;
 use crate::state::Dashboard;
 use crate::{
     account, actions, dmarc, domain, domain_check, forms, installation, layout, other_pages, overview,
@@ -13,9 +14,24 @@ use axum::middleware::{from_fn, from_fn_with_state, map_response};
 use axum::routing::{get, post};
 use std::sync::Arc;
 
-/// Everything served at the dashboard's address. `reports` are the routes that receive TLS reports by POST, made by
-/// `report_post`. `public` are the routes of the public check, made by `public_check`. `None` leaves them out.
+/// Everything served at the dashboard's address, for all tenants. `dashboard` is that of the first one. `reports` are the routes
+/// that receive TLS reports by POST, made by `report_post`. `public` are the routes of the public check, made by `public_check`.
+/// `None` leaves them out.
 pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Option<Router>) -> Router {
+    let main = pages(dashboard)
+        .merge(reports.unwrap_or_default())
+        .layer(from_fn(layout::add_security_headers))
+        .merge(public.unwrap_or_default());
+    let dashboards = Dashboards::new(dashboard, main, routes);
+    BasePath::of(&dashboard.config.url).serve(Arc::new(dashboards))
+}
+
+/// The pages of one tenant.
+fn routes(dashboard: &Arc<Dashboard>) -> Router {
+    pages(dashboard).layer(from_fn(layout::add_security_headers))
+}
+
+fn pages(dashboard: &Arc<Dashboard>) -> Router {
     let pages = Router::new()
         .route("/", get(overview::page))
         .route("/alerts", get(overview::alerts))
@@ -60,17 +76,12 @@ pub fn router(dashboard: &Arc<Dashboard>, reports: Option<Router>, public: Optio
         .route("/style.css", get(layout::style))
         .route("/mark.svg", get(layout::icon))
         .route("/page.js", get(layout::script));
-    let all = inside
+    inside
         .merge(outside)
         .fallback(layout::page_not_found)
         .method_not_allowed_fallback(layout::method_not_allowed)
         .layer(map_response(forms::refused_as_page))
         .layer(from_fn_with_state(forms::arriving(), forms::receive))
         .layer(from_fn_with_state(dashboard.clone(), sign_in::require_same_origin))
-        .with_state(dashboard.clone());
-    let all = all
-        .merge(reports.unwrap_or_default())
-        .layer(from_fn(layout::add_security_headers))
-        .merge(public.unwrap_or_default());
-    BasePath::of(&dashboard.config.url).serve(all)
+        .with_state(dashboard.clone())
 }

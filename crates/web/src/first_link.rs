@@ -7,6 +7,7 @@ use config::failure::Failure;
 use operations::{RolloutContext, store_failure};
 use std::path::Path;
 use store::Tenant;
+use store::tenants::TenantInfo;
 
 /// Creates an invitation for the user `operator` if no user exists yet, and writes the link to the file
 /// `dashboard-link`. Only the user that runs Sternpost can read the file.
@@ -19,7 +20,7 @@ pub async fn first_link(context: &RolloutContext, config: &DashboardConfig) -> R
         return Ok(());
     }
     let now = context.world.clock.now();
-    let first = invite(&context.store, Tenant::FIRST, now, "operator", Some(Role::Operator)).await?;
+    let first = invite(&context.store, &TenantInfo::main(), now, "operator", Some(Role::Operator)).await?;
     let file = context.config.state_folder.join("dashboard-link");
     let written = write_secret(&file, &format!("{}{}\n", config.url, first.path));
     written.map_err(|error| {

@@ -9,8 +9,9 @@ use config::failure::Failure;
 use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use operations::store_failure;
+use store::Store;
 use store::people::Invitation;
-use store::{Store, Tenant};
+use store::tenants::TenantInfo;
 
 /// The lifetime of an invitation.
 const LIFETIME: SignedDuration = SignedDuration::from_hours(24);
@@ -71,7 +72,7 @@ pub fn problem_with_name(name: &str) -> Option<&'static str> {
 /// random number generator fails.
 pub async fn invite(
     store: &Store,
-    tenant: Tenant,
+    of: &TenantInfo,
     now: Timestamp,
     name: &str,
     role: Option<Role>,
@@ -84,6 +85,7 @@ pub async fn invite(
         ));
     }
     let fail = |error| store_failure(&error);
+    let tenant = of.tenant;
     let present_role =
         store.person(tenant, name).await.map_err(fail)?.map(|person| Role::parse(&person.role));
     let role = match role.or(present_role) {
@@ -111,13 +113,14 @@ pub async fn invite(
         invitation,
         role,
         present_role,
-        path: format!("{}/welcome/{token}", tenant_path::prefix(tenant)),
+        path: format!("{}/welcome/{token}", tenant_path::prefix(of)),
     })
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use store::Tenant;
     use store::people::Person;
 
     async fn place() -> (tempfile::TempDir, Store) {
@@ -129,7 +132,7 @@ mod tests {
     const NOW: Timestamp = Timestamp::UNIX_EPOCH;
 
     async fn created(store: &Store, name: &str, role: Option<Role>) -> Result<NewInvitation, Failure> {
-        invite(store, Tenant::FIRST, NOW, name, role).await
+        invite(store, &TenantInfo::main(), NOW, name, role).await
     }
 
     /// The role that a user has after using the link.

@@ -54,7 +54,10 @@ pub struct Frame {
 impl Frame {
     /// The frame for a signed-in user.
     pub fn new(title: impl Into<String>, here: Section, visitor: &Visitor) -> Self {
-        let nav = Section::ALL.iter().map(|(place, to, name)| (*to, *name, *place == here)).collect();
+        // What is sent belongs to the installation.
+        let is_shown = |place: Section| place != Section::Sending || visitor.is_of_installation;
+        let sections = Section::ALL.iter().filter(|(place, ..)| is_shown(*place));
+        let nav = sections.map(|(place, to, name)| (*to, *name, *place == here)).collect();
         Self { visitor: Some(visitor.clone()), nav, ..Self::outside(title) }
     }
 

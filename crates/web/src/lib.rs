@@ -7,7 +7,7 @@
 //! | --- | --- |
 //! | [`ClientAddr`] (`client_addr`) | determines the client's address, also behind a reverse proxy |
 //! | `dashboard` | the router, which maps paths to pages |
-//! | `base_path`, `tenant_path` | serve everything below the path of `dashboard.url`, and below the prefix of a tenant |
+//! | `base_path`, `tenant_path`, `dashboards` | serve everything below the path of `dashboard.url`, and below the prefix of a tenant; the pages of each tenant |
 //! | `forms` | receives the bodies of forms within a time and a share for each client |
 //! | `auth`, `sign_in`, `visitor` | sessions and CSRF tokens; the steps of signing in; the signed-in user |
 //! | `sign_in_limits`, `known_browser`, `passwords`, `one_time_codes` | limits for guessing; the cookie of a browser with a count of its own; hashes; second factors |
@@ -34,6 +34,7 @@ mod chart;
 mod client_addr;
 mod counts;
 mod dashboard;
+mod dashboards;
 mod dmarc;
 mod domain;
 mod domain_check;

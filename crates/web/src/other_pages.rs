@@ -4,7 +4,7 @@
 use crate::chart::strips_since;
 use crate::effective_config::ConfigView;
 use crate::judge::Mark;
-use crate::layout::{Answer, Frame, NoticeQuery, Section, html};
+use crate::layout::{Answer, ErrorPage, Frame, NoticeQuery, Section, html};
 use crate::sender_rows::{SenderRow, sender_rows};
 use crate::state::Dashboard;
 use crate::tables::{self, Format, export};
@@ -214,6 +214,9 @@ pub async fn sending(
     Extension(visitor): Extension<Visitor>,
     Query(query): Query<TableQuery>,
 ) -> Answer {
+    if !visitor.is_of_installation {
+        return Err(ErrorPage::not_found("What is sent belongs to the whole installation."));
+    }
     let context = dashboard.context().await?;
     let now = context.world.clock.now();
     let limit = if query.format == Format::Html { PAGE_ROWS } else { MAX_EXPORT_ROWS };
@@ -312,7 +315,8 @@ pub async fn settings_page(
         true => context.store.invitations(session.tenant, context.world.clock.now()).await?,
         false => Vec::new(),
     };
-    let nodes = match visitor.is_operator() {
+    let is_of_installation = visitor.is_operator() && visitor.is_of_installation;
+    let nodes = match is_of_installation {
         true => nodes(&context.store, context.world.clock.now()).await?,
         false => Vec::new(),
     };
@@ -332,7 +336,7 @@ pub async fn settings_page(
         invitations: invitations.into_iter().map(|one| (one.name, one.role, end(one.expires_at))).collect(),
         nodes,
         // It names files and services, and URLs in it may contain secrets.
-        config: visitor.is_operator().then(|| ConfigView::new(&context.config, context.known.len())),
+        config: is_of_installation.then(|| ConfigView::new(&context.config, context.known.len())),
         link,
     })
 }

@@ -408,7 +408,10 @@ pub async fn page_of(
         pages,
         has_certificates,
         has_inbox: context.config.inbox.is_some(),
-        init_command: context.config.init_command("example.org"),
+        init_command: match context.tenant.name_if_further() {
+            Some(tenant) => format!("sternpost domains add --tenant {tenant} example.org"),
+            None => context.config.init_command("example.org"),
+        },
         bound: text::bound(bound),
         as_of: snapshot.at,
         newest_report: snapshot.newest_report,

@@ -67,7 +67,7 @@ pub async fn require_operator(
     request: Request,
     next: Next,
 ) -> Answer {
-    if session.tenant != dashboard.auth.store.tenant() {
+    if session.tenant != dashboard.tenant.tenant {
         return Err(ErrorPage::new(StatusCode::NOT_FOUND, "This dashboard has no domains of your tenant."));
     }
     if !is_read(request.method()) && !visitor.is_operator() {

@@ -23,6 +23,7 @@ use std::sync::Arc;
 use std::time::{Duration, Instant};
 use store::StoreError;
 use store::reports::DaySum;
+use store::tenants::TenantInfo;
 use tokio::sync::Mutex;
 
 /// The state shared by all pages: the rollout context, authentication, and session counts by day.
@@ -34,7 +35,9 @@ pub struct Dashboard {
     gates: Mutex<BTreeMap<String, CachedGate>>,
     /// All domains at one moment, for the overview.
     pub(crate) snapshots: Snapshots,
-    pub(crate) auth: Auth,
+    pub(crate) auth: Arc<Auth>,
+    /// The tenant whose domains, reports and users the pages show.
+    pub(crate) tenant: TenantInfo,
     /// The last live checks of domains.
     pub(crate) checks: DomainChecks,
     pub(crate) config: DashboardConfig,
@@ -70,7 +73,26 @@ impl Dashboard {
     /// If the system can't provide random bytes.
     pub fn new(role: &DashboardConfig, context: RolloutContext) -> Result<Arc<Self>, Failure> {
         let auth = Auth::new(context.store.clone(), context.world.clock.clone(), role)?;
-        Ok(Arc::new(Self {
+        Ok(Self::with(role, context, Arc::new(auth)))
+    }
+
+    /// The dashboard of another tenant. It shares the limits for signing in.
+    ///
+    /// # Errors
+    ///
+    /// If the store fails.
+    pub(crate) async fn of_tenant(&self, tenant: &TenantInfo) -> Result<Arc<Self>, Failure> {
+        let first = self.contexts.last();
+        let mut config = first.config.clone();
+        config.tenant = Some(tenant.name.clone());
+        let store = first.store.of_tenant(tenant.tenant);
+        let context = RolloutContext::at(config, store, first.world.clone()).await?;
+        Ok(Self::with(&self.config, context, self.auth.clone()))
+    }
+
+    fn with(role: &DashboardConfig, context: RolloutContext, auth: Arc<Auth>) -> Arc<Self> {
+        Arc::new(Self {
+            tenant: context.tenant.clone(),
             contexts: Contexts::new(context),
             days: Mutex::new(None),
             gates: Mutex::new(BTreeMap::new()),
@@ -78,7 +100,7 @@ impl Dashboard {
             auth,
             checks: DomainChecks::default(),
             config: role.clone(),
-        }))
+        })
     }
 
     /// The context for reading.

@@ -122,7 +122,10 @@ impl Place {
 
     /// Creates a link; returns its path.
     pub async fn link(&self, name: &str, role: Option<Role>) -> String {
-        invite(&self.store, Tenant::FIRST, self.clock.now(), name, role).await.unwrap().path
+        invite(&self.store, &store::tenants::TenantInfo::main(), self.clock.now(), name, role)
+            .await
+            .unwrap()
+            .path
     }
 
     /// A new user with [`PASSWORD`], in a browser that is signed in.

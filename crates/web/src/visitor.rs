@@ -43,6 +43,8 @@ pub struct Visitor {
     pub role: Role,
     /// The CSRF token that each form of this session must carry.
     pub csrf_token: String,
+    /// Whether the user belongs to the first tenant, and so may see what belongs to the installation.
+    pub is_of_installation: bool,
 }
 
 impl Visitor {

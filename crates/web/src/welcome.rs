@@ -1,6 +1,6 @@
 //! The page behind the link of an invitation, where a user sets a password (`invitations`).
 
-use crate::auth::{Auth, Method, Verified, digest};
+use crate::auth::{Method, Verified, digest};
 use crate::client_addr::ClientAddr;
 use crate::layout::{Answer, ErrorPage, Frame, html};
 use crate::passwords::{Busy, MIN_PASSWORD_CHARS, Requester, problem_with};
@@ -45,15 +45,16 @@ pub struct WelcomeForm {
 }
 
 /// The invitation of a link that can still be used.
-async fn invitation(auth: &Auth, token: &str) -> Result<Invitation, ErrorPage> {
+async fn invitation(dashboard: &Dashboard, token: &str) -> Result<Invitation, ErrorPage> {
+    let auth = &dashboard.auth;
     let found = auth.store.invitation(&digest(token), auth.clock.now()).await?;
-    found.ok_or_else(|| {
+    found.filter(|one| one.tenant == dashboard.tenant.tenant).ok_or_else(|| {
         ErrorPage::not_found("The link has already been used, a newer link has replaced it, or it has expired. Create a new one with\nsternpost dashboard invite NAME")
     })
 }
 
 pub async fn welcome_page(State(dashboard): State<Arc<Dashboard>>, Path(token): Path<String>) -> Answer {
-    let invitation = invitation(&dashboard.auth, &token).await?;
+    let invitation = invitation(&dashboard, &token).await?;
     html(&WelcomePage::new(&invitation, ""))
 }
 
@@ -66,7 +67,7 @@ pub async fn welcome(
     Form(form): Form<WelcomeForm>,
 ) -> Answer {
     let auth = &dashboard.auth;
-    let invitation = invitation(auth, &token).await?;
+    let invitation = invitation(&dashboard, &token).await?;
     let problem = problem_with(&form.password, &form.again);
     if !problem.is_empty() {
         let page = html(&WelcomePage::new(&invitation, problem))?;

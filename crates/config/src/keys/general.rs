@@ -37,6 +37,14 @@ pub(super) const KEYS: &[Key] = &[
         about: "The folder of the control socket and of the file with the link for the first sign-in.",
     },
     Key {
+        path: "tenant",
+        kind: Kind::Tenant,
+        default: "",
+        unset: "the tenant main, to which the domains of this file belong",
+        about: "The tenant that the commands work on (docs/tenants.md), for example `sternpost domains` and `sternpost apply`. \
+            `--tenant` takes precedence. `sternpost serve` serves all tenants, whatever this key says.",
+    },
+    Key {
         path: "domain",
         kind: Kind::Domains,
         default: "[]",

@@ -59,6 +59,8 @@ pub enum Kind {
     Url(&'static str),
     /// A string that is not empty.
     Text,
+    /// The name of a tenant.
+    Tenant,
     /// A list of mail addresses.
     MailAddresses,
     /// The path of a URL, beginning with `/`.
@@ -127,6 +129,7 @@ impl Kind {
             | Self::Helo
             | Self::Url(_)
             | Self::Text
+            | Self::Tenant
             | Self::UrlPath
             | Self::MailAddress
             | Self::Deliver
@@ -162,6 +165,7 @@ impl Kind {
             Self::Authorities => AUTHORITY_MEMBERS,
             Self::CertificateFiles => CERTIFICATE_MEMBERS,
             Self::Mailboxes => MAILBOX_MEMBERS,
+            Self::Tenant => "the name of a tenant, such as \"acme\"",
             Self::Name => "a host name, such as \"mail.example.org\"",
             Self::Helo => "a fully qualified host name, such as \"mail.example.org\", or an address literal, such as \"[192.0.2.1]\"",
             Self::Targets => TARGET_MEMBERS,

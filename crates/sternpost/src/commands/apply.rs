@@ -10,6 +10,7 @@ mod one;
 use super::plan::failure_json;
 use crate::interrupt::interruption;
 use crate::terminal::show;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::DomainName;
 use jiff::Timestamp;
@@ -18,7 +19,6 @@ use operations::RolloutContext;
 use receiver::domain::DomainSpec;
 use receiver::rollout::outside::Outside;
 use std::collections::BTreeSet;
-use std::path::Path;
 use tokio_util::sync::CancellationToken;
 
 /// The options of `sternpost apply`.
@@ -90,8 +90,8 @@ struct DoneStep {
 }
 
 /// Carries out the plan of each domain. One that fails does not keep the others from being worked on.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(chosen).await?;
     let stop = interruption("the change of DNS that has begun")?;
     let mut specs = context.domains(&options.domains)?;
     // A domain that is named twice is worked on once.

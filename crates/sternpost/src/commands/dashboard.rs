@@ -2,15 +2,15 @@
 //! link, which `invite` prints on standard output; what it grants is on standard error.
 
 use crate::terminal::say;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
 use serde_json::json;
 use std::collections::BTreeSet;
-use std::path::Path;
+use store::Store;
 use store::StoreError;
 use store::people::{Invitation, Person};
-use store::{Store, Tenant};
 use web::{Role, invite};
 
 /// The subcommands of `sternpost dashboard`.
@@ -48,10 +48,10 @@ pub enum Command {
 }
 
 /// Runs the subcommand on the store.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::Users { .. } => RolloutContext::open_to_show(named).await?,
-        _ => RolloutContext::open(named).await?,
+        Command::Users { .. } => RolloutContext::open_to_show(chosen).await?,
+        _ => RolloutContext::open(chosen).await?,
     };
     let exit = carry_out(command, &context).await;
     context.store.close().await;
@@ -63,7 +63,7 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
     match command {
         Command::Invite { name, role } => {
             let config = context.config.dashboard.as_ref().ok_or_else(off)?;
-            let new = invite(&context.store, TENANT, context.world.clock.now(), name, *role).await?;
+            let new = invite(&context.store, &context.tenant, context.world.clock.now(), name, *role).await?;
             say(&format!("{}{}", config.url, new.path));
             eprintln!("{}\n{}", new.grants(Role::as_str), new.validity());
         }
@@ -72,14 +72,14 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
             say(&if *json { users.to_json() } else { users.to_text() });
         }
         Command::RemoveSecondFactor { name } => {
-            if !context.store.remove_second_factor(TENANT, name).await.map_err(fail)? {
+            if !context.store.remove_second_factor(context.tenant.tenant, name).await.map_err(fail)? {
                 let remedy = "List the users: sternpost dashboard users";
                 return Err(Failure::finding(name, "no such user has a second factor", remedy));
             }
             say(&format!("{name} can sign in with the password alone."));
         }
         Command::Remove { name } => {
-            let removed = context.store.remove_person(TENANT, name).await.map_err(fail)?;
+            let removed = context.store.remove_person(context.tenant.tenant, name).await.map_err(fail)?;
             match (removed.person, removed.invitation) {
                 (true, _) => say(&format!("{name} is removed and signed out.")),
                 (false, true) => say(&format!("The invitation for {name} has ended.")),
@@ -93,9 +93,6 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
     Ok(Exit::Fine)
 }
 
-/// The tenant that the command manages: the only one so far.
-const TENANT: Tenant = Tenant::FIRST;
-
 /// The output of `sternpost dashboard users`.
 struct Users {
     people: Vec<Person>,
@@ -105,10 +102,11 @@ struct Users {
 
 impl Users {
     async fn read(store: &Store, now: Timestamp) -> Result<Self, StoreError> {
+        let tenant = store.tenant();
         Ok(Self {
-            people: store.people(TENANT).await?,
-            with_second_factor: store.names_with_second_factor(TENANT).await?,
-            invitations: store.invitations(TENANT, now).await?,
+            people: store.people(tenant).await?,
+            with_second_factor: store.names_with_second_factor(tenant).await?,
+            invitations: store.invitations(tenant, now).await?,
         })
     }
 

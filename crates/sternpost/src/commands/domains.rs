@@ -3,6 +3,7 @@
 
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::tlsrpt_record::Rua;
 use formats::{DomainName, Mode, MxPattern};
@@ -15,7 +16,6 @@ use receiver::host::order::ChallengeType;
 use receiver::publish::alias_lines;
 use receiver::rollout::{LookupError, mail_hosts};
 use std::fmt::Write;
-use std::path::Path;
 use std::time::Duration;
 
 /// The subcommands of `sternpost domains`.
@@ -113,10 +113,10 @@ enum TypedHost {
 }
 
 /// Runs the subcommand on the store.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::List { .. } | Command::Show { .. } => RolloutContext::open_to_show(named).await?,
-        Command::Add(_) | Command::Set(_) | Command::Remove { .. } => RolloutContext::open(named).await?,
+        Command::List { .. } | Command::Show { .. } => RolloutContext::open_to_show(chosen).await?,
+        Command::Add(_) | Command::Set(_) | Command::Remove { .. } => RolloutContext::open(chosen).await?,
     };
     match command {
         Command::Add(change) => add(&context, change).await?,
@@ -151,7 +151,15 @@ async fn add(context: &RolloutContext, change: &Change) -> Result<(), Failure> {
     for line in alias_lines(&aliases) {
         say(&format!("    {line}"));
     }
-    say(&format!("  Bring it to the desired state: sternpost apply {}", spec.name));
+    if let Some(missing) = context.known_ownership(&spec.name).await?.missing() {
+        say(&format!("  {}", missing.in_words()));
+    }
+    let of_tenant = context.tenant.name_if_further().map(|name| format!(" --tenant {name}"));
+    say(&format!(
+        "  Bring it to the desired state: sternpost apply{} {}",
+        of_tenant.unwrap_or_default(),
+        spec.name
+    ));
     Ok(())
 }
 

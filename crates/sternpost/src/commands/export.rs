@@ -5,6 +5,7 @@ use super::plan::SIDE_BY_SIDE;
 use crate::replaced_file::{create_folders, replace};
 use crate::terminal::{marks, say};
 use clap::ValueEnum;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::Policy;
 use futures_util::StreamExt;
@@ -52,8 +53,8 @@ impl From<Target> for Platform {
 }
 
 /// Writes the files and prints where the guide is. A domain that can't be looked up keeps its last known policy.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_to_show(chosen).await?;
     let (mut pages, mut failures) = (Vec::new(), Vec::new());
     let specs = context.domains(&options.domains)?;
     let shared = &context;

@@ -2,12 +2,14 @@
 //! [`receiver::rollout::plan`]. Nothing is changed; `sternpost apply` carries out the plan.
 
 use crate::terminal::show;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::limits::POLICY_BYTES;
 use formats::{DomainName, Mode};
 use futures_util::StreamExt;
 use operations::RolloutContext;
 use operations::apply_failure;
+use operations::ownership::MissingOwnership;
 use receiver::domain::{DnsBy, DomainSpec, HostedBy};
 use receiver::publish::{Change, alias_lines, own_host_lines};
 use receiver::rollout::Observation;
@@ -19,7 +21,6 @@ use receiver::rollout::outside::Outside;
 use receiver::rollout::plan::{Stage, Step, WaitReason, plan};
 use serde::Serialize;
 use std::fmt::Write;
-use std::path::Path;
 
 /// The options of `sternpost plan`.
 #[derive(Debug, clap::Args)]
@@ -45,6 +46,9 @@ pub struct Plan {
     stages: Vec<StageView>,
     /// What each name server and each address of the policy host shows.
     outside: Outside,
+    /// What the tenant has to do before the plan is carried out.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ownership: Option<MissingOwnership>,
 }
 
 /// A stage of the plan, as it is printed.
@@ -101,9 +105,9 @@ struct UnreachedHosts {
 }
 
 /// Prints the plan of each domain. One that can't be looked up is reported, and the others are shown.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     // What is observed is recorded: it may be a policy that senders hold.
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open(chosen).await?;
     let specs = context.domains(&options.domains)?;
     let (mut plans, mut failures) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
@@ -149,6 +153,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Aler
     let Observation { rollout, seen, now } =
         observed.map_err(|error| apply_failure(&spec.name, &context.config, &error))?;
     let judged = context.gate(&spec.name, &rollout).await?;
+    let ownership = context.ownership(&spec.name).await?.missing();
     let stages = plan(&desired, &rollout, &seen, RolloutContext::permit(&rollout), now);
     Ok(Plan {
         domain: spec.name.clone(),
@@ -175,6 +180,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec, unreached: Option<&Aler
             })
             .collect(),
         outside: seen.outside,
+        ownership,
     })
 }
 
@@ -322,9 +328,15 @@ fn in_words(plan: &Plan) -> String {
     let now = plan.mode.map_or("no policy".to_owned(), |mode| mode.to_string());
     if plan.stages.is_empty() {
         let _ = writeln!(out, "{}: nothing to do, it is in the desired state ({now}).", plan.domain);
+    } else {
+        let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
+    }
+    if let Some(missing) = &plan.ownership {
+        let _ = writeln!(out, "\n{}", missing.in_words());
+    }
+    if plan.stages.is_empty() {
         return out;
     }
-    let _ = writeln!(out, "{}: from {now} to {}", plan.domain, plan.wanted);
     for (at, stage) in plan.stages.iter().enumerate() {
         let _ = writeln!(out, "\n{:>3}. {}", at + 1, headline(stage));
         for line in below(stage) {
@@ -433,6 +445,7 @@ mod tests {
             mode: None,
             stages: vec![stage],
             outside: Outside::default(),
+            ownership: None,
         };
         let text = in_words(&plan);
         for part in

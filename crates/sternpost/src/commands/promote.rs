@@ -2,6 +2,7 @@
 //! stores them with their reasons; the next `sternpost apply` acts on them.
 
 use crate::terminal::{marks, say};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode, ResultType};
 use operations::RolloutContext;
@@ -14,7 +15,6 @@ use operations::world::domain;
 use receiver::domain::DomainSpec;
 use receiver::rollout::gate::Cause;
 use receiver::rollout::outside::Outside;
-use std::path::Path;
 
 /// The options of `sternpost promote`.
 #[derive(Debug, clap::Args)]
@@ -79,7 +79,7 @@ pub struct Omit {
 }
 
 /// Leaves out an endpoint that is down, or waits for it again.
-pub async fn omit(options: &Omit, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn omit(options: &Omit, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     if let Some(reason) = &options.reason {
         check_reason(reason.trim())?;
     }
@@ -87,7 +87,7 @@ pub async fn omit(options: &Omit, named: Option<&Path>) -> Result<Exit, Failure>
         Ok(address) => address.to_string(),
         Err(_) => domain(&options.endpoint)?.to_string(),
     };
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open(chosen).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let said = match &options.reason {
         Some(reason) if !options.undo => {
@@ -127,8 +127,8 @@ async fn check_endpoint(context: &RolloutContext, spec: &DomainSpec, endpoint: &
 }
 
 /// Allows enforcement; the next `apply` carries it out.
-pub async fn promote(options: &Promote, named: Option<&Path>) -> Result<Exit, Failure> {
-    let mut context = RolloutContext::open(named).await?;
+pub async fn promote(options: &Promote, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let mut context = RolloutContext::open(chosen).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let reason = options.reason.as_deref().map(str::trim).filter(|_| options.force);
     if let Some(reason) = reason {
@@ -207,9 +207,9 @@ fn refused_unseen(domain: &DomainName) -> Failure {
 }
 
 /// Keeps a domain in testing, or returns it to testing.
-pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn hold(options: &Hold, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     check_reason(options.reason.trim())?;
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open(chosen).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let said = hold_back(&mut context, &spec, OPERATOR, &options.reason).await?;
     context.store.close().await;
@@ -218,11 +218,11 @@ pub async fn hold(options: &Hold, named: Option<&Path>) -> Result<Exit, Failure>
 }
 
 /// Excludes a failure cause from the evidence, or counts it again.
-pub async fn excuse(options: &Excuse, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn excuse(options: &Excuse, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     if let Some(reason) = &options.reason {
         check_reason(reason.trim())?;
     }
-    let mut context = RolloutContext::open(named).await?;
+    let mut context = RolloutContext::open(chosen).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let cause = Cause { result: options.result.clone(), host: options.host.clone() };
     let known = ResultType::registered().any(|kind| kind.as_str() == cause.result);

@@ -20,11 +20,10 @@ pub use quarantine::usage_in_words;
 
 use crate::terminal::say;
 use config::failure::{Exit, Failure};
-use config::{Config, ReporterConfig};
+use config::{Chosen, Config, ReporterConfig};
 use formats::tlsrpt_record::Rua;
 use jiff::Timestamp;
 use operations::RolloutContext;
-use std::path::Path;
 
 /// The subcommands of `sternpost reports`.
 #[derive(Debug, clap::Subcommand)]
@@ -70,20 +69,27 @@ pub enum Command {
     Quarantine(quarantine::Command),
 }
 
+impl Command {
+    /// Whether the subcommand is about received reports, which belong to a tenant.
+    pub fn is_of_tenant(&self) -> bool {
+        matches!(self, Self::Import(_) | Self::List(_) | Self::Show(_) | Self::Drop(_) | Self::Quarantine(_))
+    }
+}
+
 /// Runs the subcommand.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     match command {
-        Command::Import(options) => import::run(options, named).await,
-        Command::List(options) => list::run(options, named).await,
-        Command::Show(options) => list::show_one(options, named).await,
-        Command::Drop(options) => drop::run(options, named).await,
-        Command::Collect(options) => collect::run(options, named).await,
-        Command::Preview(options) => preview::run(options, named).await,
-        Command::Send(options) => send::run(options, named).await,
-        Command::Targets(options) => targets::run(options, named).await,
-        Command::Key => key::run(named),
+        Command::Import(options) => import::run(options, chosen).await,
+        Command::List(options) => list::run(options, chosen).await,
+        Command::Show(options) => list::show_one(options, chosen).await,
+        Command::Drop(options) => drop::run(options, chosen).await,
+        Command::Collect(options) => collect::run(options, chosen).await,
+        Command::Preview(options) => preview::run(options, chosen).await,
+        Command::Send(options) => send::run(options, chosen).await,
+        Command::Targets(options) => targets::run(options, chosen).await,
+        Command::Key => key::run(chosen),
         Command::Address => {
-            let context = RolloutContext::open(named).await?;
+            let context = RolloutContext::open(chosen).await?;
             let url = web::address(&context).await?;
             context.store.close().await;
             say(&url);
@@ -97,7 +103,7 @@ pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failur
             ));
             Ok(Exit::Fine)
         }
-        Command::Quarantine(command) => quarantine::run(command, named).await,
+        Command::Quarantine(command) => quarantine::run(command, chosen).await,
     }
 }
 

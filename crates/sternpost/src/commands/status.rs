@@ -6,10 +6,12 @@ use super::plan::outside;
 use crate::commands::reports::usage_in_words;
 use crate::terminal::{marks, say, show};
 use clap::ValueEnum;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::{DomainName, Mode};
 use jiff::{SignedDuration, Timestamp};
 use operations::RolloutContext;
+use operations::ownership::MissingOwnership;
 use operations::store_failure;
 use receiver::domain::DomainSpec;
 use receiver::inbox::explain::{CauseContext, Explanation, explain};
@@ -20,7 +22,6 @@ use receiver::rollout::gate::{Evidence, Gate, Source};
 use receiver::rollout::guard::{Alert, AlertGroup, groups};
 use receiver::rollout::outside::Outside;
 use std::fmt::Write;
-use std::path::Path;
 use store::reports::QuarantineUsage;
 use store::rollouts::JournalEntry;
 
@@ -87,6 +88,9 @@ struct Status {
     /// What was seen at the last observation.
     #[serde(skip_serializing_if = "Option::is_none")]
     outside: Option<LastObservation>,
+    /// What the tenant has to do before anything is published.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    ownership: Option<MissingOwnership>,
     journal: Vec<JournalEntry>,
 }
 
@@ -98,8 +102,8 @@ struct LastObservation {
 }
 
 /// Prints the status of each domain.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_to_show(chosen).await?;
     let (mut all, mut failed) = (Vec::new(), Vec::new());
     let unreached = context.unreached().await?;
     for spec in context.domains(&options.domains)? {
@@ -197,6 +201,7 @@ async fn of(context: &RolloutContext, spec: &DomainSpec) -> Result<Status, Failu
         is_unreached: false,
         decisions: context.decisions(name),
         outside: store.last_look(name).await.map_err(fail)?.map(|(at, seen)| LastObservation { at, seen }),
+        ownership: context.known_ownership(name).await?.missing(),
         journal: store.journal_of(name).await.map_err(fail)?,
     })
 }
@@ -293,6 +298,9 @@ fn in_words(status: &Status, all_servers: bool) -> String {
         (None, None) => "not observed yet".to_owned(),
     };
     let _ = writeln!(out, "{}: {now}; desired mode {}", status.domain, status.wanted);
+    if let Some(missing) = &status.ownership {
+        let _ = writeln!(out, "  {}", missing.in_words());
+    }
     let _ = writeln!(out, "  evidence: {}", status.gate);
     if !status.evidence.sources.is_empty() {
         let _ = writeln!(out, "    counted: {}", counted(&status.evidence));

@@ -1,10 +1,10 @@
 //! `sternpost summary`: prints the weekly summary as `guard.weekly` would mail it now.
 
 use crate::terminal::show;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::RolloutContext;
 use operations::summary::weekly_summary;
-use std::path::Path;
 
 /// The options of `sternpost summary`.
 #[derive(Debug, clap::Args)]
@@ -15,8 +15,8 @@ pub struct Options {
 }
 
 /// Prints the summary.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(chosen).await?;
     // Fails if there is no domain.
     context.domains(&[])?;
     let summary = weekly_summary(&context, context.world.clock.now()).await?;

@@ -3,6 +3,7 @@
 //! ([`Applier::drop_changes`]).
 
 use crate::terminal::say;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::promotion::OPERATOR;
 use operations::world::domain;
@@ -10,7 +11,6 @@ use operations::{RolloutContext, apply_failure};
 use receiver::domain::DomainSpec;
 use receiver::rollout::undo::{UndoRefusal, Undone};
 use receiver::rollout::{Applier, DroppedChange};
-use std::path::Path;
 
 /// The options of `sternpost undo`.
 #[derive(Debug, clap::Args)]
@@ -26,7 +26,7 @@ pub struct Options {
 }
 
 /// Undoes the last change of a domain's records.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     if options.reason.trim().is_empty() {
         return Err(Failure::usage(
             "--reason is empty",
@@ -34,7 +34,7 @@ pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failur
             "Say why, such as --reason \"wrong report address\".",
         ));
     }
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open(chosen).await?;
     let spec = context.find(&domain(&options.domain)?)?;
     let name = &spec.name;
     let Some(lease) = context.hold(name).await? else {

@@ -13,6 +13,7 @@ use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
 use store::alerts::ActiveAlert;
 use store::notices::NewNotice;
+use store::tenants::{TenantInfo, TenantName};
 use store::{Store, StoreError};
 
 /// Domain, kind and subject of an alert.
@@ -32,6 +33,8 @@ pub struct AlertBook {
     store: Store,
     clock: Arc<dyn Clock>,
     channels: Vec<String>,
+    /// The tenant that events name; `None` for the first one.
+    tenant: Option<TenantName>,
     raised: BTreeMap<AlertKey, Alert>,
     /// The active alerts by what they share.
     causes: BTreeMap<CauseKey, Cause>,
@@ -72,11 +75,17 @@ impl AlertBook {
             store,
             clock,
             channels,
+            tenant: None,
             raised: BTreeMap::new(),
             causes: BTreeMap::new(),
             joined: BTreeSet::new(),
             counts: Counts::default(),
         }
+    }
+
+    /// The book of a tenant, which its events name.
+    pub fn of(self, tenant: &TenantInfo) -> Self {
+        Self { tenant: tenant.name_if_further(), ..self }
     }
 
     pub fn register(&self, registry: &mut Registry) {
@@ -244,6 +253,7 @@ impl AlertBook {
         Event {
             schema: 1,
             event,
+            tenant: self.tenant.clone(),
             domain: first,
             at: self.clock.now(),
             alert: Alert { domains, ..alert.clone() },

@@ -107,6 +107,7 @@ mod tests {
         Event {
             schema: 1,
             event,
+            tenant: None,
             domain: "example.org".to_owned(),
             at: Timestamp::UNIX_EPOCH,
             alert: Alert {

@@ -164,7 +164,8 @@ impl GuardRole {
     pub fn new(context: RolloutContext, config: GuardConfig) -> Self {
         let channels = Messenger::channels(&config);
         let mut role = Self {
-            book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels),
+            book: AlertBook::new(context.store.clone(), context.world.clock.clone(), channels)
+                .of(&context.tenant),
             lead: Lead::new(context.store.clone()),
             sessions: Arc::new(SharedSessions::new(context.world.mail.clone(), config.every)),
             context: Arc::new(context),

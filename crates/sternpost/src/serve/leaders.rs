@@ -7,9 +7,9 @@
 //!
 //! | kind | tasks |
 //! | --- | --- |
-//! | once for all nodes: a leader | `weekly-summary`, `report-webhook`, `retention`, `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `prober`, `challenge-records`, `renewal-information` |
+//! | once for all nodes: a leader | `weekly-summary`, `report-webhook`, `retention`, `tenants` (what the three before are for further tenants), `imap` (each mailbox by itself), `forwarder`, `old-tallies`, `prober`, `challenge-records`, `renewal-information` |
 //! | one thing at a time: a lease | `certificate-orders`; the plans that `guard` carries out ([`operations`]) |
-//! | shared out: claims | `guard`, `messenger`, `reporter` |
+//! | shared out: claims | `guard`, `tenant-guards`, `messenger`, `reporter` |
 //! | on each node: what it has in memory or receives itself | `refresh`, `policy-changes`, `certificate-files`, `inbox-certificate`, `dashboard-certificate`, `collector-certificate`, `collector`, `retention-counts` |
 //! | on each node: the node itself | `node`, `store-probe`, `watchdog`, `resolv-conf` |
 //!

@@ -17,6 +17,7 @@ use net::clock::{Clock, later};
 use net::metrics::{self, Counter, Counters, Registry};
 use net::smtp::Mail;
 use operations::summary::SummaryMail;
+use operations::tenants::TenantList;
 use operations::world::World;
 use receiver::rollout::guard::Alert;
 use sender::report::Transport;
@@ -25,6 +26,7 @@ use std::fmt::Write;
 use std::sync::Arc;
 use std::time::Duration;
 use store::notices::{ChannelClaim, Notice};
+use store::tenants::TenantName;
 use store::{Store, StoreError};
 
 /// The content of a notice: an alert is raised or over. It is the JSON that the webhook receives.
@@ -34,6 +36,9 @@ pub struct Event {
     pub schema: u32,
     /// Whether the alert is raised or over.
     pub event: EventKind,
+    /// The tenant that the domain belongs to; `None` for the first one.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub tenant: Option<TenantName>,
     /// The domain that the alert is about; the first of `alert.domains`, if it is about several.
     pub domain: String,
     /// The time of the event.
@@ -72,13 +77,15 @@ const MAX_DOMAINS: usize = 50;
 
 const WEBHOOK: &str = "webhook";
 
-/// Delivers notices from the store.
+/// Delivers the notices of all tenants from the store.
+#[derive(Clone)]
 pub struct Messenger {
     store: Store,
+    tenants: TenantList,
     clock: Arc<dyn Clock>,
-    webhook: Option<Webhook>,
+    webhook: Option<Arc<Webhook>>,
     format: WebhookFormat,
-    transport: Option<Transport>,
+    transport: Option<Arc<Transport>>,
     from: Option<MailAddress>,
     to: Vec<MailAddress>,
     pub counts: NoticeCounts,
@@ -95,7 +102,7 @@ enum Queue<'m> {
 }
 
 /// The metrics of notices.
-#[derive(Debug)]
+#[derive(Debug, Clone)]
 pub struct NoticeCounts {
     by_channel: Counters,
     dropped: Counter,
@@ -125,15 +132,20 @@ impl Messenger {
         let mail = config.mail.as_ref();
         Ok(Self {
             store: store.clone(),
+            tenants: TenantList::new(store),
             clock: world.clock.clone(),
             // The operator chose this address, so it may be private.
             webhook: config
                 .webhook
                 .as_ref()
                 .map(|url| Webhook::new(url, config.webhook_secret.as_deref(), true, world.tls.clone()))
-                .transpose()?,
+                .transpose()?
+                .map(Arc::new),
             format: config.webhook_format,
-            transport: mail.map(|mail| super::reporting::transport(&mail.deliver, world)).transpose()?,
+            transport: mail
+                .map(|mail| super::reporting::transport(&mail.deliver, world))
+                .transpose()?
+                .map(Arc::new),
             from: mail.map(|mail| mail.from.clone()),
             to: mail.map(|mail| mail.to.clone()).unwrap_or_default(),
             counts: NoticeCounts::default(),
@@ -159,15 +171,24 @@ impl Messenger {
 
     async fn deliver_all(&self, queue: Queue<'_>) {
         loop {
-            if let Err(error) = self.deliver(queue).await {
+            if let Err(error) = self.deliver_of_tenants(queue).await {
                 tracing::error!("alert notices can't be delivered: {error}");
             }
             tokio::time::sleep(POLL_INTERVAL).await;
         }
     }
 
+    /// Delivers what is due in a queue for each tenant.
+    async fn deliver_of_tenants(&self, queue: Queue<'_>) -> Result<(), StoreError> {
+        for tenant in self.tenants.all().await?.iter() {
+            let of_tenant = Self { store: self.store.of_tenant(tenant.tenant), ..self.clone() };
+            of_tenant.deliver(queue).await?;
+        }
+        Ok(())
+    }
+
     fn queues(&self) -> impl Iterator<Item = Queue<'_>> {
-        let webhook = self.webhook.iter().map(Queue::Webhook);
+        let webhook = self.webhook.iter().map(|webhook| Queue::Webhook(webhook));
         [Queue::Expired].into_iter().chain(webhook).chain(self.to.iter().map(Queue::Mail))
     }
 
@@ -390,9 +411,10 @@ pub(super) fn concerned(event: &Event, named: usize) -> String {
         false => event.alert.domains.as_slice(),
     };
     let names = all.iter().take(named).map(String::as_str).collect::<Vec<_>>().join(", ");
+    let of_tenant = event.tenant.as_ref().map(|tenant| format!(" (tenant {tenant})")).unwrap_or_default();
     match all.len().saturating_sub(named) {
-        0 => names,
-        more => format!("{names} and {more} more"),
+        0 => format!("{names}{of_tenant}"),
+        more => format!("{names} and {more} more{of_tenant}"),
     }
 }
 

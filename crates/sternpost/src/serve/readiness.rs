@@ -87,9 +87,9 @@ impl RoleName {
             | "policies"
             | "policies for a proxy"
             | "challenges" => Self::Host,
-            "guard" | "weekly-summary" | "messenger" => Self::Guard,
-            "imap" | "inbox-certificate" | "report-webhook" | "retention" | "retention-counts" | "smtp"
-            | "lmtp" => Self::Inbox,
+            "guard" | "tenant-guards" | "weekly-summary" | "messenger" => Self::Guard,
+            "imap" | "inbox-certificate" | "report-webhook" | "retention" | "retention-counts"
+            | "tenants" | "smtp" | "lmtp" => Self::Inbox,
             "dashboard-certificate" | "dashboard" => Self::Dashboard,
             "admin" => Self::Admin,
             "collector"

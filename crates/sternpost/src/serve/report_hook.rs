@@ -17,6 +17,7 @@ use std::sync::Arc;
 use std::time::Duration;
 use store::report_hook::ReportHook;
 use store::reports::{ArrivedCounts, ArrivedReport, WhichReports};
+use store::tenants::{TenantInfo, TenantName};
 use store::{Store, StoreError};
 
 /// The name of the webhook in the store.
@@ -42,6 +43,9 @@ struct ReportNotice {
     /// The version of this JSON format.
     schema: u32,
     event: &'static str,
+    /// The tenant that the reports belong to; left out for the first one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    tenant: Option<TenantName>,
     /// When the notice was built.
     at: Timestamp,
     /// Whether only reports with failed sessions are counted and listed.
@@ -89,6 +93,7 @@ pub struct ReportHookRole {
     webhook: Arc<Webhook>,
     failures_only: bool,
     every: Duration,
+    tenant: Option<TenantName>,
     /// The counters of POSTs, by outcome.
     pub posts: Counters,
 }
@@ -105,8 +110,14 @@ impl ReportHookRole {
             webhook: Arc::new(Webhook::new(&config.url, secret, config.allow_private, tls)?),
             failures_only: config.failures_only,
             every: config.every,
+            tenant: None,
             posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
         })
+    }
+
+    /// The role for a further tenant.
+    pub fn of(&self, tenant: &TenantInfo, store: Store) -> Self {
+        Self { store, tenant: tenant.name_if_further(), ..self.clone() }
     }
 
     /// The same role, which writes its position to this handle of the store.
@@ -124,7 +135,8 @@ impl ReportHookRole {
         }
     }
 
-    async fn round(&self) -> Result<(), StoreError> {
+    /// Posts what is new, if it is time to.
+    pub async fn round(&self) -> Result<(), StoreError> {
         let now = self.store.common_time(self.clock.now()).await?;
         // Read first, so that nothing is written while there is nothing to post.
         let known = self.store.report_hook(HOOK).await?;
@@ -206,6 +218,7 @@ impl ReportHookRole {
         Ok(Some(ReportNotice {
             schema: 1,
             event: "reports",
+            tenant: self.tenant.clone(),
             at: now,
             failures_only: self.failures_only,
             verified,
@@ -266,6 +279,7 @@ mod tests {
                 webhook: Arc::new(Webhook::new(&url, None, true, tls()).unwrap()),
                 failures_only,
                 every: Duration::from_secs(60),
+                tenant: None,
                 posts: Counters::new(&metrics::REPORT_WEBHOOK_POSTS),
             };
             let fixture = Self { _dir: dir, listener, clock, role };

@@ -15,6 +15,7 @@ use std::time::Duration;
 use store::alerts::ActiveAlert;
 use store::notices::NewNotice;
 use store::reports::{Earlier, QuarantineUsage};
+use store::tenants::{TenantInfo, TenantName};
 use store::{Store, StoreError};
 
 /// The interval between two rounds.
@@ -66,12 +67,14 @@ pub struct RetentionTask {
     domain: Option<DomainName>,
     /// The domains of the configuration file.
     own: Vec<DomainName>,
+    /// The tenant that events name; `None` for the first one.
+    tenant: Option<TenantName>,
     pub counts: Counts,
 }
 
 /// What a round needs from earlier rounds.
 #[derive(Default)]
-struct State {
+pub struct State {
     /// The losses of the quarantine that were counted so far; `None` before the first round.
     evicted: Option<u64>,
     /// True if the quarantine lost something since the last alert was raised or found active. It stays true if the store
@@ -100,7 +103,19 @@ impl RetentionTask {
             channels: config.guard.as_ref().map(Messenger::channels).unwrap_or_default(),
             domain: domain.filter(|_| config.guard.is_some()),
             own: config.domains.iter().map(|spec| spec.name.clone()).collect(),
+            tenant: None,
             counts: Counts::default(),
+        }
+    }
+
+    /// The task for a further tenant, to which no domain of the configuration file belongs. The metrics are those of the first one.
+    pub fn of(&self, tenant: &TenantInfo, store: Store) -> Self {
+        Self {
+            store,
+            own: Vec::new(),
+            tenant: tenant.name_if_further(),
+            counts: Counts::default(),
+            ..self.clone()
         }
     }
 
@@ -130,7 +145,7 @@ impl RetentionTask {
         }
     }
 
-    async fn round(&self, state: &mut State) -> Result<(), StoreError> {
+    pub async fn round(&self, state: &mut State) -> Result<(), StoreError> {
         let now = self.clock.now();
         if state.evicted.is_none() {
             let active = self.store.alerts::<Alert>().await?;
@@ -160,6 +175,10 @@ impl RetentionTask {
         state.evicted = Some(usage.evicted);
         self.alert(state, &usage, now).await?;
         self.limit_sums(state, now).await?;
+        if self.tenant.is_some() {
+            return Ok(());
+        }
+        // Texts and the file belong to all tenants.
         if state.texts.is_none_or(|last| later(last, TEXTS_INTERVAL) <= now) {
             while self.store.forget_texts().await? > 0 {}
             state.texts = Some(now);
@@ -235,7 +254,7 @@ impl RetentionTask {
                 let alert = full(usage, &self.limits);
                 tracing::error!(%kind, "{}. {} {}", alert.what, alert.consequence, alert.remedy);
                 if let Some(domain) = &self.domain {
-                    let told = event(EventKind::Raised, domain, &alert, now);
+                    let told = self.event(EventKind::Raised, domain, &alert, now);
                     let notice = NewNotice { channels: &self.channels, changed_at: now, content: &told };
                     self.store.raise(domain, &kind, &alert.subject, now, &alert, Some(notice)).await?;
                 }
@@ -244,7 +263,7 @@ impl RetentionTask {
             Some(alert) if is_over => {
                 tracing::info!(%kind, "alert ended");
                 if let Some(domain) = &self.domain {
-                    let told = event(EventKind::Over, domain, alert, now);
+                    let told = self.event(EventKind::Over, domain, alert, now);
                     let notice = NewNotice { channels: &self.channels, changed_at: now, content: &told };
                     self.store.end_alert(domain, &kind, &alert.subject, Some(notice)).await?;
                 }
@@ -273,10 +292,11 @@ impl RetentionTask {
         }
         Ok(())
     }
-}
 
-fn event(event: EventKind, domain: &DomainName, alert: &Alert, at: Timestamp) -> Event {
-    Event { schema: 1, event, domain: domain.to_string(), at, alert: alert.clone() }
+    fn event(&self, event: EventKind, domain: &DomainName, alert: &Alert, at: Timestamp) -> Event {
+        let (tenant, domain) = (self.tenant.clone(), domain.to_string());
+        Event { schema: 1, event, tenant, domain, at, alert: alert.clone() }
+    }
 }
 
 fn full(usage: &QuarantineUsage, limits: &Retention) -> Alert {

@@ -8,6 +8,7 @@ use operations::RolloutContext;
 use operations::summary::{SummaryMail, weekly_summary};
 use std::time::Duration;
 use store::notices::NewNotice;
+use store::{Store, StoreError};
 
 /// The name of the task in the store.
 const TASK: &str = "weekly summary";
@@ -35,7 +36,8 @@ impl WeeklyRole {
         }
     }
 
-    async fn round(&mut self) -> Result<(), config::failure::Failure> {
+    /// Puts the summary into the store if it is due.
+    pub async fn round(&mut self) -> Result<(), config::failure::Failure> {
         let fail = |error| operations::store_failure(&error);
         let now = self.context.world.clock.now();
         let due = Timestamp::from_second(self.time.last(now.as_second())).unwrap_or(now);
@@ -48,7 +50,10 @@ impl WeeklyRole {
             Some(done) if done >= due => {}
             Some(_) => {
                 self.context.learn().await?;
-                let mail = weekly_summary(&self.context, due).await?.mail();
+                let mut mail = weekly_summary(&self.context, due).await?.mail();
+                if let Some(tenant) = self.context.tenant.name_if_further() {
+                    mail.subject = format!("{} (tenant {tenant})", mail.subject);
+                }
                 let notice = NewNotice { channels: &self.channels, changed_at: now, content: &mail };
                 store.do_once(TASK, due, Some(notice)).await.map_err(fail)?;
             }
@@ -57,13 +62,18 @@ impl WeeklyRole {
     }
 }
 
+/// Whether the summary of the store's tenant is due, or was never sent.
+pub async fn is_due(time: WeekTime, store: &Store, now: Timestamp) -> Result<bool, StoreError> {
+    let due = Timestamp::from_second(time.last(now.as_second())).unwrap_or(now);
+    Ok(store.last_done(TASK).await?.is_none_or(|done| done < due))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
     use net::clock::ManualClock;
     use operations::world::World;
     use std::sync::Arc;
-    use store::Store;
 
     async fn role(dir: &std::path::Path, clock: &Arc<ManualClock>) -> WeeklyRole {
         let text = "[dns]\nservers = [\"127.0.0.1:1\"]\n[[domain]]\nname = \"a.example\"\nmode = \"none\"\n";

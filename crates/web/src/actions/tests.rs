@@ -62,7 +62,12 @@ impl Place {
 
     /// Sends the form; returns the status and the page.
     async fn approve(&self, domain: &str, accepted: &str) -> (StatusCode, String) {
-        let visitor = Visitor { name: "ada".to_owned(), role: Role::Operator, csrf_token: "word".to_owned() };
+        let visitor = Visitor {
+            name: "ada".to_owned(),
+            role: Role::Operator,
+            csrf_token: "word".to_owned(),
+            is_of_installation: true,
+        };
         let form = ApproveForm {
             word: "word".to_owned(),
             reason: "tested by hand".to_owned(),
@@ -132,7 +137,12 @@ fn a_risk_is_accepted_only_as_it_is() {
 
 #[tokio::test]
 async fn hosts_that_could_not_be_probed_in_time_need_a_second_form() {
-    let visitor = Visitor { name: "ada".to_owned(), role: Role::Operator, csrf_token: "word".to_owned() };
+    let visitor = Visitor {
+        name: "ada".to_owned(),
+        role: Role::Operator,
+        csrf_token: "word".to_owned(),
+        is_of_installation: true,
+    };
     let Ok(response) = losses_page(&visitor, "a.test", "why", Risk::Unknown) else { panic!() };
     let body = axum::body::to_bytes(response.into_body(), usize::MAX).await.unwrap();
     let page = String::from_utf8(body.to_vec()).unwrap();

@@ -151,7 +151,7 @@ async fn place() -> Place {
 }
 
 fn visitor() -> Visitor {
-    Visitor { name: "ada".into(), role: Role::Reader, csrf_token: "x".into() }
+    Visitor { name: "ada".into(), role: Role::Reader, csrf_token: "x".into(), is_of_installation: true }
 }
 
 async fn shown(place: &Place, q: &str, snapshot: Option<Arc<Snapshot>>) -> (String, String) {

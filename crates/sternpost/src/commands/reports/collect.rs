@@ -3,6 +3,7 @@
 
 use super::exim_log;
 use crate::terminal::say;
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::exim_log::Transports;
 use formats::limits::POSTED_BYTES;
@@ -37,8 +38,8 @@ pub struct Options {
 const BATCH_ROWS: usize = 10_000;
 
 /// Counts the sessions of all files. Batches before an invalid line stay stored; the error says where to resume.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(chosen).await?;
     let collector = match &context.config.collector {
         Some(role) => crate::serve::reporting::collector(role, &context.store, &context.world)?,
         None => Collector::new(context.store.clone(), context.world.clock.clone()),

@@ -3,12 +3,12 @@
 
 use super::list::line;
 use crate::terminal::{marks, say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::promotion::OPERATOR;
 use operations::report_removal::drop_reports;
 use operations::world::domain as domain_name;
 use operations::{RolloutContext, store_failure};
-use std::path::Path;
 use store::reports::DropSelection;
 
 /// The options of `sternpost reports drop`.
@@ -37,8 +37,8 @@ const MAX_LISTED: usize = 20;
 const BATCH: u32 = 1000;
 
 /// Deletes received reports, or shows which.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(chosen).await?;
     let ids = selected(&context, options).await?;
     for id in ids.iter().take(MAX_LISTED) {
         match context.store.report(*id).await.map_err(|error| store_failure(&error))? {

@@ -6,6 +6,7 @@ mod incoming;
 mod reader;
 
 use crate::terminal::{marks, say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::printable::printable;
 use incoming::{Incoming, batch_from};
@@ -13,7 +14,7 @@ use operations::inbox::inbox_of;
 use operations::{RolloutContext, store_failure};
 use reader::{CHUNKS_AHEAD, Copies, ImportItem, Sources, read_all};
 use receiver::inbox::files::{Item, LivingFiles, files_below};
-use receiver::inbox::{Inbox, Reading};
+use receiver::inbox::{Inbox, Reading, keep_dmarc_reports, keep_reports};
 use std::collections::BTreeSet;
 use std::io::{IsTerminal, Write};
 use std::path::{Path, PathBuf};
@@ -77,8 +78,8 @@ struct Problem {
 const MAX_LISTED: usize = 1000;
 
 /// Imports the reports from all paths.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open(chosen).await?;
     let sources = find(&options.paths, context.config.store.file())?;
     let inbox = Arc::new(inbox_of(&context));
     let mut counts = Counts::default();
@@ -198,9 +199,9 @@ async fn store_all(
             }
         }
         turn.pause().await;
-        let kept = inbox.store.keep_reports(&reports).await.map_err(|error| store_failure(&error))?;
+        let kept = keep_reports(&inbox.store, &reports, None).await.map_err(|error| store_failure(&error))?;
         reports.iter().zip(kept).for_each(|(new, kept)| counts.count(new, kept, known));
-        let kept = inbox.store.keep_dmarc_reports(&dmarc, DmarcQuota::default()).await;
+        let kept = keep_dmarc_reports(&inbox.store, &dmarc, DmarcQuota::default()).await;
         drop(memory);
         kept.map_err(|error| store_failure(&error))?.into_iter().for_each(|kept| match kept {
             KeepOutcome::New => counts.dmarc += 1,

@@ -4,15 +4,14 @@
 use crate::serve::reporting::key;
 use crate::terminal::{say, show};
 use config::failure::{Exit, Failure};
-use config::{Config, KeySpec};
+use config::{Chosen, Config, KeySpec};
 use std::fmt::Write as _;
 use std::io::Write as _;
 use std::os::unix::fs::OpenOptionsExt;
-use std::path::Path;
 
 /// Creates missing keys and prints the record of each key.
-pub fn run(named: Option<&Path>) -> Result<Exit, Failure> {
-    let config = Config::load(named)?;
+pub fn run(chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let config = Config::load_for(chosen)?;
     let role = super::reporter(&config)?;
     if role.keys.is_empty() {
         return Err(Failure::usage(

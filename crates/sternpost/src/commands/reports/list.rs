@@ -3,6 +3,7 @@
 
 use super::policy_text::{policies_in_words, shown};
 use crate::terminal::{marks, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::result_type::PolicyType;
 use operations::opened_report::{OpenedReport, open_report};
@@ -10,7 +11,6 @@ use operations::world::domain as domain_name;
 use operations::{RolloutContext, store_failure};
 use std::collections::BTreeSet;
 use std::fmt::Write;
-use std::path::Path;
 use store::outgoing::OutgoingFilter;
 use store::reports::{ListedReport, Search, Trust};
 
@@ -66,8 +66,8 @@ pub struct Show {
 }
 
 /// Lists received or sent reports.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_to_show(chosen).await?;
     let known: Vec<&str> = context.known.iter().map(|spec| spec.name.as_str()).collect();
     let domain = options.domain.as_deref().map(domain_name).transpose()?;
     if options.sent {
@@ -140,8 +140,8 @@ fn trust_in_words(trust: Trust) -> String {
 }
 
 /// Shows a received or sent report.
-pub async fn show_one(options: &Show, named: Option<&Path>) -> Result<Exit, Failure> {
-    let context = RolloutContext::open_to_show(named).await?;
+pub async fn show_one(options: &Show, chosen: Chosen<'_>) -> Result<Exit, Failure> {
+    let context = RolloutContext::open_to_show(chosen).await?;
     if options.sent {
         return super::sent::show_one(context, options.number, options.raw, options.json).await;
     }

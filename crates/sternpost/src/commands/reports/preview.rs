@@ -3,11 +3,11 @@
 
 use super::policy_text::policies_in_words;
 use crate::terminal::{say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use formats::report::DateRange;
 use operations::{RolloutContext, store_failure};
 use sender::report::{build, installation_id};
-use std::path::Path;
 use store::tallies::DomainTally;
 
 /// The options of `sternpost reports preview`.
@@ -24,9 +24,9 @@ pub struct Options {
 }
 
 /// Builds and prints the report.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let domain = operations::world::domain(&options.domain)?;
-    let context = RolloutContext::open_to_show(named).await?;
+    let context = RolloutContext::open_to_show(chosen).await?;
     let reporter = super::reporter(&context.config)?.reporter.clone();
     let fail = |error| store_failure(&error);
     let day = match &options.day {

@@ -2,12 +2,12 @@
 //! keeps them as they were received.
 
 use crate::terminal::{marks, say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use jiff::{SignedDuration, Timestamp};
 use operations::inbox::retry;
 use operations::{RolloutContext, store_failure};
 use std::io::Write;
-use std::path::Path;
 use store::reports::{QuarantineSelection, QuarantineUsage, Quarantined};
 
 /// The subcommands of `sternpost reports quarantine`.
@@ -64,10 +64,10 @@ pub struct DropOptions {
 const MAX_LISTED: u32 = 1000;
 
 /// Runs the subcommand on the store.
-pub async fn run(command: &Command, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(command: &Command, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let context = match command {
-        Command::List { .. } => RolloutContext::open_to_show(named).await?,
-        _ => RolloutContext::open(named).await?,
+        Command::List { .. } => RolloutContext::open_to_show(chosen).await?,
+        _ => RolloutContext::open(chosen).await?,
     };
     let fail = |error| store_failure(&error);
     match command {

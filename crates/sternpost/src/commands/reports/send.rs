@@ -3,15 +3,15 @@
 
 use crate::serve::reporting::scheduler;
 use crate::terminal::say;
-use config::Deliver;
 use config::failure::{Exit, Failure};
+use config::{Chosen, Deliver};
 use formats::DomainName;
 use formats::limits::REPORTS_AT_ONCE;
 use futures_util::stream::{self, StreamExt};
 use jiff::Timestamp;
 use operations::{RolloutContext, store_failure};
 use sender::report::{PreparedReport, ReportScheduler, build, installation_id};
-use std::path::{Path, PathBuf};
+use std::path::PathBuf;
 use store::outgoing::OutgoingFilter;
 use store::tallies::DomainTally;
 
@@ -32,10 +32,10 @@ pub struct Options {
 const BATCH_ROWS: u32 = 500;
 
 /// Sends the reports again, or writes them to the folder.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let day = super::day(&options.day)?;
     let domain = options.domain.as_deref().map(operations::world::domain).transpose()?;
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open(chosen).await?;
     let role = super::reporter(&context.config)?.clone();
     let outcome = match &options.folder {
         Some(dir) => {

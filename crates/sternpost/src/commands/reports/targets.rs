@@ -2,12 +2,12 @@
 
 use crate::serve::reporting::scheduler;
 use crate::terminal::{say, show};
+use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::RolloutContext;
 use sender::report::{TargetPlan, is_denied};
 use serde_json::json;
 use std::fmt::Write as _;
-use std::path::Path;
 
 /// The options of `sternpost reports targets`.
 #[derive(Debug, clap::Args)]
@@ -20,9 +20,9 @@ pub struct Options {
 }
 
 /// Looks the record up and applies the rules to it.
-pub async fn run(options: &Options, named: Option<&Path>) -> Result<Exit, Failure> {
+pub async fn run(options: &Options, chosen: Chosen<'_>) -> Result<Exit, Failure> {
     let domain = operations::world::domain(&options.domain)?;
-    let context = RolloutContext::open(named).await?;
+    let context = RolloutContext::open(chosen).await?;
     let role = super::reporter(&context.config)?;
     let delivery = scheduler(role, &context.store, &context.world)?.delivery;
     let plan = delivery.targets(&domain, None).await;

@@ -5,11 +5,17 @@ use jiff::{SignedDuration, Timestamp};
 use net::clock::later;
 use std::time::Duration;
 use store::leases::LeaseHolder;
-use store::{Store, StoreError};
+use store::{Store, StoreError, Tenant};
 use tokio::time::Instant;
 
-/// The name of the lease.
-const LEASE: &str = "guard alerts";
+/// The name of the lease on the alerts of a tenant.
+fn lease_name(tenant: Tenant) -> String {
+    match tenant {
+        Tenant::FIRST => "guard alerts".to_owned(),
+        other => format!("guard alerts of tenant {other}"),
+    }
+}
+
 /// How long the lease lasts.
 const LASTS: Duration = Duration::from_secs(30);
 /// How long before its end the holder stops.
@@ -63,7 +69,8 @@ impl Lead {
         }
         self.next = begun + RENEWAL;
         let lasts = SignedDuration::try_from(LASTS).unwrap_or_default();
-        let is_held = self.store.lease(LEASE, &self.holder, now, later(now, lasts)).await?;
+        let is_held =
+            self.store.lease(&lease_name(self.store.tenant()), &self.holder, now, later(now, lasts)).await?;
         self.until = is_held.then(|| begun + LASTS - MARGIN);
         Ok(match is_held {
             true if held => Leading::Still,

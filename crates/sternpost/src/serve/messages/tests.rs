@@ -8,6 +8,7 @@ fn event(domain: &str, event: EventKind) -> Event {
     Event {
         schema: 1,
         event,
+        tenant: None,
         domain: domain.to_owned(),
         at: Timestamp::from_second(1_790_000_000).unwrap(),
         alert: Alert {
@@ -34,12 +35,14 @@ impl Fixture {
         let dir = tempfile::tempdir().unwrap();
         let clock = Arc::new(ManualClock::new(Timestamp::from_second(1_790_000_000).unwrap()));
         let out = dir.path().join("out");
+        let store = Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap();
         let messenger = Messenger {
-            store: Store::open(&dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
+            tenants: TenantList::new(&store),
+            store,
             clock: clock.clone(),
             webhook: None,
             format: WebhookFormat::Json,
-            transport: Some(Transport::Folder(out.clone())),
+            transport: Some(Arc::new(Transport::Folder(out.clone()))),
             from: MailAddress::parse("sternpost@example.net").ok(),
             to: vec![MailAddress::parse("ops@example.net").unwrap()],
             counts: NoticeCounts::default(),
@@ -50,11 +53,12 @@ impl Fixture {
     /// The messenger of another process with the same store.
     async fn another(&self) -> Messenger {
         Messenger {
+            tenants: self.messenger.tenants.clone(),
             store: Store::open(&self._dir.path().join("s.db"), store::Tenant::FIRST).await.unwrap(),
             clock: self.clock.clone(),
             webhook: None,
             format: WebhookFormat::Json,
-            transport: Some(Transport::Folder(self.out.clone())),
+            transport: Some(Arc::new(Transport::Folder(self.out.clone()))),
             from: self.messenger.from.clone(),
             to: self.messenger.to.clone(),
             counts: NoticeCounts::default(),
@@ -115,7 +119,7 @@ async fn the_notice_of_a_process_that_died_is_sent_by_another_with_the_same_id()
     let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", listener.local_addr().unwrap());
     for messenger in [&mut fixture.messenger, &mut other] {
-        messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+        messenger.webhook = Some(Arc::new(Webhook::new(&url, None, true, tls()).unwrap()));
     }
     let told = event("example.org", EventKind::Raised);
     let domain = formats::DomainName::parse("example.org").unwrap();
@@ -264,7 +268,7 @@ async fn a_webhook_that_never_answers_delays_no_mail() {
     let mut fixture = Fixture::new().await;
     let silent = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
     let url = format!("http://{}/", silent.local_addr().unwrap());
-    fixture.messenger.webhook = Some(Webhook::new(&url, None, true, tls()).unwrap());
+    fixture.messenger.webhook = Some(Arc::new(Webhook::new(&url, None, true, tls()).unwrap()));
     let channels = [WEBHOOK.to_owned(), channel(&fixture.messenger.to[0])];
     let told = event("example.org", EventKind::Raised);
     let domain = formats::DomainName::parse("example.org").unwrap();
@@ -287,4 +291,25 @@ async fn a_webhook_that_never_answers_delays_no_mail() {
         _ = deliveries => unreachable!("the queues never end"),
     };
     assert_eq!(failed, 0, "the mail waited until the webhook had failed");
+}
+
+#[tokio::test]
+async fn notices_of_a_further_tenant_are_delivered_and_name_it() {
+    let fixture = Fixture::new().await;
+    let store = &fixture.messenger.store;
+    let now = fixture.clock.now();
+    let name: TenantName = "acme".parse().unwrap();
+    let tenant = store.add_tenant(&name, "Acme", now).await.unwrap().unwrap();
+    let of_acme = Event { tenant: Some(name), ..event("example.org", EventKind::Raised) };
+    let channels = [channel(&fixture.messenger.to[0])];
+    let notice = NewNotice { channels: &channels, changed_at: now, content: &of_acme };
+    let domain = formats::DomainName::parse("example.org").unwrap();
+    store.of_tenant(tenant).raise(&domain, "k", "s", now, &of_acme.alert, Some(notice)).await.unwrap();
+    for queue in fixture.messenger.queues() {
+        fixture.messenger.deliver_of_tenants(queue).await.unwrap();
+    }
+    let [mail] = &fixture.mails()[..] else { panic!("{:?}", fixture.mails()) };
+    assert!(mail.contains("example.org (tenant acme)"), "{mail}");
+    assert!(serde_json::to_string(&of_acme).unwrap().contains(r#""tenant":"acme""#));
+    assert!(!serde_json::to_string(&event("example.org", EventKind::Over)).unwrap().contains("tenant"));
 }
