@@ -42,11 +42,14 @@ pub(crate) async fn tenant_of(store: &Store) -> Result<TenantInfo, Failure> {
         .ok_or_else(|| Failure::usage("the tenant is not there any more", "it was removed meanwhile", ""))
 }
 
+/// A list of tenants, and when it was read.
+type ReadAt = (Instant, Arc<[TenantInfo]>);
+
 /// The tenants as the store had them at most a second ago. Those that are being erased are left out.
 #[derive(Clone)]
 pub struct TenantList {
     store: Store,
-    read: Arc<RwLock<Option<(Instant, Arc<[TenantInfo]>)>>>,
+    read: Arc<RwLock<Option<ReadAt>>>,
 }
 
 impl TenantList {
