@@ -21,6 +21,8 @@ async fn in_mode(server: &Server, name: &str, mode: Mode) {
     let policy = Policy::new(mode, 600, vec![MxPattern::parse("mx.one.example").unwrap()]).unwrap();
     let mut rollout = RolloutState { mode: Some(InMode { mode, since }), ..RolloutState::default() };
     rollout.intend(&policy);
+    // Senders know of it.
+    rollout.announce_due = false;
     server.store.put_rollout(&domain, &rollout).await.unwrap();
 }
 
