@@ -8,7 +8,8 @@ use data_encoding::BASE64;
 use serde_json::{Map, Value as Json};
 
 /// Tables of a tenant whose rows let somebody sign in.
-const SECRET_TABLES: [&str; 5] = ["sign_in", "invitation", "second_factor", "recovery_code", "domain_proof"];
+const SECRET_TABLES: [&str; 6] =
+    ["sign_in", "invitation", "second_factor", "recovery_code", "domain_proof", "api_token"];
 /// Columns with hashes of passwords.
 const SECRET_COLUMNS: [(&str, &str); 1] = [("person", "password")];
 /// Columns that refer to the table `name` without saying so in the schema.
