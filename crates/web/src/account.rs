@@ -269,7 +269,7 @@ pub async fn end_sessions(
         let ended = auth.store.end_other_sessions(tenant, &visitor.name, &session.digest).await?;
         return Ok(redirect_with_notice(
             "/account",
-            &format!("Ended {}.", crate::text::counted(ended, "other session")),
+            &format!("Ended {}.", text::counted(ended, "other session")),
         ));
     }
     let own = auth.store.sessions_of(tenant, &visitor.name, auth.clock.now()).await?;
