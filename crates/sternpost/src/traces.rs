@@ -67,7 +67,10 @@ impl Destination {
 }
 
 /// The spans that the log hands to [`export`].
-static FINISHED: Mutex<Option<(Destination, Receiver<FinishedSpan>, Arc<AtomicU64>)>> = Mutex::new(None);
+static FINISHED: Mutex<Option<Exports>> = Mutex::new(None);
+
+/// Where finished spans go, those that wait, and the number of those that were dropped.
+type Exports = (Destination, Receiver<FinishedSpan>, Arc<AtomicU64>);
 
 /// The layer for the log, if a collector is named.
 pub fn layer() -> Option<TraceLayer> {

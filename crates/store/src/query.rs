@@ -122,7 +122,6 @@ pub(crate) struct Query<'v> {
     #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
     pub(crate) is_unnumbered: bool,
     /// How long the caller waits for a PostgreSQL database, if it can go on without the answer.
-    #[cfg_attr(not(feature = "postgres"), expect(dead_code))]
     pub(crate) limit: Option<Duration>,
 }
 

@@ -89,7 +89,7 @@ mod tests {
         let a = Stranger { domain: name("a.example"), first_at: day(0), last_at: day(60), requests: 5 };
         assert_eq!(all[0], a);
         assert_eq!((all[1].domain.as_str(), all[1].requests), ("b.example", 1 << 32));
-        assert_eq!(store.strangers(1).await.unwrap(), [a.clone()]);
+        assert_eq!(store.strangers(1).await.unwrap(), std::slice::from_ref(&a));
         store.add_strangers(&[], day(91)).await.unwrap();
         assert_eq!(store.strangers(9).await.unwrap(), [a]);
     }
