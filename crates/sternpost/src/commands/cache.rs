@@ -143,7 +143,7 @@ fn listed_in_words(listed: &Listed) -> String {
     for policy in &listed.policies {
         let _ = writeln!(
             out,
-            "{:<40} {:<8} id {:<20} until {:.0}",
+            "{:<40} {:<8} id {:<20} until {}",
             policy.domain, policy.mode, policy.id, policy.expires_at
         );
     }
@@ -158,4 +158,23 @@ fn listed_in_words(listed: &Listed) -> String {
         let _ = writeln!(out, "There are more policies: add --after {}", last.domain);
     }
     out
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::serve::api::ListedPolicy;
+
+    #[test]
+    fn a_listed_policy_says_until_when_it_holds() {
+        let policy = ListedPolicy {
+            domain: "a.example".to_owned(),
+            mode: formats::Mode::Enforce,
+            id: "1".to_owned(),
+            fetched_at: "2026-11-28T10:00:00Z".to_owned(),
+            expires_at: "2026-12-05T10:00:00Z".to_owned(),
+        };
+        let listed = Listed { schema: 1, policies: vec![policy], has_more: false, answers: 1, bytes: 1 };
+        assert!(listed_in_words(&listed).contains("until 2026-12-05T10:00:00Z\n"));
+    }
 }

@@ -142,7 +142,7 @@ pub fn remembered(known: &Remembered) -> String {
         seconds => writeln!(out, "in {seconds} s"),
     };
     if let Some(policy) = &known.policy {
-        let _ = writeln!(out, "  policy: {} id {}, until {:.0}", policy.mode, policy.id, policy.expires_at);
+        let _ = writeln!(out, "  policy: {} id {}, until {}", policy.mode, policy.id, policy.expires_at);
         policy.mx.iter().for_each(|mx| out.push_str(&format!("    mx {mx}\n")));
         if let Some(published) = policy.max_age_published {
             let _ = writeln!(
