@@ -10,7 +10,7 @@ use receiver::host::order::{ChallengeType, ChallengeZones};
 use receiver::publish::{Change, Records};
 use std::sync::Arc;
 use std::time::Duration;
-use store::Store;
+use store::{Store, Tenant};
 
 /// How often a change is tried while others change the records of the same name.
 const MAX_ATTEMPTS: u32 = 5;
@@ -28,23 +28,23 @@ impl DomainZones {
         Self { config, store, clock }
     }
 
-    async fn spec(&self, domain: &DomainName) -> Result<Option<DomainSpec>, String> {
+    /// The settings of a domain, and the tenant that they are of.
+    async fn spec(&self, domain: &DomainName) -> Result<Option<(DomainSpec, Tenant)>, String> {
         let owner = self.store.domain_owner(domain).await.map_err(|error| error.to_string())?;
-        if let Some(owner) = owner {
-            let of_owner = self.store.of_tenant(owner);
-            return of_owner.domain(domain).await.map_err(|error| error.to_string());
+        let tenant = owner.unwrap_or(Tenant::FIRST);
+        let in_file = self.config.domains.iter().find(|spec| spec.name == *domain);
+        if let Some(spec) = in_file.filter(|_| tenant == Tenant::FIRST) {
+            return Ok(Some((spec.clone(), tenant)));
         }
-        if let Some(spec) = self.config.domains.iter().find(|spec| spec.name == *domain) {
-            return Ok(Some(spec.clone()));
-        }
-        self.store.domain(domain).await.map_err(|error| error.to_string())
+        let stored = self.store.of_tenant(tenant).domain(domain).await;
+        Ok(stored.map_err(|error| error.to_string())?.map(|spec| (spec, tenant)))
     }
 }
 
 impl ChallengeZones for DomainZones {
     fn choice<'a>(&'a self, domain: &'a DomainName) -> BoxFuture<'a, Result<Option<ChallengeType>, String>> {
         // A domain that was removed while senders may hold its policy keeps its certificate.
-        Box::pin(async move { Ok(self.spec(domain).await?.and_then(|spec| spec.challenge)) })
+        Box::pin(async move { Ok(self.spec(domain).await?.and_then(|(spec, _)| spec.challenge)) })
     }
 
     fn change<'a>(
@@ -54,8 +54,8 @@ impl ChallengeZones for DomainZones {
     ) -> BoxFuture<'a, Result<Duration, String>> {
         Box::pin(async move {
             let spec = self.spec(domain).await?;
-            let spec = spec.ok_or_else(|| format!("{domain} is not a known domain"))?;
-            check_zone(&self.config, &spec, &change.name)?;
+            let (spec, tenant) = spec.ok_or_else(|| format!("{domain} is not a known domain"))?;
+            check_zone(&self.config, &spec, tenant, &change.name)?;
             let publisher =
                 publisher(&self.config, &self.clock, &spec).map_err(|failure| failure.to_string())?;
             let Some(publisher) = publisher else { return Err(by_hand(&spec, change)) };
@@ -74,8 +74,9 @@ impl ChallengeZones for DomainZones {
 }
 
 /// Checks that a record is in the zone that a domain's settings change. For a delegated domain it has to be the one name for
-/// its challenges: its owner chooses by CNAME where the record is published, and could write to any name in our zone.
-fn check_zone(config: &Config, spec: &DomainSpec, name: &DomainName) -> Result<(), String> {
+/// its challenges: its owner chooses by CNAME where the record is published, and could write to any name in our zone. The same
+/// holds for every domain of a tenant other than the first one, whose zones are the operator's.
+fn check_zone(config: &Config, spec: &DomainSpec, tenant: Tenant, name: &DomainName) -> Result<(), String> {
     let of_update = |name: &String| config.updates.iter().find(|one| one.name == *name)?.zone.clone();
     let named = match &spec.dns {
         DnsBy::Hand => None,
@@ -94,7 +95,12 @@ fn check_zone(config: &Config, spec: &DomainSpec, name: &DomainName) -> Result<(
     let is_theirs = |zone| {
         is_of_challenge && [format!("{of_customer}.{zone}"), of_customer.clone()].contains(&host.to_owned())
     };
-    if !delegation.is_none_or(is_theirs) {
+    let is_own = name.is_within(&spec.name);
+    let is_refused = match delegation {
+        Some(delegation) => !is_theirs(delegation),
+        None => tenant != Tenant::FIRST && !is_own && !is_theirs(&zone),
+    };
+    if is_refused {
         return Err(format!(
             "the aliases of {}'s challenge record lead to {name}, where no challenge of that domain is published",
             spec.name
@@ -126,6 +132,29 @@ fn by_hand(spec: &DomainSpec, change: &Change) -> String {
 mod tests {
     use super::*;
 
+    #[test]
+    fn a_tenant_writes_no_other_name_into_the_zone_of_the_operator() {
+        let text = "store = \"sqlite:s.db\"\n[host]\n[[rfc2136]]\nname = \"ours\"\nserver = \"192.0.2.1:53\"\nkey_name = \"k\"\n\
+                    key_file = \"k\"\nzone = \"operator.example\"\n[[domain]]\nname = \"t.example\"\nhost = \"self\"\ndns = \"rfc2136:ours\"\n";
+        let dir = tempfile::tempdir().unwrap();
+        let file = dir.path().join("sternpost.toml");
+        std::fs::write(&file, text).unwrap();
+        let config = Config::load(Some(&file)).unwrap();
+        let verdict = |tenant, name: &str| {
+            check_zone(&config, &config.domains[0], tenant, &DomainName::parse(name).unwrap())
+        };
+        let tenant = Tenant::numbered(1);
+        for name in [
+            "default._domainkey.operator.example",
+            "operator.example",
+            "_acme-challenge.mta-sts.other.example.operator.example",
+        ] {
+            assert!(verdict(tenant, name).unwrap_err().contains("no challenge of that domain"), "{name}");
+        }
+        assert_eq!(verdict(tenant, "_acme-challenge.mta-sts.t.example.operator.example"), Ok(()));
+        assert_eq!(verdict(Tenant::FIRST, "default._domainkey.operator.example"), Ok(()));
+    }
+
     fn verdict(more: &str, name: &str) -> Result<(), String> {
         let dir = tempfile::tempdir().unwrap();
         let file = dir.path().join("sternpost.toml");
@@ -136,7 +165,7 @@ mod tests {
         );
         std::fs::write(&file, text).unwrap();
         let config = Config::load(Some(&file)).unwrap();
-        check_zone(&config, &config.domains[0], &DomainName::parse(name).unwrap())
+        check_zone(&config, &config.domains[0], Tenant::FIRST, &DomainName::parse(name).unwrap())
     }
 
     #[test]

@@ -24,7 +24,7 @@ mod tokens;
 
 pub use openapi::{document, table};
 pub use scope::{Scope, Scopes};
-pub use tokens::{MAX_DAYS, create as create_token, shown as shown_token};
+pub use tokens::{Ends as TokenEnds, MAX_DAYS, create as create_token, shown as shown_token};
 
 use crate::client_addr::ClientAddr;
 use applying::Operations;
@@ -38,6 +38,7 @@ use config::AdminConfig;
 use config::failure::Failure;
 use formats::DomainName;
 use formats::limits::{API_CHECKS, API_CHECKS_OF_TENANT, API_WORK, API_WORK_OF_TENANT, FORM_BYTES};
+use jiff::Timestamp;
 use net::random::random_id;
 use operations::RolloutContext;
 use operations::tenants::TenantList;
@@ -78,6 +79,8 @@ struct Caller {
     scopes: Scopes,
     /// The actor in the journal: `api`, or `api:NAME` with the name of the token.
     who: String,
+    /// When the token expires; `None` if it does not.
+    expires_at: Option<Timestamp>,
 }
 
 /// The server's part in work that goes on after its request.

@@ -301,10 +301,11 @@ async fn verified(
 /// Removes a user whose groups no longer allow access, with their sessions.
 async fn end_access(dashboard: &Dashboard, tenant: Tenant, user: &ProviderUser) -> Result<(), ErrorPage> {
     let store = &dashboard.auth.store;
-    let known = store.person(tenant, &user.name).await?;
-    if known.is_some_and(|person| person.password == user.credential) {
-        store.remove_person(tenant, &user.name).await?;
-        tracing::info!(name = %SafeName(&user.name), "user removed: in none of the groups of dashboard.oidc any more");
+    // By the account: the name may be another one since the last sign-in.
+    let all = store.people(tenant).await?;
+    for person in all.iter().filter(|person| person.password == user.credential) {
+        store.remove_person(tenant, &person.name).await?;
+        tracing::info!(name = %SafeName(&person.name), "user removed: in none of the groups of dashboard.oidc any more");
     }
     Ok(())
 }

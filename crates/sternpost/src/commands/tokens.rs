@@ -6,7 +6,7 @@ use config::Chosen;
 use config::failure::{Exit, Failure};
 use operations::{RolloutContext, store_failure};
 use store::api_tokens::ApiToken;
-use web::api::{MAX_DAYS, Scope, create_token, shown_token};
+use web::api::{MAX_DAYS, Scope, TokenEnds, create_token, shown_token};
 
 /// The subcommands of `sternpost tokens`.
 #[derive(Debug, clap::Subcommand)]
@@ -64,7 +64,8 @@ async fn carry_out(command: &Command, context: &RolloutContext) -> Result<Exit, 
     match command {
         Command::Add { name, scope, expires } => {
             let scopes = scope.iter().copied().collect();
-            let (token, stored) = create_token(store, now, name, &scopes, *expires).await?;
+            let (token, stored) =
+                create_token(store, now, name, &scopes, TokenEnds { days: *expires, latest: None }).await?;
             say(&token);
             let end = match stored.expires_at {
                 Some(end) => format!("until {}", end.strftime("%Y-%m-%d %H:%M UTC")),

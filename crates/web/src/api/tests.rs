@@ -55,8 +55,8 @@ impl Server {
 
     /// A token of a tenant.
     async fn token(&self, tenant: Tenant, name: &str, scopes: Scopes) -> String {
-        let now = jiff::Timestamp::now();
-        create_token(&self.store.of_tenant(tenant), now, name, &scopes, None).await.unwrap().0
+        let now = Timestamp::now();
+        create_token(&self.store.of_tenant(tenant), now, name, &scopes, TokenEnds::default()).await.unwrap().0
     }
 
     async fn send(&self, token: &str, method: &str, path: &str, body: &str) -> Answer {

@@ -69,13 +69,14 @@ pub(super) async fn authenticate(
         };
         if api.file_token.is_some_and(is_of_file) {
             let who = API_ACTOR.to_owned();
-            return Ok(Caller { tenant: Tenant::FIRST, scopes: Scopes::all(), who });
+            return Ok(Caller { tenant: Tenant::FIRST, scopes: Scopes::all(), who, expires_at: None });
         }
         if token.starts_with(PREFIX)
             && let Some(found) = stored(api, token).await?
         {
             let who = format!("{API_ACTOR}:{}", found.name);
-            return Ok(Caller { tenant: found.tenant, scopes: Scopes::parse(&found.scopes), who });
+            let scopes = Scopes::parse(&found.scopes);
+            return Ok(Caller { tenant: found.tenant, scopes, who, expires_at: found.expires_at });
         }
     }
     refused_token("admin", client.and_then(|client| client.0));
@@ -102,6 +103,15 @@ async fn stored(api: &Api, token: &str) -> Result<Option<ApiToken>, Problem> {
     Ok(Some(found))
 }
 
+/// When a new token expires.
+#[derive(Debug, Clone, Copy, Default)]
+pub struct Ends {
+    /// After this many days; `None` if it need not expire.
+    pub days: Option<u32>,
+    /// With the token that creates it, so that a leaked token gives access no longer than its own time; `None` if that does not expire.
+    pub latest: Option<Timestamp>,
+}
+
 /// Creates a token, which is returned and can't be read again.
 ///
 /// # Errors
@@ -112,7 +122,7 @@ pub async fn create(
     now: Timestamp,
     name: &str,
     scopes: &Scopes,
-    days: Option<u32>,
+    Ends { days, latest }: Ends,
 ) -> Result<(String, ApiToken), Failure> {
     let wrong = |why: String, remedy: &str| {
         Err(Failure::usage(format!("the token {name:?} is not created"), why, remedy))
@@ -130,7 +140,8 @@ pub async fn create(
         return wrong(format!("it has to expire in 1 to {MAX_DAYS} days"), "Choose another time, or none.");
     }
     let token = format!("{PREFIX}{}", random_token()?);
-    let expires_at = days.map(|days| later(now, SignedDuration::from_hours(24 * i64::from(days))));
+    let wanted = days.map(|days| later(now, SignedDuration::from_hours(24 * i64::from(days))));
+    let expires_at = wanted.into_iter().chain(latest).min();
     let (digest, names) = (digest(&token), scopes.to_string());
     let new = NewApiToken { digest: &digest, name, scopes: &names, created_at: now, expires_at };
     match store.add_api_token(&new, API_TOKENS).await.map_err(|error| store_failure(&error))? {
@@ -192,7 +203,8 @@ pub async fn add(
         return Err(scope_missing(scope, "a token can't create one that may do more than itself"));
     }
     let now = api.base.world.clock.now();
-    let (token, stored) = create(&api.store(&caller), now, &new.name, &scopes, new.expires_in_days).await?;
+    let ends = Ends { days: new.expires_in_days, latest: caller.expires_at };
+    let (token, stored) = create(&api.store(&caller), now, &new.name, &scopes, ends).await?;
     let mut answer = shown(&stored);
     if let Some(members) = answer.as_object_mut() {
         members.insert("schema".to_owned(), 1.into());

@@ -222,6 +222,14 @@ async fn a_user_who_leaves_the_groups_is_removed() {
         assert!(answer.body.contains("none of the groups"), "{}", answer.body);
     }
     assert!(!browser.is_in().await && !other.is_in().await);
+    // Also under another name.
+    provider.claim("groups", json!(["ops"]));
+    sign_in(&mut browser, &provider).await;
+    assert!(browser.is_in().await);
+    provider.claim("groups", json!([]));
+    provider.claim("preferred_username", json!("renamed"));
+    assert_eq!(sign_in(&mut other, &provider).await.status, StatusCode::FORBIDDEN);
+    assert!(!browser.is_in().await);
     assert!(place.store.people(Tenant::FIRST).await.unwrap().is_empty());
 }
 

@@ -25,7 +25,7 @@ async fn fill(server: &Server, (number, domain, token_name): (i64, &'static str,
     let token = server.token(store.tenant(), token_name, Scopes::all()).await;
     let name = DomainName::parse(domain).unwrap();
     assert_eq!(server.send(&token, "put", &format!("/v1/domains/{domain}"), "{}").await.status, 201);
-    let now = jiff::Timestamp::now();
+    let now = Timestamp::now();
     assert_eq!(store.own_domain(&name, now).await.unwrap(), store::ownership::Ownership::Own);
     let mode = Some(InMode { mode: formats::Mode::Testing, since: now });
     store.put_rollout(&name, &RolloutState { mode, ..RolloutState::default() }).await.unwrap();
@@ -74,7 +74,7 @@ async fn state(server: &Server, number: i64) -> String {
 async fn no_request_reads_or_changes_what_another_tenant_has() {
     let server = Server::new().await;
     let added =
-        server.store.add_tenant(&"second".parse().unwrap(), "Second", jiff::Timestamp::now()).await.unwrap();
+        server.store.add_tenant(&"second".parse().unwrap(), "Second", Timestamp::now()).await.unwrap();
     assert_eq!(added, Some(Tenant::numbered(1)));
     let things = [fill(&server, TENANTS[0]).await, fill(&server, TENANTS[1]).await];
     for (own, other) in [(0, 1), (1, 0)] {

@@ -17,7 +17,7 @@ async fn server_and_token() -> (Server, String) {
 /// A domain whose senders know this mode.
 async fn in_mode(server: &Server, name: &str, mode: Mode) {
     let domain = DomainName::parse(name).unwrap();
-    let since = jiff::Timestamp::now() - SignedDuration::from_hours(1);
+    let since = Timestamp::now() - SignedDuration::from_hours(1);
     let policy = Policy::new(mode, 600, vec![MxPattern::parse("mx.one.example").unwrap()]).unwrap();
     let mut rollout = RolloutState { mode: Some(InMode { mode, since }), ..RolloutState::default() };
     rollout.intend(&policy);
@@ -219,7 +219,7 @@ async fn an_operation_ends_without_its_request_and_is_found_by_its_path() {
     // The lease is free again. Another holder's is respected.
     let status = server.send(&token, "get", "/v1/domains/file.example/status", "").await.json();
     assert_eq!(status["progress"]["applying"], false);
-    let now = jiff::Timestamp::now();
+    let now = Timestamp::now();
     let other = store::leases::LeaseHolder::new().to_string();
     let hour = std::time::Duration::from_secs(3600);
     server.store.acquire("rollout file.example", &other, now, hour).await.unwrap().unwrap();
@@ -227,6 +227,19 @@ async fn an_operation_ends_without_its_request_and_is_found_by_its_path() {
     assert_eq!((busy.status, busy.json()["type"].as_str()), (409, Some("urn:sternpost:problem:plan-in-use")));
     let status = server.send(&token, "get", "/v1/domains/file.example/status", "").await.json();
     assert_eq!(status["progress"]["applying"], true);
+}
+
+#[tokio::test]
+async fn a_token_that_a_token_creates_ends_with_it() {
+    let (server, all) = server_and_token().await;
+    let body = r#"{"name":"short","scopes":["tokens"],"expires_in_days":2}"#;
+    let short = server.send(&all, "post", "/v1/tokens", body).await.json();
+    for (name, days) in [("a", ""), ("b", r#","expires_in_days":300"#)] {
+        let body = format!(r#"{{"name":"{name}","scopes":["tokens"]{days}}}"#);
+        let made = server.send(short["token"].as_str().unwrap(), "post", "/v1/tokens", &body).await.json();
+        let second = |token: &Value| token["expires_at"].as_str().unwrap()[..19].to_owned();
+        assert_eq!(second(&made), second(&short));
+    }
 }
 
 #[tokio::test]
@@ -263,7 +276,7 @@ async fn tokens_are_created_with_fewer_scopes_shown_once_and_revoked_at_once() {
     // An expired token is refused.
     let secret = "sternpost_expired";
     let digest = crate::auth::digest(secret);
-    let zero = jiff::Timestamp::UNIX_EPOCH;
+    let zero = Timestamp::UNIX_EPOCH;
     let expired = NewApiToken {
         digest: &digest,
         name: "old",
