@@ -1,7 +1,7 @@
 //! The role `[admin]`: an HTTP API with JSON for control panels and scripts, described in docs/api.md. It can do what the commands
 //! can, by the same functions.
 //!
-//! [`routes`] is the table of requests: the router, the OpenAPI document (`openapi`, with `schemas.json`) and the table in
+//! `routes` is the table of requests: the router, the OpenAPI document (`openapi`, with `schemas.json`) and the table in
 //! docs/api.md are made from it. A request gets an ID, is authenticated by its token (`tokens`), which decides the tenant, and
 //! reaches its handler if the token has the scope of its route (`scope`). Errors are `problem`s. The handlers are in `domains`,
 //! `bulk` (many domains at once), `rollout` (status, plan and decisions), `applying` (operations that carry out plans), `lists`
