@@ -183,12 +183,14 @@ impl Watcher {
     fn unwatched(&self, pause: &Pause) -> Duration {
         let overlap =
             |(from, to): &(Duration, Duration)| (*to).min(pause.to).saturating_sub((*from).max(pause.from));
-        (pause.to - pause.from).saturating_sub(self.away.iter().map(overlap).sum())
+        pause.to.saturating_sub(pause.from).saturating_sub(self.away.iter().map(overlap).sum())
     }
 
     /// Until now, no domain may have been unwatched for too long.
     pub fn promise(&self) -> Promise {
-        let (now, checks) = (self.now(), self.checks());
+        // In this order: a check may end while they are read.
+        let checks = self.checks();
+        let now = self.now();
         let count: usize = checks.values().map(Vec::len).sum();
         let mut pauses = Vec::new();
         for (domain, mut times) in checks {
