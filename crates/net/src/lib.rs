@@ -18,6 +18,8 @@
 //! | [`smtp`] | open SMTP sessions as a sending server; accept mail for the report inbox |
 //! | [`tls`] | complete TLS handshakes first and verify the certificate afterwards |
 //! | [`certificate`] | verify certificates against trusted roots or TLSA records |
+//! | [`causes`] | the text of an error with its causes |
+//! | [`percent`] | percent-encoding of values in queries and forms |
 //! | [`key_files`] | load a server's certificate and key, and reload them when the files change |
 //! | [`webhook`] | sign requests to webhooks |
 //! | [`system_names`] | resolve names of the operator's own hosts, as the system does |
@@ -28,6 +30,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing))]
 
 pub mod address;
+pub mod causes;
 pub mod certificate;
 pub mod clock;
 pub mod connect;

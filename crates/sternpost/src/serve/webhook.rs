@@ -10,10 +10,11 @@ use hyper::header::{CONTENT_TYPE, HOST};
 use hyper::http::uri::{PathAndQuery, Scheme};
 use hyper::{Method, Request, StatusCode, Uri};
 use hyper_rustls::{FixedServerNameResolver, HttpsConnectorBuilder};
-use hyper_util::client::legacy::{Client, Error};
+use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use jiff::{SignedDuration, Timestamp};
 use net::address::special;
+use net::causes::causes;
 use net::dns::interleave;
 use net::system_names::{TcpConnector, system_addresses, tcp_connector};
 use net::webhook::WebhookSecret;
@@ -99,8 +100,8 @@ impl Webhook {
             let name = (uri.scheme() == Some(&Scheme::HTTPS)).then_some(host.as_str());
             match self.client(name, limit)?.request(request).await {
                 Ok(response) => return Ok(response.status()),
-                Err(error) if error.is_connect() => last = format!("{address}: {}", reason(&error)),
-                Err(error) => return Err(format!("{address}: {}", reason(&error))),
+                Err(error) if error.is_connect() => last = format!("{address}: {}", causes(&error)),
+                Err(error) => return Err(format!("{address}: {}", causes(&error))),
             }
         }
         Err(last)
@@ -168,17 +169,6 @@ impl Webhook {
 fn refusal(address: IpAddr) -> String {
     let what = special(address).unwrap_or_default();
     format!("refusing to POST to {address}: it is {what} (inbox.webhook_private allows it)")
-}
-
-/// The error with its causes.
-fn reason(error: &Error) -> String {
-    let mut text = error.to_string();
-    let mut cause = std::error::Error::source(error);
-    while let Some(one) = cause {
-        text.push_str(&format!(": {one}"));
-        cause = one.source();
-    }
-    text
 }
 
 type HttpsClient = Client<hyper_rustls::HttpsConnector<TcpConnector>, Full<Bytes>>;

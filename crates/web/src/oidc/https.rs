@@ -8,9 +8,9 @@ use hyper_rustls::{HttpsConnector, HttpsConnectorBuilder};
 use hyper_util::client::legacy::Client;
 use hyper_util::rt::TokioExecutor;
 use net::BoxFuture;
+use net::causes::causes;
 use net::system_names::{TcpConnector, tcp_connector};
 use rustls::ClientConfig;
-use std::error::Error;
 use std::sync::Arc;
 
 /// A response: its status and body.
@@ -49,15 +49,4 @@ impl Transport for Https {
                 .map_err(|_| format!("no response within {} seconds", limit.as_secs()))?
         })
     }
-}
-
-/// An error with its causes, since the outermost is hardly more than "client error".
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }

@@ -4,6 +4,7 @@
 
 use super::Fault;
 use crate::BoxFuture;
+use crate::causes::causes;
 use crate::certificate::Trust;
 use crate::clock::Clock;
 use crate::system_names::{TcpConnector, tcp_connector};
@@ -21,7 +22,6 @@ use hyper_util::client::legacy::connect::Connect;
 use hyper_util::rt::TokioExecutor;
 use serde::Serialize;
 use serde::de::DeserializeOwned;
-use std::error::Error;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -232,17 +232,6 @@ impl<C: Connect + Clone + Send + Sync + 'static> Transport for Http<C> {
 /// `Retry-After` in seconds. `None` for a date, in which case the default pause applies.
 fn seconds(value: &HeaderValue) -> Option<Duration> {
     value.to_str().ok()?.trim().parse().ok().map(Duration::from_secs)
-}
-
-/// An error with its causes, since the outermost is hardly more than "client error".
-fn causes(error: &(dyn Error + 'static)) -> String {
-    let mut text = error.to_string();
-    let mut cause = error.source();
-    while let Some(error) = cause {
-        text = format!("{text}: {error}");
-        cause = error.source();
-    }
-    text
 }
 
 #[cfg(test)]
